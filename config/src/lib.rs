@@ -1,0 +1,1 @@
+//! Configuration: every option with its unit, default and origin.

@@ -1,0 +1,1 @@
+//! One idea per file: see the `examples` targets of this crate.

@@ -1,0 +1,2 @@
+//! The `swarmgate` program.
+fn main() {}

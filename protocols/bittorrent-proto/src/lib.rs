@@ -1,0 +1,1 @@
+//! BitTorrent as rules: codecs and state machines, no I/O, no clock.

@@ -1,0 +1,1 @@
+//! BitTorrentProtocol: sockets, trackers and the DHT around the swarm.

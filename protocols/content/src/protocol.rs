@@ -1,0 +1,153 @@
+//! The trait every network implements.
+
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use futures_core::Stream;
+use serde::Serialize;
+
+use crate::{ByteRange, ContentId, ContentMeta, FetchError, FileRef, StatsSnapshot, VerifiedBytes};
+
+/// A boxed future, so that [`Protocol`] can be a trait object.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The networks there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProtocolKind {
+    /// BitTorrent over TCP and uTP.
+    BitTorrent,
+    /// BitTorrent over WebRTC data channels.
+    WebTorrent,
+    /// IPFS.
+    Ipfs,
+    /// All of them at once.
+    Hybrid,
+}
+
+/// What a protocol can do; planners decide by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Capabilities {
+    /// Resolves v1 infohashes.
+    pub infohash_v1: bool,
+    /// Resolves v2 infohashes.
+    pub infohash_v2: bool,
+    /// Resolves CIDs.
+    pub cid: bool,
+    /// Can start in the middle of a file without fetching what is before.
+    pub ranges: bool,
+}
+
+/// What a client says may help to find a content; all of it untrusted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// Tracker URLs by tier (BEP 12), best first.
+    pub trackers: Vec<Vec<String>>,
+    /// Peers to dial (BEP 9 `x.pe`).
+    pub peers: Vec<SocketAddr>,
+    /// Web seed URLs (BEP 19).
+    pub web_seeds: Vec<String>,
+    /// A name to show until the real one is known.
+    pub name: Option<String>,
+}
+
+/// A question for a content's metadata.
+#[derive(Debug, Clone)]
+pub struct ResolveRequest {
+    /// The content.
+    pub id: ContentId,
+    /// What may help.
+    pub hints: Hints,
+    /// When to give up.
+    pub deadline: Instant,
+}
+
+/// Whether a protocol can do its work, and on what evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// The verdict.
+    pub state: HealthState,
+    /// The evidence: sockets bound, nodes known, peers connected.
+    pub evidence: String,
+}
+
+/// A protocol's verdict on itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthState {
+    /// Works.
+    Ok,
+    /// Works in part.
+    Degraded,
+    /// Does not work.
+    Down,
+}
+
+/// One network, as the gateway sees it: resolve an id, then read ranges of its files.
+///
+/// Dropping a future cancels it; dropping a [`ContentReader`] removes its demand within 50 ms.
+pub trait Protocol: Send + Sync + fmt::Debug {
+    /// Which network this is.
+    fn kind(&self) -> ProtocolKind;
+
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Whether it serves ids of this kind.
+    fn supports(&self, id: &ContentId) -> bool {
+        let can = self.capabilities();
+        match id {
+            ContentId::BtV1(_) => can.infohash_v1,
+            ContentId::BtV2(_) => can.infohash_v2,
+            ContentId::Ipfs(_) => can.cid,
+        }
+    }
+
+    /// Finds out what a content is, asking the network if need be.
+    fn resolve(&self, request: ResolveRequest) -> BoxFuture<'_, Result<Arc<ContentMeta>, FetchError>>;
+
+    /// Begins to read a range of one file of a resolved content. The range lies within the file.
+    fn open(&self, file: FileRef, range: ByteRange) -> BoxFuture<'_, Result<ContentReader, FetchError>>;
+
+    /// Whether it works, on present evidence.
+    fn health(&self) -> Health;
+
+    /// Its counters.
+    fn stats(&self) -> StatsSnapshot;
+
+    /// Stops everything it started, in order, and returns when all is gone or the deadline has passed.
+    fn shutdown(&self, deadline: Instant) -> BoxFuture<'_, ()>;
+}
+
+/// A stream of verified bytes that ends after exactly the range asked for, or with one error.
+///
+/// Dropping it withdraws its demand.
+pub struct ContentReader {
+    bytes: Pin<Box<dyn Stream<Item = Result<VerifiedBytes, FetchError>> + Send>>,
+}
+
+impl ContentReader {
+    /// Wraps a stream that keeps the promise above.
+    pub fn new(bytes: impl Stream<Item = Result<VerifiedBytes, FetchError>> + Send + 'static) -> Self {
+        Self { bytes: Box::pin(bytes) }
+    }
+}
+
+impl Stream for ContentReader {
+    type Item = Result<VerifiedBytes, FetchError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.bytes.as_mut().poll_next(cx)
+    }
+}
+
+impl fmt::Debug for ContentReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ContentReader")
+    }
+}

@@ -1,0 +1,1 @@
+//! One torrent, driven: peers over any byte stream, readers, upload.
