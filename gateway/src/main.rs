@@ -1,2 +1,120 @@
-//! The `swarmgate` program.
-fn main() {}
+//! The `swarmgate` program: reads the command line, starts what it names, and stops it in order.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser as _;
+use swarmgate_config::{Config, LogFormat, Sources};
+use swarmgate_gateway::app::App;
+use swarmgate_gateway::cli::args::{Cli, Command};
+use swarmgate_gateway::cli::config_command;
+use swarmgate_gateway::cli::get::{self, GetOptions};
+use swarmgate_gateway::cli::source::Failure;
+use swarmgate_gateway::cli::{Exit, ls};
+use swarmgate_gateway::demo;
+use swarmgate_gateway::listeners::Listeners;
+use tracing_subscriber::EnvFilter;
+
+/// How long running responses may go on after SIGTERM or Ctrl-C.
+const DRAIN: Duration = Duration::from_secs(10);
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = run(&cli);
+    if let Err(failure) = &outcome {
+        // Nobody is left to tell when stderr is closed.
+        let _ = writeln!(io::stderr(), "swarmgate: {failure}");
+    }
+    outcome.err().map_or(Exit::Ok, |failure| failure.exit).into()
+}
+
+fn run(cli: &Cli) -> Result<(), Failure> {
+    let sources = cli.sources(Sources::from_process());
+    let command = cli.command_or_serve();
+    if let Command::Config(command) = &command {
+        let done = config_command::run(command, &sources, cli.global.output, &mut io::stdout());
+        return done.map_err(|error| Failure::new(error.exit(), error.to_string()));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(Exit::Error, format!("no runtime: {error}")))?;
+    if let Command::Demo(demo) = &command {
+        start_log("warn", LogFormat::Auto);
+        let shown = runtime.block_on(demo::run(demo.keep, interrupted(), &mut io::stdout()));
+        return shown.map_err(|error| Failure::new(Exit::Error, error.to_string()));
+    }
+    let loaded = Config::load(&sources).map_err(|errors| Failure::new(Exit::Usage, errors.to_string()))?;
+    let config = loaded.config;
+    let quiet =
+        matches!(command, Command::Get(_) | Command::Ls(_)) && config.observe.log == Config::default().observe.log;
+    start_log(if quiet { "warn" } else { &config.observe.log }, config.observe.log_format);
+    match command {
+        Command::Get(get) => {
+            let options = GetOptions { uri: get.uri, out: get.out, select: get.select };
+            runtime.block_on(get::run(&config, options, interrupted(), &mut io::stdout()))
+        }
+        Command::Ls(list) => runtime.block_on(ls::run(&config, &list.uri, cli.global.output, &mut io::stdout())),
+        Command::Serve(_) | Command::Config(_) | Command::Demo(_) => runtime.block_on(serve(&config)),
+    }
+}
+
+async fn serve(config: &Config) -> Result<(), Failure> {
+    let fail = |error: &dyn std::error::Error| Failure::new(Exit::Error, error.to_string());
+    let listeners = Listeners::bind(config).map_err(|error| fail(&error))?;
+    let app = App::build(config, listeners).await.map_err(|error| fail(&error))?;
+    greet(config, &app);
+    interrupted().await;
+    tracing::info!("stopping");
+    app.shutdown(DRAIN).await;
+    Ok(())
+}
+
+/// Three lines for a newcomer: where it is, what to try, what it may take of the disk.
+fn greet(config: &Config, app: &App) {
+    let Some(address) = app.addresses().first() else { return };
+    let mut err = io::stderr();
+    let size = config.cache.max_size;
+    let dir = config.cache.dir.display();
+    let lines = format!(
+        "swarmgate is at http://{address}/\n  curl -r 0-1023 'http://{address}/magnet?xt=urn:btih:<infohash>'\n  cache: {dir}, at most {size}\n"
+    );
+    // A closed stderr is the operator's choice.
+    let _ = err.write_all(lines.as_bytes());
+    for (transport, address) in app.sockets() {
+        tracing::info!(transport, %address, "listening");
+    }
+}
+
+fn start_log(filter: &str, format: LogFormat) {
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let json = match format {
+        LogFormat::Json => true,
+        LogFormat::Human => false,
+        LogFormat::Auto => !io::stderr().is_terminal(),
+    };
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    if json {
+        log.json().init();
+    } else {
+        log.init();
+    }
+}
+
+/// Resolves at Ctrl-C or SIGTERM.
+async fn interrupted() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    // Without signals there is nothing to wait for but the end.
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

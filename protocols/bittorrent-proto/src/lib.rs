@@ -1,1 +1,22 @@
-//! BitTorrent as rules: codecs and state machines, no I/O, no clock.
+//! BitTorrent as rules: codecs and state machines.
+//!
+//! What is absent here: async, sockets, files, a clock, randomness. Time and seeds are arguments, so that one seed
+//! replays a whole swarm.
+
+pub mod announce;
+pub mod bencode;
+pub mod bitfield;
+pub mod choker;
+pub mod extension;
+pub mod geometry;
+pub mod handshake;
+pub mod magnet;
+pub mod metainfo;
+pub mod peer_book;
+pub mod picker;
+pub mod torrent;
+pub mod tracker;
+pub mod wire;
+
+#[cfg(test)]
+mod testing;

@@ -235,6 +235,13 @@ impl ProtocolManager {
         result.map(|inner| ContentReader::new(Admitted { inner, permit }))
     }
 
+    /// What every protocol has tried so far to get a content.
+    #[must_use]
+    pub fn attempts(&self, id: &ContentId) -> Vec<crate::Attempt> {
+        let registry = self.registry.lock();
+        registry.entries.values().flat_map(|entry| entry.protocol.attempts(id)).collect()
+    }
+
     fn admit(&self, id: &ContentId, stage: Stage) -> Result<(Arc<dyn Protocol>, Permit), FetchError> {
         let registry = self.registry.lock();
         let mut supporting = registry.entries.values().filter(|entry| entry.protocol.supports(id)).peekable();

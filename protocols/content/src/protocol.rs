@@ -11,7 +11,7 @@ use std::time::Instant;
 use futures_core::Stream;
 use serde::Serialize;
 
-use crate::{ByteRange, ContentId, ContentMeta, FetchError, FileRef, StatsSnapshot, VerifiedBytes};
+use crate::{Attempt, ByteRange, ContentId, ContentMeta, FetchError, FileRef, StatsSnapshot, VerifiedBytes};
 
 /// A boxed future, so that [`Protocol`] can be a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -113,6 +113,11 @@ pub trait Protocol: Send + Sync + fmt::Debug {
 
     /// Begins to read a range of one file of a resolved content. The range lies within the file.
     fn open(&self, file: FileRef, range: ByteRange) -> BoxFuture<'_, Result<ContentReader, FetchError>>;
+
+    /// What has been tried so far to get a content, for whoever asks why it does not come.
+    fn attempts(&self, _id: &ContentId) -> Vec<Attempt> {
+        Vec::new()
+    }
 
     /// Whether it works, on present evidence.
     fn health(&self) -> Health;

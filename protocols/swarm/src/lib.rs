@@ -1,1 +1,343 @@
-//! One torrent, driven: peers over any byte stream, readers, upload.
+//! One torrent, driven: the shell around [`swarmgate_bittorrent_proto::torrent::Torrent`].
+//!
+//! [`Swarm`] owns one actor task and the tasks of its peers, and ends them all in [`Swarm::shutdown`]. A [`SwarmHandle`]
+//! gives peers to it over any byte stream, reads from it and asks how it is. Readers take verified bytes from the
+//! store; what is missing there they announce on a board, and the actor wakes them when it has come.
+//!
+//! # Why does a reader not hold a permit or a lock?
+//! Because nothing a reader holds may be a resource that a writer needs: a hundred stalled readers must not slow the
+//! swarm. A reader holds a row on a board and a window in the store; both go when it is dropped.
+//!
+//! # Why is there one actor and not a lock around the torrent?
+//! The rules are one state machine that wants every change in order; a task that owns it needs no lock, and nothing
+//! that waits on a peer, a disk or a hash can hold one.
+
+mod actor;
+mod board;
+mod peer_io;
+mod reader;
+mod status;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use swarmgate_bittorrent_proto::bitfield::Bitfield;
+use swarmgate_bittorrent_proto::geometry::Geometry;
+use swarmgate_bittorrent_proto::handshake::Handshake;
+use swarmgate_bittorrent_proto::metainfo::Info;
+use swarmgate_bittorrent_proto::wire::PieceIndex;
+use swarmgate_content::{BlockHash, ContentMeta, EventBus, InfoHash, ProtocolStats};
+use swarmgate_store::Store;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use reader::{ReadFault, SwarmReader};
+pub use status::{SwarmStatus, TransferRates};
+
+/// Commands that may wait for the actor; a sender waits beyond that.
+const COMMAND_QUEUE: usize = 64;
+
+/// Any byte stream that a peer can be at the other end of.
+pub trait PeerStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> PeerStream for T {}
+
+/// One swarm's settings.
+#[derive(Debug, Clone, Copy)]
+pub struct SwarmOptions {
+    /// Bytes that pieces in flight may occupy. One piece is always allowed.
+    pub max_partial_bytes: u64,
+    /// Peers uploaded to at a time; 0 uploads nothing.
+    pub upload_slots: usize,
+    /// Peers connected at a time; further ones are refused.
+    pub max_peers: usize,
+    /// Bytes kept behind a reader, for those who seek back.
+    pub keep_behind_bytes: u64,
+    /// Breaks ties.
+    pub seed: u64,
+}
+
+/// What everything in one swarm shares with its application.
+#[derive(Debug, Clone)]
+pub struct SwarmContext {
+    /// Where verified pieces go and come from.
+    pub store: Store,
+    /// Whom to tell.
+    pub events: EventBus,
+    /// Where to count.
+    pub stats: Arc<ProtocolStats>,
+}
+
+/// How a peer's time in the swarm ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerEnd {
+    /// Its address, if it had one.
+    pub addr: Option<SocketAddr>,
+    /// Whether it gave or took anything.
+    pub useful: bool,
+    /// Whether it is proven to have sent wrong bytes.
+    pub banned: bool,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// A torrent's metadata and shape, once known.
+#[derive(Debug)]
+pub struct Known {
+    /// The parsed `info` dictionary.
+    pub info: Info,
+    /// Its exact bytes.
+    pub info_bytes: Bytes,
+    /// The same for protocols-neutral code.
+    pub meta: Arc<ContentMeta>,
+    /// How it is cut into pieces.
+    pub geometry: Geometry,
+    have: Mutex<Bitfield>,
+    /// Piece numbers in the order of their hashes, to find the pieces of a hash.
+    by_hash: Vec<u32>,
+}
+
+impl Known {
+    fn new(info: Info, info_bytes: Bytes, meta: Arc<ContentMeta>, geometry: Geometry, have: Bitfield) -> Self {
+        let mut by_hash: Vec<_> = (0..geometry.pieces()).collect();
+        by_hash.sort_unstable_by_key(|piece| digest(&info, *piece));
+        Self { info, info_bytes, meta, geometry, have: Mutex::new(have), by_hash }
+    }
+
+    /// Every piece whose bytes have this hash: several when a torrent repeats itself.
+    fn pieces_with(&self, hash: &BlockHash) -> impl Iterator<Item = PieceIndex> + use<'_> {
+        let wanted = hash.digest().to_vec();
+        let from = self.by_hash.partition_point(|piece| digest(&self.info, *piece) < wanted.as_slice());
+        let rest = self.by_hash.get(from..).unwrap_or_default();
+        rest.iter()
+            .take_while(move |piece| digest(&self.info, **piece) == wanted.as_slice())
+            .map(|piece| PieceIndex(*piece))
+    }
+
+    /// Whether all of a range of its bytes is in the store.
+    #[must_use]
+    pub fn has_range(&self, range: std::ops::Range<u64>) -> bool {
+        let have = self.have.lock();
+        range.is_empty() || self.geometry.pieces_of(range.start, range.end).all(|piece| have.get(PieceIndex(piece)))
+    }
+
+    /// How many bytes of it are in the store.
+    #[must_use]
+    pub fn have_bytes(&self) -> u64 {
+        let have = self.have.lock();
+        let last = PieceIndex(self.geometry.pieces() - 1);
+        let full = u64::from(have.count()) * u64::from(self.geometry.piece_len());
+        if have.get(last) {
+            full - u64::from(self.geometry.piece_len()) + u64::from(self.geometry.len_of(last))
+        } else {
+            full
+        }
+    }
+}
+
+/// How far a swarm is with its metadata.
+#[derive(Debug, Clone)]
+pub enum Metadata {
+    /// Not here yet.
+    Unknown,
+    /// Here.
+    Known(Arc<Known>),
+    /// It has the right hash and makes no sense, so that no peer has a better one; the text says why.
+    Malformed(String),
+}
+
+fn digest(info: &Info, piece: u32) -> &[u8] {
+    let start = piece as usize * 20;
+    info.pieces.hashes.get(start..start + 20).unwrap_or_default()
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    infohash: InfoHash,
+    context: SwarmContext,
+    options: SwarmOptions,
+    metadata: watch::Sender<Metadata>,
+    board: board::Board,
+    status: Mutex<status::StatusCell>,
+}
+
+impl Shared {
+    fn known(&self) -> Option<Arc<Known>> {
+        match &*self.metadata.borrow() {
+            Metadata::Known(known) => Some(Arc::clone(known)),
+            Metadata::Unknown | Metadata::Malformed(_) => None,
+        }
+    }
+}
+
+pub(crate) enum Command {
+    AddPeer { io: Box<dyn PeerStream>, addr: Option<SocketAddr>, handshake: Handshake },
+    SetInfo { known: Arc<Known> },
+    WantEverything(bool),
+    CheckStore(oneshot::Sender<()>),
+}
+
+/// One torrent's actor. Its owner must call [`Self::shutdown`].
+#[derive(Debug)]
+pub struct Swarm {
+    handle: SwarmHandle,
+    cancel: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// A cheap handle to a swarm; it has no power over the swarm's life.
+#[derive(Debug, Clone)]
+pub struct SwarmHandle {
+    commands: mpsc::Sender<Command>,
+    shared: Arc<Shared>,
+}
+
+/// The swarm was shut down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the torrent is no longer active")]
+pub struct SwarmGone;
+
+impl Swarm {
+    /// Starts a torrent's actor. `peer_ends` hears of every peer that leaves; what does not fit there is not told.
+    #[must_use]
+    pub fn spawn(
+        infohash: InfoHash,
+        options: SwarmOptions,
+        context: SwarmContext,
+        peer_ends: mpsc::Sender<PeerEnd>,
+    ) -> Self {
+        let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
+        let shared = Arc::new(Shared {
+            infohash,
+            context,
+            options,
+            metadata: watch::Sender::new(Metadata::Unknown),
+            board: board::Board::default(),
+            status: Mutex::new(status::StatusCell::new(Instant::now())),
+        });
+        let (cancel, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let actor = actor::Actor::new(Arc::clone(&shared), inbox, peer_ends, tasks.clone(), cancel.clone());
+        tasks.spawn(actor.run());
+        tasks.close();
+        Self { handle: SwarmHandle { commands, shared }, cancel, tasks }
+    }
+
+    /// A handle to give away.
+    #[must_use]
+    pub const fn handle(&self) -> &SwarmHandle {
+        &self.handle
+    }
+
+    /// Closes every peer, ends every reader with an error, and returns when all tasks have ended.
+    pub async fn shutdown(self) {
+        self.cancel.cancel();
+        self.tasks.wait().await;
+    }
+}
+
+impl SwarmHandle {
+    /// The torrent's infohash.
+    #[must_use]
+    pub fn infohash(&self) -> InfoHash {
+        self.shared.infohash
+    }
+
+    /// Gives a connected peer, whose handshake was read and answered, to the swarm.
+    ///
+    /// # Errors
+    /// When the swarm was shut down.
+    pub async fn add_peer(
+        &self,
+        io: impl PeerStream,
+        addr: Option<SocketAddr>,
+        handshake: Handshake,
+    ) -> Result<(), SwarmGone> {
+        let command = Command::AddPeer { io: Box::new(io), addr, handshake };
+        self.commands.send(command).await.map_err(|_| SwarmGone)
+    }
+
+    /// Tells the swarm its metadata; the first one counts.
+    ///
+    /// # Errors
+    /// When the swarm was shut down.
+    pub async fn set_info(&self, info: Info, info_bytes: Bytes) -> Result<(), SwarmGone> {
+        let known = actor::known(&self.shared, info, info_bytes);
+        self.commands.send(Command::SetInfo { known }).await.map_err(|_| SwarmGone)
+    }
+
+    /// The metadata, if it is known.
+    #[must_use]
+    pub fn known(&self) -> Option<Arc<Known>> {
+        self.shared.known()
+    }
+
+    /// Why the metadata makes no sense, if that is so.
+    #[must_use]
+    pub fn malformed(&self) -> Option<String> {
+        match &*self.shared.metadata.borrow() {
+            Metadata::Malformed(reason) => Some(reason.clone()),
+            Metadata::Unknown | Metadata::Known(_) => None,
+        }
+    }
+
+    /// Waits until the metadata is known or known to be malformed.
+    ///
+    /// # Errors
+    /// When the swarm is shut down first.
+    pub async fn wait_known(&self) -> Result<Result<Arc<Known>, String>, SwarmGone> {
+        let mut metadata = self.shared.metadata.subscribe();
+        let settled = metadata.wait_for(|metadata| !matches!(metadata, Metadata::Unknown));
+        let settled = tokio::select! {
+            settled = settled => settled.map_err(|_| SwarmGone)?.clone(),
+            () = self.commands.closed() => return Err(SwarmGone),
+        };
+        match settled {
+            Metadata::Known(known) => Ok(Ok(known)),
+            Metadata::Malformed(reason) => Ok(Err(reason)),
+            Metadata::Unknown => Err(SwarmGone),
+        }
+    }
+
+    /// Whether the whole torrent is wanted, rarest first.
+    ///
+    /// # Errors
+    /// When the swarm was shut down.
+    pub async fn want_everything(&self, everything: bool) -> Result<(), SwarmGone> {
+        self.commands.send(Command::WantEverything(everything)).await.map_err(|_| SwarmGone)
+    }
+
+    /// Looks again at which pieces are in the store, when somebody else put some there, and returns when that is done.
+    ///
+    /// # Errors
+    /// When the swarm was shut down.
+    pub async fn check_store(&self) -> Result<(), SwarmGone> {
+        let (done, wait) = oneshot::channel();
+        self.commands.send(Command::CheckStore(done)).await.map_err(|_| SwarmGone)?;
+        wait.await.map_err(|_| SwarmGone)
+    }
+
+    /// Begins to read `range` of the torrent's bytes, which lies within it. The metadata must be known.
+    #[must_use]
+    pub fn read(&self, known: &Arc<Known>, range: std::ops::Range<u64>) -> SwarmReader {
+        SwarmReader::new(Arc::clone(&self.shared), Arc::clone(known), range)
+    }
+
+    /// How the swarm is doing.
+    #[must_use]
+    pub fn status(&self) -> SwarmStatus {
+        let known = self.known();
+        let have_bytes = known.as_ref().map_or(0, |known| known.have_bytes());
+        let readers = self.shared.board.readers();
+        self.shared.status.lock().read(Instant::now(), have_bytes, readers)
+    }
+
+    /// How long ago the last reader left; `None` while there are readers.
+    #[must_use]
+    pub fn idle_for(&self, now: Instant) -> Option<Duration> {
+        self.shared.board.idle_since().map(|since| now.saturating_duration_since(since))
+    }
+}

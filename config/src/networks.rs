@@ -1,0 +1,104 @@
+//! The options of the networks. Each doc comment is the option's entry in the manual.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::values::{Span, urls};
+
+/// What the gateway may dial.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Network {
+    /// Whether peers, trackers and web seeds on loopback, private and link-local addresses may be dialled. They are
+    /// named by strangers, so the default keeps the gateway from being led into its own network. Say true for a swarm
+    /// inside a LAN.
+    pub allow_private: bool,
+}
+
+/// The BitTorrent network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bittorrent {
+    /// Whether the gateway is a BitTorrent peer at all.
+    pub enabled: bool,
+    /// IP address to listen on for peers and the DHT. `::` is every address, IPv6 and IPv4 alike.
+    pub listen_ip: IpAddr,
+    /// TCP port for incoming peers. Open or forward it for more peers. 0 lets the system choose.
+    pub listen_port: u16,
+    /// Whether to find peers through the distributed hash table (BEP 5). Private torrents never use it.
+    pub dht: bool,
+    /// UDP port of the DHT. 0: the number of `listen_port`.
+    pub dht_port: u16,
+    /// Hosts with ports that introduce the gateway to the DHT. Empty: only nodes that peers name.
+    pub dht_bootstrap: Vec<String>,
+    /// Trackers to ask besides the torrent's own, as `udp://host:port/announce` or `https://host/announce`. Private
+    /// torrents never use them.
+    #[serde(deserialize_with = "urls")]
+    #[schemars(with = "Vec<String>")]
+    pub trackers: Vec<Url>,
+    /// Connected peers of one torrent.
+    pub max_peers_per_torrent: usize,
+    /// Connected peers of all torrents. The smaller of the two wins.
+    pub max_peers: usize,
+    /// Connections being dialled at once. Lower it when a home router drops out.
+    pub max_half_open: usize,
+    /// How long useful peers stay connected after the last reader left, so that the next one starts at once.
+    pub peer_grace: Span,
+}
+
+/// What is uploaded to peers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Seeding {
+    /// When to upload.
+    pub policy: SeedingPolicy,
+    /// Peers of one torrent that are uploaded to at once.
+    pub upload_slots: usize,
+}
+
+/// When to upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SeedingPolicy {
+    /// Never.
+    Off,
+    /// While the content is active: being read, or within its grace.
+    WhileActive,
+}
+
+impl Default for Bittorrent {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            listen_ip: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            listen_port: 8421,
+            dht: true,
+            dht_port: 0,
+            dht_bootstrap: ["router.bittorrent.com:6881", "dht.transmissionbt.com:6881", "dht.libtorrent.org:25401"]
+                .map(str::to_owned)
+                .to_vec(),
+            trackers: Vec::new(),
+            max_peers_per_torrent: 80,
+            max_peers: 400,
+            max_half_open: 40,
+            peer_grace: Span::from_secs(60),
+        }
+    }
+}
+
+impl Bittorrent {
+    /// The UDP port the DHT is to use, which may be 0 for any.
+    #[must_use]
+    pub const fn effective_dht_port(&self) -> u16 {
+        if self.dht_port == 0 { self.listen_port } else { self.dht_port }
+    }
+}
+
+impl Default for Seeding {
+    fn default() -> Self {
+        Self { policy: SeedingPolicy::WhileActive, upload_slots: 8 }
+    }
+}

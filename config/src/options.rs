@@ -1,0 +1,286 @@
+//! The options of the gateway itself. Each doc comment is the option's entry in the manual: what it does, its unit,
+//! when an operator changes it. The defaults are in the `Default` impls below the structs.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::networks::{Bittorrent, Network, Seeding};
+use crate::values::{Secret, Size, Span, addresses, optional_url, or_empty};
+
+/// The configuration of one swarmgate process.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The HTTP server.
+    pub server: Server,
+    /// Who may do what.
+    pub auth: Auth,
+    /// The cache of verified content.
+    pub cache: Cache,
+    /// How long a request may take, stage by stage. A length of time is written as `30s`, `5m` or `6h`.
+    pub deadlines: Deadlines,
+    /// What the gateway may dial.
+    pub network: Network,
+    /// The BitTorrent network.
+    pub bittorrent: Bittorrent,
+    /// Giving back: what is uploaded to peers. Only verified pieces that are in the cache are ever uploaded.
+    pub seeding: Seeding,
+    /// Contents the gateway is working on.
+    pub items: Items,
+    /// What the gateway says about itself.
+    pub observe: Observe,
+}
+
+/// The HTTP server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// IP addresses and ports to listen on. Port 0 lets the system choose. An address that other machines can reach
+    /// needs `auth.token`, or `auth.mode = "none"`.
+    #[serde(deserialize_with = "addresses")]
+    #[schemars(with = "Vec<String>")]
+    pub listen: Vec<SocketAddr>,
+    /// The address clients know the gateway by, as `https://media.example.org/`; used in playlists and links, and its
+    /// host is an allowed one. Empty: the host each request names.
+    #[serde(deserialize_with = "optional_url", serialize_with = "or_empty")]
+    #[schemars(with = "String")]
+    pub public_url: Option<Url>,
+    /// The path all routes live under. Change it when a reverse proxy hands over one folder only.
+    pub base_path: String,
+    /// Host names, without port, that a request may name; others are refused, which is what stops a web page from
+    /// reaching the gateway under a name of its own (DNS rebinding). Loopback IP addresses and the host of `public_url`
+    /// are always allowed. `*` allows every name.
+    pub allowed_hosts: Vec<String>,
+    /// Responses with a body that may run at once. More are answered 503.
+    pub max_streams: usize,
+    /// The same for one client address. The smaller of the two wins. Raise it when many people share one address.
+    pub max_streams_per_client: usize,
+    /// Whether `/torrent?url=` may fetch a .torrent file from a URL that the client chooses.
+    pub torrent_url: Switch,
+}
+
+/// A choice that has a sensible answer of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Switch {
+    /// While the server listens on loopback addresses only.
+    Auto,
+    /// For every client.
+    On,
+    /// For nobody.
+    Off,
+}
+
+/// Who may do what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// What the control API asks for.
+    pub mode: AuthMode,
+    /// The bearer token of the control API, and of content where `anonymous_content` does not cover the client.
+    /// Best given as a file: SWARMGATE_AUTH__TOKEN_FILE.
+    pub token: Secret,
+    /// Who may read content without the token, where there is one. Behind a reverse proxy on the same machine every
+    /// client looks like loopback: say `never` there unless the proxy asks for credentials itself.
+    pub anonymous_content: AnonymousContent,
+}
+
+/// What the control API asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AuthMode {
+    /// The token when one is set. Without one the server listens on loopback addresses only.
+    Auto,
+    /// Nothing, not even on a public address.
+    None,
+    /// The token, always.
+    Token,
+}
+
+/// Who may read content without a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AnonymousContent {
+    /// Clients on this machine.
+    Loopback,
+    /// Everybody.
+    Always,
+    /// Nobody.
+    Never,
+}
+
+/// The cache of verified content.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cache {
+    /// Where cached content and the index lie. Empty: `swarmgate` in the platform's cache directory.
+    pub dir: PathBuf,
+    /// Size the cached content never exceeds; the least recently used goes first.
+    pub max_size: Size,
+    /// Free space to leave on the volume, whatever `max_size` says. 0: none.
+    pub min_free: Size,
+    /// Memory for buffers of pieces in transit. Lower it on small boards.
+    pub memory: Size,
+    /// Keep nothing: the cache lies in a fresh directory below `dir` and is deleted at exit.
+    pub ephemeral: bool,
+}
+
+/// How long a request may take, stage by stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Deadlines {
+    /// To learn what the content is: its files and hashes. Raise it for magnets with few peers.
+    pub resolve: Span,
+    /// From then to the first verified byte.
+    pub first_byte: Span,
+    /// Between two bytes of a running response.
+    pub stall: Span,
+    /// For the whole response.
+    pub request: Span,
+}
+
+/// Contents the gateway is working on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Items {
+    /// How long a content that somebody only read stays active after its last reader left. What is cached stays.
+    pub idle_grace: Span,
+    /// Contents active at once. A request for one more is answered 503.
+    pub max_active: usize,
+}
+
+/// What the gateway says about itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Observe {
+    /// Log level: `off`, `error`, `warn`, `info`, `debug` or `trace`. Parts can have their own, after a comma:
+    /// `info,swarmgate_swarm=debug`.
+    pub log: String,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// Whether log lines at `info` and above may name files of contents.
+    pub log_names: bool,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// `human` on a terminal, else `json`.
+    Auto,
+    /// One readable line an event.
+    Human,
+    /// One JSON object an event.
+    Json,
+}
+
+impl Config {
+    /// Whether `/torrent?url=` is open.
+    #[must_use]
+    pub fn allows_torrent_url(&self) -> bool {
+        match self.server.torrent_url {
+            Switch::Auto => self.server.is_loopback_only(),
+            Switch::On => true,
+            Switch::Off => false,
+        }
+    }
+}
+
+impl Server {
+    /// Whether only this machine can reach the server.
+    #[must_use]
+    pub fn is_loopback_only(&self) -> bool {
+        self.listen.iter().all(|address| address.ip().to_canonical().is_loopback())
+    }
+}
+
+impl Auth {
+    /// The token that the control API asks for, or `None` when it asks for nothing.
+    #[must_use]
+    pub fn required_token(&self) -> Option<&Secret> {
+        match self.mode {
+            AuthMode::Auto | AuthMode::Token => Some(&self.token).filter(|token| token.is_set()),
+            AuthMode::None => None,
+        }
+    }
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8420))],
+            public_url: None,
+            base_path: "/".to_owned(),
+            allowed_hosts: vec!["localhost".to_owned()],
+            max_streams: 1024,
+            max_streams_per_client: 64,
+            torrent_url: Switch::Auto,
+        }
+    }
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self { mode: AuthMode::Auto, token: Secret::default(), anonymous_content: AnonymousContent::Loopback }
+    }
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::new(),
+            max_size: Size::gib(10),
+            min_free: Size::gib(2),
+            memory: Size::mib(256),
+            ephemeral: false,
+        }
+    }
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            resolve: Span::from_secs(10),
+            first_byte: Span::from_secs(30),
+            stall: Span::from_secs(30),
+            request: Span::from_secs(6 * 3600),
+        }
+    }
+}
+
+impl Default for Items {
+    fn default() -> Self {
+        Self { idle_grace: Span::from_secs(300), max_active: 500 }
+    }
+}
+
+impl Default for Observe {
+    fn default() -> Self {
+        Self { log: "info".to_owned(), log_format: LogFormat::Auto, log_names: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torrent_by_url_is_open_on_loopback_alone_unless_said() {
+        let mut config = Config::default();
+        assert!(config.allows_torrent_url());
+        config.server.listen.push("0.0.0.0:8420".parse().unwrap());
+        assert!(!config.allows_torrent_url());
+        config.server.torrent_url = Switch::On;
+        assert!(config.allows_torrent_url());
+    }
+
+    #[test]
+    fn an_ipv4_loopback_address_written_as_ipv6_is_loopback() {
+        let listen = vec!["[::1]:1".parse().unwrap(), "[::ffff:127.0.0.1]:1".parse().unwrap()];
+        assert!(Server { listen, ..Server::default() }.is_loopback_only());
+    }
+}

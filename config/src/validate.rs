@@ -1,0 +1,376 @@
+//! What only the meaning of an option, or several options together, can get wrong. A rule is a function of the
+//! configuration that returns the reasons it is broken for; adding one is a function and a line in [`RULES`].
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use url::{Host, Url};
+
+use crate::options::{AuthMode, Config};
+use crate::values::{Size, Span};
+
+/// A rule, and the options it reads. It is skipped while one of them is wrong by itself.
+pub(crate) struct Rule {
+    pub(crate) keys: &'static [&'static str],
+    pub(crate) check: fn(&Config) -> Vec<String>,
+}
+
+/// Every rule.
+pub(crate) const RULES: &[Rule] = &[
+    Rule { keys: &["server.listen"], check: listens_somewhere },
+    Rule { keys: &["server.listen"], check: listens_once },
+    Rule { keys: &["server.listen", "auth.mode", "auth.token"], check: strangers_are_asked },
+    Rule { keys: &["server.public_url"], check: public_url_is_a_web_address },
+    Rule { keys: &["server.base_path"], check: base_path_is_a_path },
+    Rule { keys: &["server.allowed_hosts"], check: allowed_hosts_are_names },
+    Rule { keys: &["server.max_streams"], check: |c| not_zero(c.server.max_streams) },
+    Rule { keys: &["server.max_streams_per_client"], check: |c| not_zero(c.server.max_streams_per_client) },
+    Rule { keys: &["auth.mode", "auth.token"], check: mode_fits_token },
+    Rule { keys: &["auth.token"], check: token_fits_a_header },
+    Rule { keys: &["cache.dir"], check: cache_has_a_place },
+    Rule { keys: &["cache.max_size"], check: |c| not_empty(c.cache.max_size) },
+    Rule { keys: &["cache.memory"], check: |c| not_empty(c.cache.memory) },
+    Rule { keys: &["deadlines.request"], check: |c| not_instant(c.deadlines.request) },
+    Rule { keys: &["deadlines.resolve", "deadlines.request"], check: resolving_ends_within_the_request },
+    Rule { keys: &["deadlines.first_byte", "deadlines.request"], check: first_byte_comes_within_the_request },
+    Rule { keys: &["deadlines.stall", "deadlines.request"], check: stalls_end_within_the_request },
+    Rule {
+        keys: &["bittorrent.listen_port", "bittorrent.listen_ip", "server.listen"],
+        check: peers_have_their_own_port,
+    },
+    Rule { keys: &["bittorrent.dht_bootstrap"], check: bootstrap_hosts_have_ports },
+    Rule { keys: &["bittorrent.trackers"], check: trackers_can_be_asked },
+    Rule { keys: &["bittorrent.max_peers_per_torrent"], check: |c| not_zero(c.bittorrent.max_peers_per_torrent) },
+    Rule { keys: &["bittorrent.max_peers"], check: |c| not_zero(c.bittorrent.max_peers) },
+    Rule { keys: &["bittorrent.max_half_open"], check: |c| not_zero(c.bittorrent.max_half_open) },
+    Rule { keys: &["seeding.upload_slots"], check: upload_has_a_slot },
+    Rule { keys: &["items.max_active"], check: |c| not_zero(c.items.max_active) },
+    Rule { keys: &["observe.log"], check: log_levels_exist },
+];
+
+fn when(broken: bool, reason: impl FnOnce() -> String) -> Vec<String> {
+    broken.then(reason).into_iter().collect()
+}
+
+fn not_zero(count: usize) -> Vec<String> {
+    when(count == 0, || "has to be at least 1".to_owned())
+}
+
+fn not_empty(size: Size) -> Vec<String> {
+    when(size.bytes() == 0, || "has to be more than nothing".to_owned())
+}
+
+fn not_instant(span: Span) -> Vec<String> {
+    when(span.duration().is_zero(), || "leaves no time at all".to_owned())
+}
+
+fn resolving_ends_within_the_request(config: &Config) -> Vec<String> {
+    within_request(config, "deadlines.resolve", config.deadlines.resolve)
+}
+
+fn first_byte_comes_within_the_request(config: &Config) -> Vec<String> {
+    within_request(config, "deadlines.first_byte", config.deadlines.first_byte)
+}
+
+fn stalls_end_within_the_request(config: &Config) -> Vec<String> {
+    within_request(config, "deadlines.stall", config.deadlines.stall)
+}
+
+fn within_request(config: &Config, stage: &str, span: Span) -> Vec<String> {
+    let request = config.deadlines.request;
+    let mut reasons = not_instant(span);
+    reasons.extend(when(span > request, || {
+        format!("{stage} = {span} is longer than the whole request, deadlines.request = {request}")
+    }));
+    reasons
+}
+
+fn listens_somewhere(config: &Config) -> Vec<String> {
+    when(config.server.listen.is_empty(), || "names no address to listen on".to_owned())
+}
+
+fn listens_once(config: &Config) -> Vec<String> {
+    let listen = &config.server.listen;
+    let clash = |(index, address): (usize, &SocketAddr)| {
+        let earlier = listen[..index].iter().find(|earlier| overlap(earlier, address))?;
+        let twice = format!("{address} is named twice");
+        Some(if earlier == address { twice } else { format!("{earlier} and {address} cannot both be listened on") })
+    };
+    listen.iter().enumerate().filter_map(clash).collect()
+}
+
+/// Whether binding one address keeps the other from being bound: the same port, on the same address or on all of them.
+fn overlap(a: &SocketAddr, b: &SocketAddr) -> bool {
+    // `::` takes IPv4 along.
+    let covers = |wide: IpAddr, narrow: IpAddr| wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4());
+    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || covers(a.ip(), b.ip()) || covers(b.ip(), a.ip()))
+}
+
+fn strangers_are_asked(config: &Config) -> Vec<String> {
+    let unguarded = config.auth.mode == AuthMode::Auto && !config.auth.token.is_set();
+    let public = config.server.listen.iter().find(|address| !address.ip().to_canonical().is_loopback());
+    public.filter(|_| unguarded).map(open_to_strangers).into_iter().collect()
+}
+
+fn open_to_strangers(address: &SocketAddr) -> String {
+    format!(
+        "other machines can reach {address} and nothing asks who they are: set a token \
+         (SWARMGATE_AUTH__TOKEN_FILE or auth.token), or let everyone in with auth.mode = \"none\""
+    )
+}
+
+fn mode_fits_token(config: &Config) -> Vec<String> {
+    match (config.auth.mode, config.auth.token.is_set()) {
+        (AuthMode::Token, false) => vec!["asks for a token, but auth.token is empty".to_owned()],
+        (AuthMode::None, true) => {
+            vec!["asks for nothing, so auth.token would be ignored; drop one of the two".to_owned()]
+        }
+        (AuthMode::Auto | AuthMode::Token, true) | (AuthMode::Auto | AuthMode::None, false) => Vec::new(),
+    }
+}
+
+/// RFC 6750 §2.1: a bearer token is letters, digits and `-._~+/`, then `=`.
+fn token_fits_a_header(config: &Config) -> Vec<String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
+    let token = config.auth.token.expose();
+    let body = token.trim_end_matches('=');
+    when(config.auth.token.is_set() && (body.is_empty() || !body.bytes().all(allowed)), || {
+        "cannot be sent in a header: a bearer token has letters, digits and -._~+/ only, and = at its end".to_owned()
+    })
+}
+
+fn public_url_is_a_web_address(config: &Config) -> Vec<String> {
+    let Some(url) = &config.server.public_url else { return Vec::new() };
+    let mut reasons =
+        when(!matches!(url.scheme(), "http" | "https"), || "has to start with http:// or https://".to_owned());
+    reasons.extend(when(url.query().is_some() || url.fragment().is_some(), || "cannot have a ? or # part".to_owned()));
+    reasons
+        .extend(when(!url.username().is_empty() || url.password().is_some(), || "cannot have credentials".to_owned()));
+    reasons
+}
+
+fn base_path_is_a_path(config: &Config) -> Vec<String> {
+    let path = config.server.base_path.as_str();
+    if path == "/" {
+        return Vec::new();
+    }
+    let allowed = |segment: &str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        !segment.is_empty() && segment != "." && segment != ".." && segment.bytes().all(plain)
+    };
+    let plain = path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(allowed));
+    when(!plain, || {
+        "has to be / or segments of letters, digits and -._~ as /media/gate, with no / at the end".to_owned()
+    })
+}
+
+fn allowed_hosts_are_names(config: &Config) -> Vec<String> {
+    let is_host = |host: &str| host == "*" || Host::parse(host).is_ok() || host.parse::<IpAddr>().is_ok();
+    let bad = config.server.allowed_hosts.iter().filter(|host| !is_host(host));
+    bad.map(|host| format!("`{host}` is not a host name; give it without scheme and port, or `*` alone")).collect()
+}
+
+fn cache_has_a_place(config: &Config) -> Vec<String> {
+    when(config.cache.dir.as_os_str().is_empty(), || {
+        "this system names no cache directory for the user; say where content may lie".to_owned()
+    })
+}
+
+fn peers_have_their_own_port(config: &Config) -> Vec<String> {
+    let peers = SocketAddr::new(config.bittorrent.listen_ip, config.bittorrent.listen_port);
+    let taken = config.server.listen.iter().find(|http| config.bittorrent.enabled && overlap(&peers, http));
+    taken.map(|http| format!("peers cannot have {peers}, because server.listen has {http}")).into_iter().collect()
+}
+
+fn bootstrap_hosts_have_ports(config: &Config) -> Vec<String> {
+    let is_host_and_port = |text: &str| {
+        let Some((host, port)) = text.rsplit_once(':') else { return false };
+        port.parse::<u16>().is_ok_and(|port| port != 0) && Host::parse(host).is_ok()
+    };
+    let bad = config.bittorrent.dht_bootstrap.iter().filter(|host| !is_host_and_port(host));
+    bad.map(|host| format!("`{host}` is not a host with a port, as router.example.org:6881")).collect()
+}
+
+fn trackers_can_be_asked(config: &Config) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let reason = |tracker: &Url| {
+        let spoken = matches!(tracker.scheme(), "http" | "https" | "udp") && tracker.has_host();
+        let no_port = tracker.scheme() == "udp" && tracker.port().is_none();
+        match (spoken, no_port) {
+            (false, _) => Some(format!("`{tracker}` is not an http://, https:// or udp:// tracker")),
+            (true, true) => Some(format!("`{tracker}` needs a port: udp has no usual one")),
+            (true, false) => (!seen.insert(tracker.clone())).then(|| format!("`{tracker}` is named twice")),
+        }
+    };
+    config.bittorrent.trackers.iter().filter_map(reason).collect()
+}
+
+fn upload_has_a_slot(config: &Config) -> Vec<String> {
+    when(config.seeding.upload_slots == 0, || {
+        "has to be at least 1; to upload nothing say seeding.policy = \"off\"".to_owned()
+    })
+}
+
+fn log_levels_exist(config: &Config) -> Vec<String> {
+    let is_level = |word: &str| {
+        let word = word.to_ascii_lowercase();
+        ["off", "error", "warn", "info", "debug", "trace"].contains(&word.as_str())
+    };
+    let is_part = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':')
+    };
+    let is_directive = |directive: &str| match directive.split_once('=') {
+        Some((part, level)) => is_part(part) && is_level(level),
+        None => is_level(directive),
+    };
+    let bad = config.observe.log.split(',').map(str::trim).filter(|directive| !is_directive(directive));
+    bad.map(|directive| {
+        format!("`{directive}` is neither a level (off, error, warn, info, debug, trace) nor PART=LEVEL")
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The reasons of one rule for the defaults with a change.
+    fn reasons(check: fn(&Config) -> Vec<String>, change: impl FnOnce(&mut Config)) -> Vec<String> {
+        let mut config = Config::default();
+        change(&mut config);
+        check(&config)
+    }
+
+    fn listen(addresses: &[&str]) -> Vec<SocketAddr> {
+        addresses.iter().map(|address| address.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_defaults_break_no_rule_but_the_place_of_the_cache() {
+        let config = Config::default();
+        let broken: Vec<&str> =
+            RULES.iter().filter(|rule| !(rule.check)(&config).is_empty()).map(|rule| rule.keys[0]).collect();
+        assert_eq!(broken, ["cache.dir"]);
+    }
+
+    #[test]
+    fn every_rule_reads_options_that_exist() {
+        let catalogue = crate::catalogue::Catalogue::new();
+        for key in RULES.iter().flat_map(|rule| rule.keys) {
+            assert!(catalogue.option(key).is_some(), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_public_address_needs_a_token_or_a_word() {
+        let public = |config: &mut Config| config.server.listen = listen(&["127.0.0.1:1", "0.0.0.0:8420"]);
+        assert_eq!(reasons(strangers_are_asked, public).len(), 1);
+        let with_token = |config: &mut Config| {
+            public(config);
+            config.auth.token = crate::Secret::new("t");
+        };
+        assert!(reasons(strangers_are_asked, with_token).is_empty());
+        let with_word = |config: &mut Config| {
+            public(config);
+            config.auth.mode = AuthMode::None;
+        };
+        assert!(reasons(strangers_are_asked, with_word).is_empty());
+    }
+
+    #[test]
+    fn addresses_that_keep_each_other_from_being_bound_are_found() {
+        for (addresses, clashes) in [
+            (&["127.0.0.1:1", "127.0.0.1:2", "[::1]:1"][..], 0),
+            (&["127.0.0.1:0", "127.0.0.1:0"], 0),
+            (&["127.0.0.1:1", "127.0.0.1:1"], 1),
+            (&["127.0.0.1:1", "0.0.0.0:1"], 1),
+            (&["[::]:1", "127.0.0.1:1"], 1),
+            (&["0.0.0.0:1", "[::1]:1"], 0),
+        ] {
+            let found = reasons(listens_once, |config| config.server.listen = listen(addresses));
+            assert_eq!(found.len(), clashes, "{addresses:?}: {found:?}");
+        }
+        let on_peers_port = |config: &mut Config| config.server.listen = listen(&["127.0.0.1:8421"]);
+        assert_eq!(reasons(peers_have_their_own_port, on_peers_port).len(), 1);
+    }
+
+    #[test]
+    fn a_token_is_what_a_header_can_carry() {
+        for (token, fits) in
+            [("", true), ("abc-._~+/123==", true), ("two words", false), ("naïve", false), ("==", false)]
+        {
+            let found = reasons(token_fits_a_header, |config| config.auth.token = crate::Secret::new(token));
+            assert_eq!(found.is_empty(), fits, "{token}");
+        }
+    }
+
+    #[test]
+    fn a_base_path_is_plain_segments() {
+        for (path, fits) in [
+            ("/", true),
+            ("/gate", true),
+            ("/media/gate-1", true),
+            ("", false),
+            ("gate", false),
+            ("/gate/", false),
+            ("//gate", false),
+            ("/../gate", false),
+            ("/g%41te", false),
+            ("/gate?x", false),
+        ] {
+            let found = reasons(base_path_is_a_path, |config| config.server.base_path = path.to_owned());
+            assert_eq!(found.is_empty(), fits, "{path}");
+        }
+    }
+
+    #[test]
+    fn hosts_bootstrap_nodes_and_trackers_have_their_shapes() {
+        let hosts = ["localhost", "*", "media.example.org", "192.168.1.2", "::1", "http://x", "x:80", ""];
+        let found =
+            reasons(allowed_hosts_are_names, |config| config.server.allowed_hosts = hosts.map(str::to_owned).to_vec());
+        assert_eq!(found.len(), 3, "{found:?}");
+
+        let nodes = ["router.example.org:6881", "10.0.0.1:6881", "[::1]:6881", "router.example.org", "x:0", ":1"];
+        let found = reasons(bootstrap_hosts_have_ports, |config| {
+            config.bittorrent.dht_bootstrap = nodes.map(str::to_owned).to_vec();
+        });
+        assert_eq!(found.len(), 3, "{found:?}");
+
+        let trackers = [
+            "http://t.example/announce",
+            "udp://t.example:80",
+            "udp://t.example",
+            "wss://t.example",
+            "udp://t.example:80",
+        ];
+        let found = reasons(trackers_can_be_asked, |config| {
+            config.bittorrent.trackers = trackers.map(|tracker| tracker.parse().unwrap()).to_vec();
+        });
+        assert_eq!(found.len(), 3, "{found:?}");
+    }
+
+    #[test]
+    fn a_log_filter_names_levels_that_exist() {
+        for (filter, fits) in [
+            ("info", true),
+            ("INFO", true),
+            ("info, swarmgate_swarm=debug,hyper::proto=off", true),
+            ("inof", false),
+            ("swarm=loud", false),
+            ("", false),
+        ] {
+            let found = reasons(log_levels_exist, |config| config.observe.log = filter.to_owned());
+            assert_eq!(found.is_empty(), fits, "{filter}");
+        }
+    }
+
+    #[test]
+    fn a_short_request_blames_the_stages_that_outlast_it() {
+        let short = |config: &mut Config| config.deadlines.request = Span::from_secs(20);
+        assert!(reasons(resolving_ends_within_the_request, short).is_empty());
+        assert_eq!(
+            reasons(stalls_end_within_the_request, short),
+            ["deadlines.stall = 30s is longer than the whole request, deadlines.request = 20s"]
+        );
+    }
+}

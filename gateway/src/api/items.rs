@@ -1,0 +1,179 @@
+//! Items: add, list, look at, remove.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, LOCATION};
+use http::{HeaderValue, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Limited};
+use serde::Deserialize;
+use serde_json::json;
+use swarmgate_bittorrent_proto::magnet::Magnet;
+use swarmgate_content::{ContentId, InfoHash};
+use url::form_urlencoded;
+
+use crate::catalogue::Added;
+use crate::error::{Problem, ProblemKind};
+use crate::routes::torrent_url;
+use crate::state::GatewayState;
+use crate::{links, query};
+
+/// Largest `.torrent` file taken, in bytes: 32 MiB. The operator's own tools send it, so it may be larger than what
+/// strangers' URLs give.
+const MAX_TORRENT_BYTES: usize = 32 * 1024 * 1024;
+
+/// Largest JSON or text body taken, in bytes: 64 KiB holds a magnet of any sense.
+const MAX_TEXT_BYTES: usize = 64 * 1024;
+
+/// Longest time a body may take to arrive.
+const UPLOAD_TIME: Duration = Duration::from_secs(60);
+
+/// What `POST /items` takes as JSON.
+#[derive(Debug, Deserialize)]
+struct AddRequest {
+    /// A magnet link, an infohash, or the URL of a `.torrent`.
+    uri: String,
+    /// Whether it stays when idle; an item added here stays unless this is false.
+    #[serde(default = "stays")]
+    pin: bool,
+}
+
+const fn stays() -> bool {
+    true
+}
+
+/// Adds an item: 201 when its files are known, 202 when they are being looked for, 200 when it was there.
+///
+/// # Errors
+/// 415 for a body of another type, 413 for one too large, 400 or 422 for one that describes no torrent.
+pub async fn add(State(state): State<GatewayState>, request: Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let content_type = parts.headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let added = match essence.as_str() {
+        "application/x-bittorrent" => {
+            let bytes = read(body, MAX_TORRENT_BYTES).await?;
+            state.catalogue.add_torrent(bytes, pin(&parts.uri)?).await?
+        }
+        "application/json" => {
+            let bytes = read(body, MAX_TEXT_BYTES).await?;
+            let wanted: AddRequest = serde_json::from_slice(&bytes).map_err(|error| bad_body(error.to_string()))?;
+            add_uri(&state, &wanted.uri, wanted.pin).await?
+        }
+        "text/plain" | "text/uri-list" => {
+            let bytes = read(body, MAX_TEXT_BYTES).await?;
+            let text = std::str::from_utf8(&bytes).map_err(|_| bad_body("the text is not UTF-8"))?;
+            add_uri(&state, text, pin(&parts.uri)?).await?
+        }
+        _ => {
+            let detail = "send application/json, application/x-bittorrent or text/plain";
+            return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));
+        }
+    };
+    Ok(answer(&state, added))
+}
+
+async fn add_uri(state: &GatewayState, uri: &str, keep: bool) -> Result<Added, Problem> {
+    let uri = uri.trim();
+    let scheme = uri.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
+    let magnet = match scheme.as_deref() {
+        Some("http" | "https") => return torrent_url::add(state, uri, keep).await,
+        Some("magnet") => Magnet::parse(uri).map_err(|error| invalid(error.to_string()))?,
+        Some(_) | None => query::topic(&ContentId::parse_torrent(uri).map_err(|error| invalid(error.to_string()))?),
+    };
+    Ok(state.catalogue.add_magnet(&magnet, keep)?)
+}
+
+fn answer(state: &GatewayState, added: Added) -> Response {
+    let status = match added {
+        Added { already: true, .. } => StatusCode::OK,
+        Added { metadata_known: true, .. } => StatusCode::CREATED,
+        Added { .. } => StatusCode::ACCEPTED,
+    };
+    let mut response = match state.catalogue.item(&added.id) {
+        Some(item) => super::json(status, &item),
+        None => super::json(status, &json!({ "infohash": added.id })),
+    };
+    if let Ok(location) = HeaderValue::from_str(&links::item(&state.options, &added.id)) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
+
+/// Reads a whole body of bounded size in bounded time.
+async fn read(body: Body, max_bytes: usize) -> Result<Bytes, Problem> {
+    let collected = tokio::time::timeout(UPLOAD_TIME, Limited::new(body, max_bytes).collect()).await;
+    match collected {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(Problem::new(ProblemKind::BodyTooLarge, format!("at most {max_bytes} bytes are read")))
+        }
+        Ok(Err(_)) => Err(bad_body("it ended early")),
+        Err(_) => Err(bad_body(format!("it did not arrive within {UPLOAD_TIME:?}"))),
+    }
+}
+
+/// Lists all items.
+#[must_use]
+pub fn list(state: &GatewayState) -> Response {
+    super::json(StatusCode::OK, &json!({ "items": state.catalogue.items() }))
+}
+
+/// Shows one item.
+///
+/// # Errors
+/// 404 when it is not known.
+pub async fn one(State(state): State<GatewayState>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let found = infohash(&id).and_then(|id| state.catalogue.item(&id).ok_or_else(|| no_item(id)));
+    std::future::ready(found).await.map(|item| super::json(StatusCode::OK, &item))
+}
+
+/// Removes one item; its data stays in the cache unless `data=purge`.
+///
+/// # Errors
+/// 404 when it is not known, 400 for another value of `data`.
+pub async fn remove(State(state): State<GatewayState>, Path(id): Path<String>, uri: Uri) -> Result<Response, Problem> {
+    let purge = match parameter(&uri, "data").as_deref() {
+        None | Some("keep") => false,
+        Some("purge") => true,
+        Some(_) => return Err(Problem::new(ProblemKind::BadQuery, "data is keep or purge")),
+    };
+    let id = infohash(&id)?;
+    if !state.catalogue.remove(&id, purge).await {
+        return Err(no_item(id));
+    }
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+fn infohash(text: &str) -> Result<InfoHash, Problem> {
+    let id = ContentId::parse_torrent(text)?;
+    id.as_v1().ok_or_else(|| Problem::new(ProblemKind::NoSuchItem, "only v1 torrents are items").item(id))
+}
+
+fn no_item(id: InfoHash) -> Problem {
+    Problem::new(ProblemKind::NoSuchItem, "it was never added, or was removed").item(ContentId::BtV1(id))
+}
+
+fn pin(uri: &Uri) -> Result<bool, Problem> {
+    match parameter(uri, "pin").as_deref() {
+        None | Some("true" | "1" | "") => Ok(true),
+        Some("false" | "0") => Ok(false),
+        Some(_) => Err(Problem::new(ProblemKind::BadQuery, "pin is true or false")),
+    }
+}
+
+fn parameter(uri: &Uri, wanted: &str) -> Option<String> {
+    let mut parameters = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    parameters.find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
+}
+
+fn bad_body(detail: impl Into<String>) -> Problem {
+    Problem::new(ProblemKind::BadBody, detail)
+}
+
+fn invalid(reason: String) -> Problem {
+    Problem::new(ProblemKind::InvalidTorrent, reason)
+}

@@ -1,0 +1,44 @@
+//! `/api/v1`: the control API, JSON, for the operator's own tools. No script of another origin may read it.
+
+pub mod events;
+pub mod history;
+pub mod items;
+pub mod status;
+
+use axum::Router;
+use axum::extract::State;
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use serde::Serialize;
+
+use crate::error::Problem;
+use crate::guard;
+use crate::state::GatewayState;
+
+/// The routes.
+pub fn routes(state: &GatewayState) -> Router<GatewayState> {
+    Router::new()
+        .route("/api/v1/version", get(|| async { status::version() }))
+        .route("/api/v1/status", get(|State(state): State<GatewayState>| async move { status::status(&state) }))
+        .route(
+            "/api/v1/items",
+            get(|State(state): State<GatewayState>| async move { items::list(&state) }).post(items::add),
+        )
+        .route("/api/v1/items/{id}", get(items::one).delete(items::remove))
+        .route("/api/v1/events", get(events::stream))
+        .route_layer(from_fn_with_state(state.clone(), guard::api))
+}
+
+/// A JSON answer.
+fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => {
+            let rows = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
+            (status, rows, text + "\n").into_response()
+        }
+        Err(error) => Problem::internal(format!("an answer cannot be printed: {error}")).into_response(),
+    }
+}

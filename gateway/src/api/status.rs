@@ -1,0 +1,57 @@
+//! What the gateway is and how it fares.
+
+use axum::response::Response;
+use http::StatusCode;
+use serde_json::{Value, json};
+use swarmgate_content::ProtocolSnapshot;
+
+use crate::catalogue::ItemStatus;
+use crate::state::GatewayState;
+
+/// The version document.
+#[must_use]
+pub fn version() -> Response {
+    let document = json!({ "name": "swarmgate", "version": env!("CARGO_PKG_VERSION"), "api": "v1" });
+    super::json(StatusCode::OK, &document)
+}
+
+/// The status document.
+#[must_use]
+pub fn status(state: &GatewayState) -> Response {
+    super::json(StatusCode::OK, &document(state))
+}
+
+/// Totals, networks with their health and counters, the cache.
+#[must_use]
+pub fn document(state: &GatewayState) -> Value {
+    let items = state.catalogue.items();
+    let networks: Vec<_> = state.manager.list().iter().map(network).collect();
+    let sum = |of: fn(&ItemStatus) -> u64| items.iter().map(of).fold(0, u64::saturating_add);
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_s": state.started.elapsed().as_secs(),
+        "ready": crate::routes::ops::readiness(state).0,
+        "networks": networks,
+        "totals": {
+            "items": items.len(),
+            "active": items.iter().filter(|item| item.state == "active").count(),
+            "peers": items.iter().map(|item| item.peers).sum::<usize>(),
+            "download_rate": sum(|item| item.download_rate),
+            "upload_rate": sum(|item| item.upload_rate),
+        },
+        "http": {
+            "streams_open": state.telemetry.streams_open(),
+            "requests_under_way": state.admission.taken(),
+            "stream_bytes": state.telemetry.stream_bytes(),
+        },
+        "cache": (state.cache_status)(),
+    })
+}
+
+fn network(snapshot: &ProtocolSnapshot) -> Value {
+    let mut document = serde_json::to_value(snapshot).unwrap_or_default();
+    if let Value::Object(fields) = &mut document {
+        fields.insert("since_s".to_owned(), json!(snapshot.since.elapsed().as_secs()));
+    }
+    document
+}

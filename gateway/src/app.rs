@@ -1,0 +1,294 @@
+//! The composition root: everything that runs is made here, in order, and stopped in reverse.
+//!
+//! ```text
+//! App
+//! ├── http          accept loops and their connections        started last, stopped first
+//! ├── manager       the registered protocols
+//! │   └── bittorrent   peers' listener, trackers, torrents
+//! ├── dht           the one node; protocols borrow a handle
+//! └── store         closed last, so that a clean stop is known to be clean
+//! ```
+//!
+//! Sockets come from outside, bound once ([`Listeners`]), so nothing here asks whether a port is free.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use swarmgate_bittorrent::dht::{DhtNode, DhtOptions};
+use swarmgate_bittorrent::egress::EgressPolicy;
+use swarmgate_bittorrent::{BitTorrentOptions, BitTorrentProtocol};
+use swarmgate_config::{AnonymousContent, Config, SeedingPolicy};
+use swarmgate_content::{EventBus, ManagerError, ProtocolManager, ProtocolStats};
+use swarmgate_store::{OpenError, Store, StoreOptions};
+use swarmgate_swarm::SwarmContext;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::TokenHash;
+use crate::listeners::{Listeners, ListenersError};
+use crate::server::{self, ServeLimits};
+use crate::state::{Anonymous, GatewayState, HttpOptions, Parts};
+use crate::torrents::Torrents;
+
+/// How long running responses may go on once the application is asked to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Bytes that pieces in flight may occupy in one torrent, as a share of `cache.memory`.
+const PARTIAL_SHARE: u64 = 4;
+/// Bytes kept behind a reader, for those who seek back.
+const KEEP_BEHIND_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Why the application did not start. Each sentence names the option to change.
+#[derive(Debug, thiserror::Error)]
+pub enum StartupError {
+    /// A socket.
+    #[error(transparent)]
+    Listen(#[from] ListenersError),
+    /// The cache.
+    #[error("the cache cannot be opened: {0}")]
+    Store(#[from] OpenError),
+    /// The DHT.
+    #[error(transparent)]
+    Dht(#[from] swarmgate_bittorrent::dht::DhtError),
+    /// BitTorrent.
+    #[error(transparent)]
+    BitTorrent(#[from] swarmgate_bittorrent::StartError),
+    /// A protocol was registered twice: a bug, caught.
+    #[error(transparent)]
+    Manager(#[from] ManagerError),
+    /// The directory of an ephemeral cache.
+    #[error("no directory for an ephemeral cache: {0}")]
+    Ephemeral(#[source] std::io::Error),
+}
+
+/// One running gateway. Two in one process do not meet. Its owner must call [`Self::shutdown`].
+#[derive(Debug)]
+pub struct App {
+    http: TaskTracker,
+    closing: CancellationToken,
+    manager: Arc<ProtocolManager>,
+    bittorrent: Option<Arc<BitTorrentProtocol>>,
+    dht: Option<DhtNode>,
+    store: Store,
+    ephemeral: Option<EphemeralDir>,
+    addresses: Vec<SocketAddr>,
+    sockets: Vec<(&'static str, SocketAddr)>,
+}
+
+/// A fresh directory below the cache directory, deleted at the end.
+#[derive(Debug)]
+struct EphemeralDir(std::path::PathBuf);
+
+impl App {
+    /// Starts everything: store, DHT, BitTorrent, and HTTP last. What has started is stopped again when a later part fails.
+    ///
+    /// # Errors
+    /// [`StartupError`]; a required part that fails fails the start.
+    pub async fn build(config: &Config, listeners: Listeners) -> Result<Self, StartupError> {
+        let sockets = listeners.declared();
+        let (options, ephemeral) = store_options(config)?;
+        let store = Store::open(options).await?;
+        let events = EventBus::new();
+        let closing = CancellationToken::new();
+        let mut app = Self {
+            http: TaskTracker::new(),
+            closing: closing.clone(),
+            manager: Arc::new(ProtocolManager::new(events.clone())),
+            bittorrent: None,
+            dht: None,
+            store,
+            ephemeral,
+            addresses: listeners.http_addresses(),
+            sockets,
+        };
+        match app.start(config, listeners, events).await {
+            Ok(()) => Ok(app),
+            Err(error) => {
+                app.shutdown(Duration::ZERO).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn start(&mut self, config: &Config, listeners: Listeners, events: EventBus) -> Result<(), StartupError> {
+        let Listeners { http, peers } = listeners;
+        let egress = egress(config);
+        let context = SwarmContext { store: self.store.clone(), events, stats: Arc::new(ProtocolStats::default()) };
+        if config.bittorrent.enabled && config.bittorrent.dht {
+            let node = DhtNode::start(dht_options(config)).await?;
+            self.sockets.push(("udp", node.address()));
+            self.dht = Some(node);
+        }
+        let sockets = peers.unwrap_or_default();
+        let dht = self.dht.as_ref().map(DhtNode::handle);
+        let bittorrent = BitTorrentProtocol::start(bittorrent_options(config, egress), sockets, dht, context).await?;
+        self.bittorrent = Some(Arc::clone(&bittorrent));
+        if config.bittorrent.enabled {
+            self.manager.register(bittorrent.clone(), Instant::now())?;
+        }
+        let torrents = Arc::new(Torrents::new(bittorrent));
+        let store = self.store.clone();
+        let state = GatewayState::new(Parts {
+            manager: Arc::clone(&self.manager),
+            catalogue: torrents.clone(),
+            fetch_torrent: torrents,
+            cache_status: Arc::new(move || cache_status(&store)),
+            options: http_options(config),
+            closing: self.closing.clone(),
+        });
+        let router = server::router(state);
+        for listener in http {
+            let limits = ServeLimits { drain: DRAIN, ..ServeLimits::default() };
+            self.http.spawn(server::serve(listener, router.clone(), self.closing.clone(), limits));
+        }
+        self.http.close();
+        Ok(())
+    }
+
+    /// The HTTP addresses, in the order of `server.listen`.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Every socket this application listens on, with its transport: the whole list, bound once, at start-up.
+    #[must_use]
+    pub fn sockets(&self) -> &[(&'static str, SocketAddr)] {
+        &self.sockets
+    }
+
+    /// The registered protocols.
+    #[must_use]
+    pub const fn manager(&self) -> &Arc<ProtocolManager> {
+        &self.manager
+    }
+
+    /// The torrent engine.
+    #[must_use]
+    pub const fn bittorrent(&self) -> Option<&Arc<BitTorrentProtocol>> {
+        self.bittorrent.as_ref()
+    }
+
+    /// The cache.
+    #[must_use]
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Stops everything in reverse order of its start: no new requests, running ones until `patience` is over, then the
+    /// protocols, the DHT and the store.
+    pub async fn shutdown(self, patience: Duration) {
+        let deadline = Instant::now() + patience + Duration::from_secs(2);
+        self.closing.cancel();
+        self.http.close();
+        if tokio::time::timeout(patience, self.http.wait()).await.is_err() {
+            tracing::info!("responses still running are cut");
+        }
+        self.manager.shutdown(Instant::now(), deadline).await;
+        if let Some(bittorrent) = self.bittorrent {
+            // Registered or not, what was started is stopped; the second time is nothing.
+            swarmgate_content::Protocol::shutdown(&*bittorrent, deadline).await;
+        }
+        self.http.wait().await;
+        if let Some(dht) = self.dht {
+            dht.shutdown().await;
+        }
+        self.store.close().await;
+        drop(self.ephemeral);
+    }
+}
+
+impl Drop for EphemeralDir {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(%error, "an ephemeral cache was not deleted");
+        }
+    }
+}
+
+fn store_options(config: &Config) -> Result<(StoreOptions, Option<EphemeralDir>), StartupError> {
+    let mut dir = config.cache.dir.clone();
+    let ephemeral = if config.cache.ephemeral {
+        let name = format!("ephemeral-{:016x}", rand::random::<u64>());
+        dir.push(name);
+        std::fs::create_dir_all(&dir).map_err(StartupError::Ephemeral)?;
+        Some(EphemeralDir(dir.clone()))
+    } else {
+        None
+    };
+    let options = StoreOptions {
+        dir: Some(dir),
+        max_bytes: config.cache.max_size.bytes(),
+        min_free_bytes: config.cache.min_free.bytes(),
+        memory_bytes: config.cache.memory.bytes(),
+    };
+    Ok((options, ephemeral))
+}
+
+pub(crate) const fn egress(config: &Config) -> EgressPolicy {
+    EgressPolicy { allow_private: config.network.allow_private }
+}
+
+pub(crate) fn dht_options(config: &Config) -> DhtOptions {
+    DhtOptions {
+        address: SocketAddr::new(config.bittorrent.listen_ip, config.bittorrent.effective_dht_port()),
+        key: "bittorrent.dht_port",
+        bootstrap: config.bittorrent.dht_bootstrap.clone(),
+        node_id: None,
+    }
+}
+
+pub(crate) fn bittorrent_options(config: &Config, egress: EgressPolicy) -> BitTorrentOptions {
+    BitTorrentOptions {
+        egress,
+        trackers: config.bittorrent.trackers.iter().map(ToString::to_string).collect(),
+        max_peers_per_torrent: config.bittorrent.max_peers_per_torrent,
+        max_peers: config.bittorrent.max_peers,
+        max_half_open: config.bittorrent.max_half_open,
+        max_active: config.items.max_active,
+        idle_grace: config.items.idle_grace.duration(),
+        upload_slots: match config.seeding.policy {
+            SeedingPolicy::Off => 0,
+            SeedingPolicy::WhileActive => config.seeding.upload_slots,
+        },
+        max_partial_bytes: config.cache.memory.bytes() / PARTIAL_SHARE,
+        keep_behind_bytes: KEEP_BEHIND_BYTES,
+    }
+}
+
+fn http_options(config: &Config) -> HttpOptions {
+    HttpOptions {
+        resolve: config.deadlines.resolve.duration(),
+        first_byte: config.deadlines.first_byte.duration(),
+        stall: config.deadlines.stall.duration(),
+        max_streams: config.server.max_streams,
+        max_streams_per_client: config.server.max_streams_per_client,
+        allowed_hosts: config.server.allowed_hosts.clone(),
+        token: config.auth.required_token().map(|token| TokenHash::of(token.expose())),
+        anonymous_content: match config.auth.anonymous_content {
+            AnonymousContent::Never => Anonymous::Never,
+            AnonymousContent::Loopback => Anonymous::Loopback,
+            AnonymousContent::Always => Anonymous::Always,
+        },
+        public_url: config.server.public_url.clone(),
+        base_path: config.server.base_path.clone(),
+        torrent_url_enabled: config.allows_torrent_url(),
+        show_attempts: config.server.is_loopback_only(),
+        log_names: config.observe.log_names,
+        ..HttpOptions::default()
+    }
+}
+
+fn cache_status(store: &Store) -> serde_json::Value {
+    let usage = store.usage();
+    serde_json::json!({
+        "bytes": usage.bytes,
+        "max_bytes": usage.max_bytes,
+        "blocks": usage.blocks,
+        "pinned_bytes": usage.pinned_bytes,
+        "protected_bytes": usage.protected_bytes,
+        "reserved_bytes": usage.reserved_bytes,
+        "memory_bytes": usage.memory_bytes,
+        "free_disk_bytes": usage.free_disk_bytes,
+    })
+}

@@ -1,0 +1,320 @@
+//! From verified bytes to a response body, with back-pressure and without a lie.
+//!
+//! A [`Pump`] reads ranges of one file one after another, with text between them for multipart answers. It is primed
+//! before the headers are sent: until the first verified byte is in hand everything can still become an error
+//! answer. After that a fault ends the body with an error, which makes the server cut the connection, so that a short
+//! body never looks complete.
+//!
+//! Nothing is read ahead: the connection asks for the next chunk when the last has left for the kernel, and asking is
+//! what makes the reader work. There is no limit on a stream's whole time; the stall deadline runs only while the client
+//! waits for us.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use http_body::{Body, Frame, SizeHint};
+use swarmgate_content::{BoxFuture, ByteRange, ContentReader, Event, FetchError, FetchErrorKind, FileRef, Stage};
+use tokio::time::{Sleep, sleep, timeout_at};
+
+use crate::admission::Slot;
+use crate::server::Peer;
+use crate::state::GatewayState;
+
+/// A piece of a body.
+#[derive(Debug, Clone)]
+pub enum Segment {
+    /// Text of ours.
+    Text(Bytes),
+    /// Bytes of the file.
+    Range(ByteRange),
+}
+
+/// Why a body ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The protocol gave up.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// No byte came for too long.
+    #[error("{id}: no byte for {waited:?}")]
+    Stalled {
+        /// The content.
+        id: swarmgate_content::ContentId,
+        /// The deadline that passed.
+        waited: Duration,
+    },
+    /// The reader broke its promise to give exactly the range.
+    #[error("{id}: the reader gave {surplus} bytes more than its range")]
+    TooLong {
+        /// The content.
+        id: swarmgate_content::ContentId,
+        /// How many.
+        surplus: u64,
+    },
+    /// The reader broke its promise to give exactly the range.
+    #[error("{id}: the reader ended {missing} bytes short of its range")]
+    TooShort {
+        /// The content.
+        id: swarmgate_content::ContentId,
+        /// How many.
+        missing: u64,
+    },
+}
+
+/// What is being read at the moment.
+enum Now {
+    Idle,
+    Opening { open: BoxFuture<'static, Result<ContentReader, FetchError>>, len: u64 },
+    Reading { reader: ContentReader, left: u64 },
+}
+
+/// A body on its way to a client.
+pub struct Pump {
+    source: Source,
+    /// Chunks read before the headers were sent.
+    ready: VecDeque<Bytes>,
+    /// Bytes the client is still owed, text included.
+    owed: u64,
+    stall: Pin<Box<Sleep>>,
+    /// Whether `stall` runs: only between a poll that found nothing and the chunk after it.
+    stall_runs: bool,
+    account: Account,
+}
+
+/// The segments and the reader, without deadlines.
+struct Source {
+    state: GatewayState,
+    file: FileRef,
+    segments: VecDeque<Segment>,
+    now: Now,
+}
+
+/// Keeps the books of one stream: events, counters, the slot.
+struct Account {
+    state: GatewayState,
+    file: FileRef,
+    stream: u64,
+    /// Whether the stream was announced: once its first byte was there.
+    open: bool,
+    sent: u64,
+    failed: bool,
+    peer: Option<Peer>,
+    _slot: Slot,
+}
+
+impl Pump {
+    /// Prepares to send `segments` of `file`; nothing is opened yet.
+    #[must_use]
+    pub fn new(state: &GatewayState, file: FileRef, segments: Vec<Segment>, slot: Slot, peer: Option<Peer>) -> Self {
+        let owed = segments.iter().map(Segment::len).sum();
+        let account = Account {
+            state: state.clone(),
+            file,
+            stream: state.admission.next_stream(),
+            open: false,
+            sent: 0,
+            failed: false,
+            peer,
+            _slot: slot,
+        };
+        Self {
+            source: Source { state: state.clone(), file, segments: segments.into(), now: Now::Idle },
+            ready: VecDeque::new(),
+            owed,
+            stall: Box::pin(sleep(state.options.stall)),
+            stall_runs: false,
+            account,
+        }
+    }
+
+    /// How many bytes it will send.
+    #[must_use]
+    pub const fn len(&self) -> u64 {
+        self.owed
+    }
+
+    /// Whether it sends nothing.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.owed == 0
+    }
+
+    /// Waits for the first verified chunk; `asked` is when the client asked.
+    ///
+    /// # Errors
+    /// The protocol's error, or one for the deadline.
+    pub async fn prime(mut self, asked: Instant, deadline: Instant) -> Result<Self, FetchError> {
+        let started = Instant::now();
+        let primed = timeout_at(deadline.into(), async {
+            while let Some(chunk) = std::future::poll_fn(|cx| self.source.poll_chunk(cx)).await {
+                let (chunk, verified) = chunk?;
+                self.ready.push_back(chunk);
+                if verified {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        let file = self.account.file;
+        let failure = |kind, detail: String| FetchError::new(file.id, Stage::FirstByte, kind, detail);
+        match primed.await {
+            Ok(Ok(())) => {
+                self.account.open(asked);
+                Ok(self)
+            }
+            Ok(Err(Fault::Fetch(error))) => Err(error),
+            Ok(Err(fault)) => Err(failure(FetchErrorKind::Internal, fault.to_string())),
+            Err(_) => {
+                let waited = started.elapsed();
+                Err(failure(FetchErrorKind::TimedOut, format!("no byte arrived within {waited:.1?}")))
+            }
+        }
+    }
+
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
+        if let Some(chunk) = self.ready.pop_front() {
+            return Poll::Ready(Some(Ok(chunk)));
+        }
+        // The source first: bytes that are there are never too late.
+        if let Poll::Ready(chunk) = self.source.poll_chunk(cx) {
+            self.stall_runs = false;
+            return Poll::Ready(chunk.map(|chunk| chunk.map(|(chunk, _)| chunk)));
+        }
+        let waited = self.account.state.options.stall;
+        if !self.stall_runs {
+            self.stall.as_mut().reset(tokio::time::Instant::now() + waited);
+            self.stall_runs = true;
+        }
+        ready!(self.stall.as_mut().poll(cx));
+        Poll::Ready(Some(Err(Fault::Stalled { id: self.account.file.id, waited })))
+    }
+}
+
+impl Segment {
+    /// How many bytes it is.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a segment is never empty")]
+    pub const fn len(&self) -> u64 {
+        match self {
+            Self::Text(text) => text.len() as u64,
+            Self::Range(range) => range.len(),
+        }
+    }
+}
+
+impl Source {
+    /// The next chunk and whether it is of the file, or `None` when all segments are through.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(Bytes, bool), Fault>>> {
+        let id = self.file.id;
+        loop {
+            match &mut self.now {
+                Now::Idle => match self.segments.pop_front() {
+                    None => return Poll::Ready(None),
+                    Some(Segment::Text(text)) => return Poll::Ready(Some(Ok((text, false)))),
+                    Some(Segment::Range(range)) => self.now = self.open(range),
+                },
+                Now::Opening { open, len } => match ready!(open.as_mut().poll(cx)) {
+                    Ok(reader) => self.now = Now::Reading { reader, left: *len },
+                    Err(error) => return Poll::Ready(Some(Err(error.into()))),
+                },
+                Now::Reading { reader, left } => match ready!(Pin::new(reader).poll_next(cx)) {
+                    None => return Poll::Ready(Some(Err(Fault::TooShort { id, missing: *left }))),
+                    Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                    Some(Ok(chunk)) => {
+                        let chunk = chunk.into_bytes();
+                        let Some(rest) = left.checked_sub(chunk.len() as u64) else {
+                            let surplus = chunk.len() as u64 - *left;
+                            return Poll::Ready(Some(Err(Fault::TooLong { id, surplus })));
+                        };
+                        *left = rest;
+                        if rest == 0 {
+                            // Its demand ends here, not when the client has taken the last byte.
+                            self.now = Now::Idle;
+                        }
+                        if !chunk.is_empty() {
+                            return Poll::Ready(Some(Ok((chunk, true))));
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    fn open(&self, range: ByteRange) -> Now {
+        let (state, file) = (self.state.clone(), self.file);
+        let open = Box::pin(async move { state.manager.open(file, range).await });
+        Now::Opening { open, len: range.len() }
+    }
+}
+
+impl Account {
+    fn open(&mut self, asked: Instant) {
+        self.open = true;
+        self.state.telemetry.stream_opened(asked.elapsed());
+        self.state.manager.events().publish(Event::StreamOpen { item: self.file.id, stream: self.stream });
+    }
+
+    fn sent(&mut self, bytes: u64) {
+        self.sent += bytes;
+        self.state.telemetry.stream_sent(bytes);
+    }
+
+    fn fail(&mut self, fault: &Fault) {
+        self.failed = true;
+        if let Some(peer) = &self.peer {
+            peer.reset_on_close();
+        }
+        tracing::warn!(stream = self.stream, sent = self.sent, %fault, "stream cut");
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        if !self.open {
+            return;
+        }
+        let Self { stream, sent, failed, .. } = *self;
+        self.state.telemetry.stream_closed(failed);
+        self.state.manager.events().publish(Event::StreamClose { item: self.file.id, stream, bytes: sent, failed });
+    }
+}
+
+impl Body for Pump {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        if self.owed == 0 || self.account.failed {
+            return Poll::Ready(None);
+        }
+        let id = self.account.file.id;
+        let missing = self.owed;
+        let chunk = ready!(self.poll_chunk(cx)).unwrap_or(Err(Fault::TooShort { id, missing }));
+        match &chunk {
+            Ok(bytes) => {
+                self.owed = self.owed.saturating_sub(bytes.len() as u64);
+                self.account.sent(bytes.len() as u64);
+            }
+            Err(fault) => self.account.fail(fault),
+        }
+        Poll::Ready(Some(chunk.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.owed == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.owed)
+    }
+}
+
+impl std::fmt::Debug for Pump {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pump").field("file", &self.account.file).field("owed", &self.owed).finish_non_exhaustive()
+    }
+}

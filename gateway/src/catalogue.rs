@@ -1,0 +1,109 @@
+//! What only a torrent engine can do, as the gateway needs it: add, list, export and remove items.
+//!
+//! Reading goes through the protocol manager; this trait is the rest. The application implements it over the
+//! BitTorrent protocol, tests over a table.
+
+use std::fmt::Debug;
+
+use bytes::Bytes;
+use serde::Serialize;
+use swarmgate_bittorrent_proto::magnet::Magnet;
+use swarmgate_content::{BoxFuture, InfoHash};
+
+/// The items of a torrent engine.
+pub trait Catalogue: Send + Sync + Debug {
+    /// Adds the torrent that these `.torrent` bytes describe; `keep` spares it from being dropped when idle.
+    fn add_torrent(&self, bytes: Bytes, keep: bool) -> BoxFuture<'_, Result<Added, AddError>>;
+
+    /// Adds a magnet and begins to look for its metadata, without waiting for it.
+    ///
+    /// # Errors
+    /// When the item cannot be taken; its metadata not being found is no such case.
+    fn add_magnet(&self, magnet: &Magnet, keep: bool) -> Result<Added, AddError>;
+
+    /// Every item, in a fixed order.
+    fn items(&self) -> Vec<ItemStatus>;
+
+    /// One item, if it is known.
+    fn item(&self, id: &InfoHash) -> Option<ItemStatus>;
+
+    /// The `.torrent` bytes of an item whose metadata is known.
+    fn torrent_file(&self, id: &InfoHash) -> Option<Bytes>;
+
+    /// Forgets an item, and its cached data too if `purge`; says whether there was one.
+    fn remove(&self, id: &InfoHash, purge: bool) -> BoxFuture<'_, bool>;
+}
+
+/// An item that was added, or was there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Added {
+    /// Its infohash.
+    pub id: InfoHash,
+    /// Whether it was known before.
+    pub already: bool,
+    /// Whether its file tree is known.
+    pub metadata_known: bool,
+}
+
+/// Why an item was not added.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AddError {
+    /// The bytes are no torrent, or the magnet names nothing this build serves.
+    #[error("{reason}")]
+    Invalid {
+        /// What is wrong and where: lower-case, no full stop.
+        reason: String,
+    },
+    /// The operator's limit on items is reached.
+    #[error("the limit on items is reached")]
+    Busy,
+    /// The cache can take no more.
+    #[error("the cache is full of pinned or in-use data")]
+    Full,
+    /// The engine is starting, draining or stopped.
+    #[error("the network is shutting down")]
+    ShuttingDown,
+    /// A fault on this machine.
+    #[error("{detail}")]
+    Failed {
+        /// For the log.
+        detail: String,
+    },
+}
+
+/// One item at one moment, as the API shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ItemStatus {
+    /// Which.
+    pub infohash: InfoHash,
+    /// Its name, once known; untrusted text.
+    pub name: Option<String>,
+    /// `resolving` (looking for metadata), `active` (connected to peers) or `idle`.
+    pub state: &'static str,
+    /// All files together, in bytes, once known.
+    pub total_len: Option<u64>,
+    /// Bytes of it in the cache.
+    pub have_bytes: u64,
+    /// How many files, once known.
+    pub files: Option<usize>,
+    /// Peers connected.
+    pub peers: usize,
+    /// Peers connected that have all of it.
+    pub seeds: usize,
+    /// Readers open.
+    pub readers: usize,
+    /// Payload bytes per second coming in.
+    pub download_rate: u64,
+    /// Payload bytes per second going out.
+    pub upload_rate: u64,
+    /// Payload bytes received in this run.
+    pub downloaded: u64,
+    /// Payload bytes sent in this run.
+    pub uploaded: u64,
+    /// Whether it stays when idle.
+    pub kept: bool,
+    /// Whether only its own trackers may be asked (BEP 27).
+    pub private: bool,
+    /// The last thing that went wrong, in words.
+    pub last_error: Option<String>,
+}

@@ -1,0 +1,289 @@
+//! What can be typed. The doc comments are the help texts. Flags that stand for options become [`Flag`]s, so that the
+//! configuration treats them as one more source and names them in its mistakes.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use swarmgate_config::{Flag, Sources};
+
+use super::Selection;
+
+/// An HTTP gateway to BitTorrent: ask for a magnet or infohash, get a file server.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "swarmgate", version)]
+pub struct Cli {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// The command; none is `serve`.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Global {
+    /// Configuration file, stronger than the user's and the system's [env: SWARMGATE_CONFIG]
+    #[arg(long, short, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Directory for cached content and the index (cache.dir)
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// off, error, warn, info, debug, trace, or PART=LEVEL with commas (observe.log)
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// Any option of the configuration; repeatable
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    pub set: Vec<Assignment>,
+    /// How results are written to stdout
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "human")]
+    pub output: Output,
+}
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Human,
+    /// For programs.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Run the gateway (also what `swarmgate` alone does)
+    Serve(Serve),
+    /// Download to a directory; every byte verified, what is there already is kept
+    Get(Get),
+    /// List the files of a content
+    Ls(Ls),
+    /// Check, show or write the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Prove that it works: seed a small sample on loopback and stream it back, without internet
+    Demo(Demo),
+}
+
+/// `serve`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Serve {
+    /// IP address and port to listen on; repeatable (server.listen)
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Vec<String>,
+    /// Delete cached content at exit (cache.ephemeral)
+    #[arg(long)]
+    pub ephemeral: bool,
+    /// No DHT and no trackers of the configuration; what a magnet or torrent names itself is still asked
+    #[arg(long)]
+    pub offline: bool,
+}
+
+/// `get`.
+#[derive(Debug, Clone, Args)]
+pub struct Get {
+    /// Magnet, infohash, or .torrent file
+    pub uri: String,
+    /// Directory to download into
+    #[arg(long, short, value_name = "DIR", default_value = ".")]
+    pub out: PathBuf,
+    /// File numbers as `ls` shows them, as 0,2-4; all when not given
+    #[arg(long, value_name = "LIST")]
+    pub select: Option<Selection>,
+}
+
+/// `ls`.
+#[derive(Debug, Clone, Args)]
+pub struct Ls {
+    /// Magnet, infohash, or .torrent file
+    pub uri: String,
+}
+
+/// `demo`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Demo {
+    /// Go on serving the sample until Ctrl-C
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// `config`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ConfigCommand {
+    /// Tell every mistake, each with its place
+    Check,
+    /// Print the values in force; secrets are redacted
+    Show {
+        /// Also where each value comes from
+        #[arg(long)]
+        origin: bool,
+    },
+    /// Write a commented sample; an existing file is left alone
+    Init {
+        /// Where to; `-` is stdout, and without it the user's configuration file
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Print the JSON schema of the file, for editors
+    Schema,
+}
+
+/// `KEY=VALUE`. The value may be a secret, so `Debug` leaves it out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// The option, as `cache.max_size`.
+    pub key: String,
+    /// Its value; lists with commas.
+    pub value: String,
+}
+
+impl FromStr for Assignment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (key, value) = text.split_once('=').ok_or("has no `=`; write it as cache.max_size=20GiB")?;
+        Ok(Self { key: key.trim().to_owned(), value: value.to_owned() })
+    }
+}
+
+impl fmt::Debug for Assignment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}=…", self.key)
+    }
+}
+
+impl Cli {
+    /// The command, where none is `serve` without flags.
+    #[must_use]
+    pub fn command_or_serve(&self) -> Command {
+        self.command.clone().unwrap_or_else(|| Command::Serve(Serve::default()))
+    }
+
+    /// Adds what was typed to the sources of the configuration.
+    #[must_use]
+    pub fn sources(&self, mut base: Sources) -> Sources {
+        base.explicit = self.global.config.clone().or(base.explicit);
+        base.flags.extend(self.global.flags());
+        if let Some(Command::Serve(serve)) = &self.command {
+            base.flags.extend(serve.flags());
+        }
+        base
+    }
+}
+
+impl Global {
+    fn flags(&self) -> Vec<Flag> {
+        let set = self.set.iter().map(|assignment| Flag::new("--set", &assignment.key, &assignment.value));
+        let data_dir = self.data_dir.iter().map(|dir| Flag::new("--data-dir", "cache.dir", dir));
+        let log_level = self.log_level.iter().map(|level| Flag::new("--log-level", "observe.log", level));
+        set.chain(data_dir).chain(log_level).collect()
+    }
+}
+
+impl Serve {
+    fn flags(&self) -> Vec<Flag> {
+        let mut flags = Vec::new();
+        if !self.listen.is_empty() {
+            flags.push(Flag::new("--listen", "server.listen", self.listen.join(",")));
+        }
+        if self.ephemeral {
+            flags.push(Flag::new("--ephemeral", "cache.ephemeral", "true"));
+        }
+        if self.offline {
+            flags.push(Flag::new("--offline", "bittorrent.dht", "false"));
+            flags.push(Flag::new("--offline", "bittorrent.trackers", ""));
+        }
+        flags
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use swarmgate_config::Config;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    fn config(line: &str) -> Config {
+        let base = Sources { platform_cache_dir: Some("/cache".into()), ..Sources::default() };
+        Config::load(&parse(line).unwrap().sources(base)).unwrap().config
+    }
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_says_what_there_is() {
+        let mut command = Cli::command().term_width(100);
+        insta::assert_snapshot!(command.render_help());
+    }
+
+    #[test]
+    fn alone_it_serves() {
+        assert!(matches!(parse("swarmgate").unwrap().command_or_serve(), Command::Serve(_)));
+        assert!(matches!(parse("swarmgate --log-level debug").unwrap().command_or_serve(), Command::Serve(_)));
+    }
+
+    #[test]
+    fn flags_become_options_of_the_configuration() {
+        let config = config(
+            "swarmgate --data-dir /data serve --listen 127.0.0.1:1 --listen [::1]:2 --ephemeral --offline \
+             --log-level warn --set bittorrent.max_peers=7 --set auth.token=ab==",
+        );
+        assert_eq!(config.cache.dir, PathBuf::from("/data"));
+        assert!(config.cache.ephemeral);
+        assert_eq!(config.server.listen.len(), 2);
+        assert!(!config.bittorrent.dht && config.bittorrent.trackers.is_empty());
+        assert_eq!(config.observe.log, "warn");
+        assert_eq!(config.bittorrent.max_peers, 7);
+        assert_eq!(config.auth.token.expose(), "ab==");
+    }
+
+    #[test]
+    fn a_flag_with_a_wrong_value_is_named_by_the_configuration() {
+        let cli = parse("swarmgate serve --listen somewhere").unwrap();
+        let errors = Config::load(&cli.sources(Sources::default())).unwrap_err().to_string();
+        assert!(
+            errors.contains("server.listen = \"somewhere\" (flag --listen): `somewhere` is not an IP address"),
+            "{errors}"
+        );
+    }
+
+    #[test]
+    fn get_takes_a_directory_and_file_numbers() {
+        let Command::Get(get) = parse("swarmgate get magnet:?x -o films --select 0,2-4").unwrap().command_or_serve()
+        else {
+            panic!("not get");
+        };
+        assert_eq!((get.uri.as_str(), get.out), ("magnet:?x", PathBuf::from("films")));
+        assert!(get.select.is_some_and(|select| select.contains(3) && !select.contains(1)));
+    }
+
+    #[test]
+    fn mistyped_commands_and_lists_are_usage_errors() {
+        for line in [
+            "swarmgate serv",
+            "swarmgate get",
+            "swarmgate get x --select b",
+            "swarmgate --set nokey",
+            "swarmgate config",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_secret_given_with_set_is_not_debugged() {
+        let cli = parse("swarmgate --set auth.token=hunter2").unwrap();
+        assert!(!format!("{cli:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,20 @@
+//! The command line: what can be typed ([`args`]), how it ends ([`exit`]), and the one-shot commands.
+//!
+//! Nothing here reads the process environment or writes to a stream of its own accord: sources and outputs are handed in.
+//! The one exception is [`progress`], which exists to draw on stderr.
+
+pub mod args;
+pub mod config_command;
+pub mod engine;
+pub mod exit;
+mod files;
+pub mod get;
+pub mod ls;
+pub mod progress;
+pub mod selection;
+pub mod source;
+
+pub use args::{Cli, Command};
+pub use exit::Exit;
+pub use progress::Progress;
+pub use selection::Selection;

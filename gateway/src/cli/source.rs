@@ -1,0 +1,102 @@
+//! What a person names on the command line: a magnet, an infohash, a `.torrent` file or the URL of one.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use swarmgate_bittorrent::http_client::HttpClient;
+use swarmgate_bittorrent_proto::magnet::Magnet;
+use swarmgate_bittorrent_proto::metainfo::{MAX_TORRENT_BYTES, Metainfo};
+use swarmgate_content::{ContentId, Hints, InfoHash};
+
+use super::Exit;
+
+/// How long the server of a `.torrent` URL may take.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What to get.
+#[derive(Debug)]
+pub struct Source {
+    /// The torrent.
+    pub infohash: InfoHash,
+    /// What may help to find it.
+    pub hints: Hints,
+    /// Its metainfo, when that was given.
+    pub metainfo: Option<Metainfo>,
+    /// The files that a magnet selects (BEP 53).
+    pub select: Option<swarmgate_bittorrent_proto::magnet::Selection>,
+}
+
+/// A command that failed: the sentence for the person, the code for the script.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// How the process ends.
+    pub exit: Exit,
+    /// Why.
+    pub message: String,
+}
+
+impl Failure {
+    /// Makes one.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+}
+
+impl Source {
+    /// Reads what was typed; fetches it when it is a URL.
+    ///
+    /// # Errors
+    /// When it is nothing of the kind, or the file or URL cannot be read.
+    pub async fn read(text: &str, http: &HttpClient) -> Result<Self, Failure> {
+        if text.starts_with("magnet:") {
+            return Self::from_magnet(text);
+        }
+        if text.starts_with("http://") || text.starts_with("https://") {
+            let fetched = http.get_bytes(text, MAX_TORRENT_BYTES, FETCH_TIMEOUT).await;
+            let bytes = fetched.map_err(|error| Failure::new(Exit::Error, format!("{text}: {error}")))?;
+            return Self::from_torrent(&bytes, text);
+        }
+        match ContentId::parse_torrent(text) {
+            Ok(ContentId::BtV1(infohash)) => {
+                Ok(Self { infohash, hints: Hints::default(), metainfo: None, select: None })
+            }
+            Ok(_) => Err(Failure::new(Exit::Usage, "v2 infohashes are not supported yet")),
+            Err(not_id) => Self::from_file(text).await.map_err(|failure| {
+                if failure.exit != Exit::NotFound {
+                    return failure;
+                }
+                let message = format!("{text:?} is no magnet, file or URL, and as an infohash: {not_id}");
+                Failure::new(Exit::Usage, message)
+            }),
+        }
+    }
+
+    fn from_magnet(text: &str) -> Result<Self, Failure> {
+        let magnet = Magnet::parse(text).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+        let no_v1 = "the magnet names no v1 infohash (xt=urn:btih:…)";
+        let infohash = magnet.v1.ok_or_else(|| Failure::new(Exit::Usage, no_v1))?;
+        Ok(Self { infohash, hints: magnet.hints, metainfo: None, select: magnet.select })
+    }
+
+    async fn from_file(text: &str) -> Result<Self, Failure> {
+        let complain = |error: std::io::Error| Failure::new(Exit::from(&error), format!("{text}: {error}"));
+        let path = Path::new(text);
+        let len = tokio::fs::metadata(path).await.map_err(complain)?.len();
+        if len > MAX_TORRENT_BYTES as u64 {
+            let message =
+                format!("{text}: {len} bytes are too many for a .torrent file, which has at most {MAX_TORRENT_BYTES}");
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        let bytes = tokio::fs::read(path).await.map_err(complain)?;
+        Self::from_torrent(&Bytes::from(bytes), text)
+    }
+
+    fn from_torrent(bytes: &Bytes, name: &str) -> Result<Self, Failure> {
+        let metainfo =
+            Metainfo::parse(bytes).map_err(|error| Failure::new(Exit::Integrity, format!("{name}: {error}")))?;
+        let hints = Hints { trackers: metainfo.announce.clone(), ..Hints::default() };
+        Ok(Self { infohash: metainfo.infohash, hints, metainfo: Some(metainfo), select: None })
+    }
+}

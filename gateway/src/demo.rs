@@ -1,0 +1,174 @@
+//! `swarmgate demo`: the main job, offline, on one machine. A second node in this process seeds a torrent on loopback;
+//! the gateway, which knows only its infohash and the seeder's address, streams it back over HTTP.
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use swarmgate_bittorrent::{BitTorrentProtocol, BitTorrentSockets};
+use swarmgate_bittorrent_proto::metainfo::{Metainfo, TorrentBuilder, hash_pieces};
+use swarmgate_bittorrent_proto::wire::PieceIndex;
+use swarmgate_config::{Config, Size};
+use swarmgate_content::{EventBus, Protocol, ProtocolStats};
+use swarmgate_store::{Store, StoreOptions};
+use swarmgate_swarm::SwarmContext;
+
+use crate::app::{App, bittorrent_options, egress};
+use crate::listeners::{Listeners, bind_peers};
+
+/// The demo file's length: 24 MiB and a bit, so that its last piece is short.
+const FILE_LEN: usize = 24 * 1024 * 1024 + 4321;
+/// The demo torrent's piece length.
+const PIECE_LEN: u32 = 256 * 1024;
+/// The name of the demo's file.
+const FILE_NAME: &str = "swarmgate-demo.bin";
+/// Cache of each of the two nodes.
+const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Why the demo failed.
+pub type DemoError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A node that has the demo torrent and serves it to whoever dials.
+#[derive(Debug)]
+pub struct Seeder {
+    bittorrent: Arc<BitTorrentProtocol>,
+    store: Store,
+    metainfo: Metainfo,
+    digest: Vec<u8>,
+}
+
+impl Seeder {
+    /// Makes the file, its torrent and the node.
+    ///
+    /// # Errors
+    /// When a part does not start.
+    pub async fn start() -> Result<Self, DemoError> {
+        let payload = Bytes::from(payload());
+        let hashes = hash_pieces(&payload, PIECE_LEN);
+        let metainfo = TorrentBuilder::single_file(FILE_NAME, payload.len() as u64, PIECE_LEN, hashes).build()?;
+        let store = Store::open(StoreOptions::in_memory(CACHE_BYTES)).await?;
+        for (index, piece) in payload.chunks(PIECE_LEN as usize).enumerate() {
+            let hash = metainfo.info.pieces.get(index).ok_or("a piece has a hash")?;
+            let block = store.verifier().verify(hash, payload.slice_ref(piece)).await?;
+            store.put(block).await?;
+        }
+        let context =
+            SwarmContext { store: store.clone(), events: EventBus::new(), stats: Arc::new(ProtocolStats::default()) };
+        let config = loopback_config();
+        let sockets: BitTorrentSockets = bind_peers(&config)?;
+        let options = bittorrent_options(&config, egress(&config));
+        let bittorrent = BitTorrentProtocol::start(options, sockets, None, context).await?;
+        bittorrent.add_metainfo(metainfo.clone(), true).await?;
+        let digest = digest::digest(&digest::SHA256, &payload).as_ref().to_vec();
+        Ok(Self { bittorrent, store, metainfo, digest })
+    }
+
+    /// The magnet that a stranger would paste: the infohash and this node's address, nothing else.
+    #[must_use]
+    pub fn magnet_query(&self) -> String {
+        let address = self.bittorrent.listen_address().map_or_else(String::new, |address| format!("&x.pe={address}"));
+        format!("xt=urn:btih:{}{address}", self.metainfo.infohash)
+    }
+
+    /// Stops the node.
+    pub async fn stop(self) {
+        self.bittorrent.shutdown(Instant::now() + Duration::from_secs(2)).await;
+        self.store.close().await;
+    }
+}
+
+/// A configuration that touches nothing but loopback.
+fn loopback_config() -> Config {
+    let mut config = Config::default();
+    config.server.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+    config.network.allow_private = true;
+    config.bittorrent.listen_ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    config.bittorrent.listen_port = 0;
+    config.bittorrent.dht = false;
+    config.cache.max_size = Size::from_bytes(CACHE_BYTES);
+    config.cache.min_free = Size::from_bytes(0);
+    config.cache.memory = Size::from_bytes(CACHE_BYTES / 2);
+    config
+}
+
+/// Bytes that look random and are the same each time.
+fn payload() -> Vec<u8> {
+    let mut state = 0x5eed_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    };
+    (0..FILE_LEN).map(|_| next()).collect()
+}
+
+/// Runs the demo; with `keep`, leaves the gateway running until `interrupted` resolves.
+///
+/// # Errors
+/// When any step fails or any byte is wrong.
+pub async fn run(
+    keep: bool,
+    interrupted: impl Future<Output = ()>,
+    out: &mut (dyn Write + Send),
+) -> Result<(), DemoError> {
+    let dir = std::env::temp_dir().join(format!("swarmgate-demo-{:016x}", rand::random::<u64>()));
+    let mut config = loopback_config();
+    config.cache.dir.clone_from(&dir);
+    let seeder = Seeder::start().await?;
+    let app = App::build(&config, Listeners::bind(&config)?).await?;
+    let outcome = show(&app, &seeder, out).await;
+    if outcome.is_ok() && keep {
+        writeln!(out, "\nThe gateway runs until Ctrl-C.")?;
+        interrupted.await;
+    }
+    app.shutdown(Duration::from_secs(1)).await;
+    seeder.stop().await;
+    std::fs::remove_dir_all(&dir)?;
+    outcome
+}
+
+async fn show(app: &App, seeder: &Seeder, out: &mut (dyn Write + Send)) -> Result<(), DemoError> {
+    let address = app.addresses().first().ok_or("the gateway listens")?;
+    let magnet = format!("http://{address}/magnet?{}", seeder.magnet_query());
+    let plain = format!("http://{address}/bt/{}/{FILE_NAME}", seeder.metainfo.infohash);
+    writeln!(
+        out,
+        "A seeder in this process has {FILE_NAME} ({FILE_LEN} bytes), infohash {}.",
+        seeder.metainfo.infohash
+    )?;
+    writeln!(out, "The gateway at http://{address} knows nothing of it yet.\n")?;
+
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let started = Instant::now();
+    let range = 10_000_000..10_065_536;
+    let header = format!("bytes={}-{}", range.start, range.end - 1);
+    let response = client.get(&magnet).header("Range", header).send().await?;
+    let (status, served) = (response.status(), response.headers().get("content-range").cloned());
+    let part = response.bytes().await?;
+    let took = started.elapsed().as_millis();
+    let payload = payload();
+    if status != reqwest::StatusCode::PARTIAL_CONTENT || part != payload[range] {
+        return Err(format!("the range came back wrong (HTTP {status})").into());
+    }
+    let served = served.and_then(|value| value.to_str().map(str::to_owned).ok()).unwrap_or_default();
+    writeln!(out, "  cold, by magnet:  206, Content-Range: {served}, right bytes, {took} ms from nothing")?;
+
+    let started = Instant::now();
+    let whole = client.get(&plain).send().await?.error_for_status()?.bytes().await?;
+    if digest::digest(&digest::SHA256, &whole).as_ref() != seeder.digest {
+        return Err("the whole file came back wrong".into());
+    }
+    let (took, pieces) = (started.elapsed(), seeder.metainfo.info.pieces.count());
+    let rate = whole.len() as f64 / took.as_secs_f64() / 1e6;
+    let last = PieceIndex(u32::try_from(pieces)?);
+    writeln!(out, "  whole file:       200, SHA-256 right, {last} pieces verified, {rate:.0} MB/s over BitTorrent\n")?;
+
+    writeln!(out, "Try (with --keep):")?;
+    writeln!(out, "  curl -r 0-1023 {plain} | xxd | head")?;
+    writeln!(out, "  curl -I {plain}")?;
+    writeln!(out, "  curl {plain} | sha256sum")?;
+    writeln!(out, "  open http://{address}/bt/{}/", seeder.metainfo.infohash)?;
+    Ok(())
+}

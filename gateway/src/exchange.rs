@@ -1,0 +1,114 @@
+//! One content request on its way: what was asked, how long it may take, and the slot it holds.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::header::CACHE_CONTROL;
+use http::request::Parts;
+use http::{HeaderMap, Method};
+use swarmgate_bittorrent_proto::magnet::Magnet;
+use swarmgate_content::{ContentId, ContentMeta, FetchError, FetchErrorKind, ResolveRequest, Stage};
+
+use crate::admission::Slot;
+use crate::error::{Problem, ProblemKind};
+use crate::query::ContentQuery;
+use crate::server::Peer;
+use crate::state::{GatewayState, HttpOptions};
+
+/// What `wait=0` still allows: the time to read what is known from the cache's disk.
+const KNOWN_ONLY: Duration = Duration::from_millis(500);
+
+/// How much later than its deadline a protocol's own error may come before the gateway answers without it.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// A content request.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The gateway.
+    pub state: GatewayState,
+    /// Its parameters.
+    pub query: ContentQuery,
+    /// Which content it is about, with hints and a selection of files.
+    pub magnet: Magnet,
+    /// Whether it is a HEAD, which never opens a reader.
+    pub head: bool,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Who asks.
+    pub peer: Option<Peer>,
+    /// Its slot.
+    pub slot: Slot,
+    /// When it came.
+    pub asked: Instant,
+    /// How long it may take.
+    pub patience: Patience,
+}
+
+/// How long a request may take until its first byte.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// When all of it must be over, if the client said.
+    until: Option<Instant>,
+    /// Whether the client wants it from the cache or not at all.
+    only_if_cached: bool,
+}
+
+impl Exchange {
+    /// Takes a request in.
+    ///
+    /// # Errors
+    /// When a parameter cannot be read or no slot is free.
+    pub fn begin(state: GatewayState, parts: &Parts, magnet: Magnet) -> Result<Self, Problem> {
+        let asked = Instant::now();
+        let query = ContentQuery::parse(parts.uri.query())?;
+        let peer = parts.extensions.get::<Peer>().cloned();
+        let slot = state.admission.admit(peer.as_ref().map(|peer| peer.address.ip()))?;
+        let patience = Patience::of(&state.options, &query, &parts.headers, asked);
+        let head = parts.method == Method::HEAD;
+        Ok(Self { state, query, magnet, head, headers: parts.headers.clone(), peer, slot, asked, patience })
+    }
+
+    /// Finds out what a content is.
+    ///
+    /// # Errors
+    /// The protocol's error, or one for the deadline.
+    pub async fn resolve(&self, id: ContentId) -> Result<Arc<ContentMeta>, Problem> {
+        let started = Instant::now();
+        let deadline = self.patience.until.unwrap_or(started + self.state.options.resolve);
+        let hints = self.magnet.hints.clone();
+        let resolve = self.state.manager.resolve(ResolveRequest { id, hints, deadline });
+        let resolved = tokio::time::timeout_at((deadline + GRACE).into(), resolve).await;
+        let late = || {
+            let detail = format!("its metadata did not arrive within {:.1?}", started.elapsed());
+            Err(FetchError::new(id, Stage::Resolve, FetchErrorKind::TimedOut, detail))
+        };
+        resolved.unwrap_or_else(|_| late()).map_err(|error| self.patience.problem(error))
+    }
+}
+
+impl Patience {
+    fn of(options: &HttpOptions, query: &ContentQuery, headers: &HeaderMap, asked: Instant) -> Self {
+        let control = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+        let only_if_cached =
+            control.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case("only-if-cached"));
+        let wait = if only_if_cached { Some(Duration::ZERO) } else { query.wait };
+        let until = wait.map(|wait| asked + wait.min(options.max_wait).max(KNOWN_ONLY));
+        Self { until, only_if_cached }
+    }
+
+    /// When the first byte must be there.
+    #[must_use]
+    pub fn first_byte_deadline(&self, options: &HttpOptions) -> Instant {
+        self.until.unwrap_or_else(|| Instant::now() + options.first_byte)
+    }
+
+    /// The problem that a failed fetch is for this client: who wants it cached or not at all is told that it is not.
+    #[must_use]
+    pub fn problem(&self, error: FetchError) -> Problem {
+        let absent = matches!(error.kind, FetchErrorKind::TimedOut | FetchErrorKind::NoSource);
+        if self.only_if_cached && absent {
+            return Problem::new(ProblemKind::NotCached, "it was asked for only if cached").item(error.id);
+        }
+        error.into()
+    }
+}

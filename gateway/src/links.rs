@@ -1,0 +1,106 @@
+//! URLs of this gateway: how paths are spelled in links and redirects.
+//!
+//! Links are relative wherever a document's own URL is known, so they work behind any proxy; redirects and the API's
+//! `Location` name the path from the root, with the base path.
+
+use axum::response::{IntoResponse, Response};
+use http::header::{CACHE_CONTROL, LOCATION};
+use http::{HeaderValue, StatusCode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use swarmgate_bittorrent_proto::magnet::Magnet;
+use swarmgate_content::{ContentId, FileEntry, Hints, InfoHash};
+
+use crate::query;
+use crate::state::HttpOptions;
+
+/// Everything but RFC 3986's unreserved characters, so that links survive shells, playlists and a leading `@`.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Spells text so that it can stand in any part of a URL.
+#[must_use]
+pub fn encode(text: &str) -> String {
+    utf8_percent_encode(text, RESERVED).to_string()
+}
+
+/// Spells a path, one component at a time.
+#[must_use]
+pub fn encode_path(path: &[String]) -> String {
+    path.iter().map(|component| encode(component)).collect::<Vec<_>>().join("/")
+}
+
+/// The link to a file from its content's root: by path, or by number when a component would not survive a browser.
+#[must_use]
+pub fn file(index: usize, entry: &FileEntry) -> String {
+    let survives =
+        |component: &String| !matches!(component.as_str(), "" | "." | "..") && !component.contains(['\0', '/']);
+    if !entry.path.is_empty() && entry.path.iter().all(survives) {
+        return encode_path(&entry.path);
+    }
+    format!("@{index}/{}", encode(&crate::disposition::sanitise(entry.path.last().map_or("", String::as_str))))
+}
+
+/// The path of a content's listing.
+#[must_use]
+pub fn listing(options: &HttpOptions, id: &ContentId) -> String {
+    format!("{}/bt/{id}/", options.base_path)
+}
+
+/// The path of an item in the API.
+#[must_use]
+pub fn item(options: &HttpOptions, id: &InfoHash) -> String {
+    format!("{}/api/v1/items/{id}", options.base_path)
+}
+
+/// A magnet link to a content.
+#[must_use]
+pub fn magnet(id: &ContentId, name: &str) -> String {
+    let hints = Hints { name: Some(name.to_owned()), ..Hints::default() };
+    Magnet { hints, ..query::topic(id) }.to_string()
+}
+
+/// Sends a client elsewhere.
+#[must_use]
+pub fn redirect(status: StatusCode, location: &str) -> Response {
+    let mut response = status.into_response();
+    let Ok(location) = HeaderValue::from_str(location) else {
+        return crate::error::Problem::internal("a redirect's location has a character no header may have")
+            .into_response();
+    };
+    response.headers_mut().insert(LOCATION, location);
+    if status == StatusCode::SEE_OTHER || status == StatusCode::TEMPORARY_REDIRECT {
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    response
+}
+
+/// A path with a query, if there is one.
+#[must_use]
+pub fn with_query(path: String, query: Option<&str>) -> String {
+    match query {
+        Some(query) if !query.is_empty() => format!("{path}?{query}"),
+        _ => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(path: &[&str]) -> FileEntry {
+        FileEntry { path: path.iter().map(|&it| it.to_owned()).collect(), len: 1, offset: 0, padding: false }
+    }
+
+    #[test]
+    fn odd_names_become_links_that_come_back_as_they_were() {
+        assert_eq!(file(0, &entry(&["a b", "#1 50%?.mkv"])), "a%20b/%231%2050%25%3F.mkv");
+        assert_eq!(file(0, &entry(&["@1"])), "%401");
+        assert_eq!(file(0, &entry(&["ü:x"])), "%C3%BC%3Ax");
+    }
+
+    #[test]
+    fn a_path_that_a_browser_would_fold_is_named_by_number() {
+        assert_eq!(file(7, &entry(&["..", "x.txt"])), "@7/x.txt");
+        assert_eq!(file(7, &entry(&["a", "."])), "@7/file");
+        assert_eq!(file(7, &entry(&[])), "@7/file");
+    }
+}

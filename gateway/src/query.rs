@@ -1,0 +1,205 @@
+//! The query parameters of content URLs, read once into typed values.
+//!
+//! What steers the answer (`wait`, `so`, `format`) is refused when it cannot be read. Hints and the selection mean on
+//! every content URL what they mean in a magnet, so the magnet's own parser reads them.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+use swarmgate_bittorrent_proto::magnet::{Magnet, MagnetError};
+use swarmgate_content::ContentId;
+use url::form_urlencoded;
+
+use crate::error::{Problem, ProblemKind};
+
+/// Most parameters read of one query. A magnet with 50 trackers and 50 peers has 102.
+const MAX_PARAMETERS: usize = 256;
+
+/// How a content is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A page for people.
+    Html,
+    /// The same as data.
+    Json,
+    /// A playlist.
+    M3u8,
+    /// The `.torrent` file.
+    Torrent,
+    /// A magnet link as text.
+    Magnet,
+}
+
+/// The parameters of a content URL.
+#[derive(Debug, Clone, Default)]
+pub struct ContentQuery {
+    /// The name to offer for saving.
+    pub filename: Option<String>,
+    /// Whether to save rather than show.
+    pub download: bool,
+    /// Which representation; wins over `Accept`.
+    pub format: Option<Format>,
+    /// How long to wait before giving up.
+    pub wait: Option<Duration>,
+}
+
+impl Format {
+    /// Reads the name that `?format=` and the suffix aliases use.
+    ///
+    /// # Errors
+    /// 406 for a name this build has no representation for.
+    pub fn parse(name: &str) -> Result<Self, Problem> {
+        match name.to_ascii_lowercase().as_str() {
+            "html" => Ok(Self::Html),
+            "json" => Ok(Self::Json),
+            "m3u8" | "m3u" => Ok(Self::M3u8),
+            "torrent" => Ok(Self::Torrent),
+            "magnet" => Ok(Self::Magnet),
+            _ => Err(Problem::new(
+                ProblemKind::NotAcceptable,
+                "the formats are html, json, m3u8, m3u, torrent and magnet",
+            )),
+        }
+    }
+}
+
+impl ContentQuery {
+    /// Reads a raw query.
+    ///
+    /// # Errors
+    /// 400 for a `wait` or `download` that cannot be read and for too many parameters, 406 for an unknown `format`.
+    pub fn parse(query: Option<&str>) -> Result<Self, Problem> {
+        let mut read = Self::default();
+        for (count, (name, value)) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()).enumerate() {
+            if count == MAX_PARAMETERS {
+                return Err(bad(format!("a query has at most {MAX_PARAMETERS} parameters")));
+            }
+            read.take(&name, value)?;
+        }
+        Ok(read)
+    }
+
+    fn take(&mut self, name: &str, value: Cow<'_, str>) -> Result<(), Problem> {
+        match name {
+            "filename" if !value.is_empty() => self.filename = Some(value.into_owned()),
+            "download" => self.download = flag(&value)?,
+            "format" => self.format = Some(Format::parse(&value)?),
+            "wait" => self.wait = Some(seconds(&value)?),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// The magnet that names a torrent and says no more.
+#[must_use]
+pub fn topic(id: &ContentId) -> Magnet {
+    let v2 = match id {
+        ContentId::BtV2(hash) => Some(*hash),
+        ContentId::BtV1(_) | ContentId::Ipfs(_) => None,
+    };
+    Magnet { v1: id.as_v1(), v2, ..Magnet::default() }
+}
+
+/// Reads a query that is a magnet.
+///
+/// # Errors
+/// 400 when it names no torrent or selects files that cannot be read, 414 when it is too long.
+pub fn magnet(query: Option<&str>) -> Result<Magnet, Problem> {
+    Magnet::parse_query(query.unwrap_or_default()).map_err(|error| not_a_magnet(ProblemKind::BadMagnet, &error))
+}
+
+/// Reads the hints and the selection on a content's own URL.
+///
+/// # Errors
+/// 400 when the files selected cannot be read, 414 when it is too long.
+pub fn magnet_of(id: &ContentId, query: Option<&str>) -> Result<Magnet, Problem> {
+    let topic = topic(id);
+    let Some(query) = query else { return Ok(topic) };
+    let link = format!("{topic}&{query}");
+    Magnet::parse(&link).map_err(|error| not_a_magnet(ProblemKind::BadQuery, &error))
+}
+
+fn not_a_magnet(kind: ProblemKind, error: &MagnetError) -> Problem {
+    let kind = if matches!(error, MagnetError::TooLong { .. }) { ProblemKind::UriTooLong } else { kind };
+    Problem::new(kind, error.to_string())
+}
+
+fn bad(detail: impl Into<String>) -> Problem {
+    Problem::new(ProblemKind::BadQuery, detail)
+}
+
+fn flag(value: &str) -> Result<bool, Problem> {
+    match value {
+        "true" | "1" | "" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(bad("download is true or false")),
+    }
+}
+
+fn seconds(value: &str) -> Result<Duration, Problem> {
+    let seconds = value.strip_suffix('s').unwrap_or(value).parse::<u32>();
+    seconds.map(|seconds| Duration::from_secs(seconds.into())).map_err(|_| bad("wait is a number of seconds"))
+}
+
+/// Reads a file's number: digits only, so that `+1` and ` 1` name nothing.
+#[must_use]
+pub fn file_number(text: &str) -> Option<usize> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok()
+}
+
+/// Percent-decodes one path segment, or `None` when it is not UTF-8.
+#[must_use]
+pub fn decode_segment(segment: &str) -> Option<String> {
+    percent_decode_str(segment).decode_utf8().ok().map(Cow::into_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn kind(query: &str) -> ProblemKind {
+        ContentQuery::parse(Some(query)).unwrap_err().kind()
+    }
+
+    #[test]
+    fn parameters_become_typed_values() {
+        let read = ContentQuery::parse(Some("filename=a%20b.mkv&download=true&format=m3u&wait=120&other=1")).unwrap();
+        assert_eq!(read.filename.as_deref(), Some("a b.mkv"));
+        assert!(read.download);
+        assert_eq!((read.format, read.wait), (Some(Format::M3u8), Some(Duration::from_secs(120))));
+    }
+
+    #[test]
+    fn hints_and_selection_mean_what_they_mean_in_a_magnet() {
+        let id = ContentId::parse_torrent(&"ab".repeat(20)).unwrap();
+        let magnet = magnet_of(&id, Some("tr=udp%3A%2F%2Ft%3A1&x.pe=10.0.0.1:6881&so=0,2-3&wait=5")).unwrap();
+        assert_eq!(magnet.v1, id.as_v1());
+        assert_eq!(magnet.hints.trackers, [["udp://t:1"]]);
+        assert_eq!(magnet.hints.peers, ["10.0.0.1:6881".parse().unwrap()]);
+        assert_eq!(magnet.select.unwrap().to_string(), "0,2-3");
+        assert_eq!(magnet_of(&id, Some("so=x")).unwrap_err().kind(), ProblemKind::BadQuery);
+        assert_eq!(magnet_of(&id, Some(&"a".repeat(20_000))).unwrap_err().kind(), ProblemKind::UriTooLong);
+    }
+
+    #[test]
+    fn what_steers_the_answer_must_be_readable() {
+        assert_eq!(kind("wait=soon"), ProblemKind::BadQuery);
+        assert_eq!(kind("wait=-1"), ProblemKind::BadQuery);
+        assert_eq!(kind("download=perhaps"), ProblemKind::BadQuery);
+        assert_eq!(kind("format=zip"), ProblemKind::NotAcceptable);
+        assert_eq!(kind(&"tr=u&".repeat(300)), ProblemKind::BadQuery);
+    }
+
+    proptest! {
+        #[test]
+        fn no_query_panics(query in "[ -~]{0,80}") {
+            let _ = ContentQuery::parse(Some(&query));
+        }
+    }
+}

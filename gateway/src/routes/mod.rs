@@ -1,0 +1,50 @@
+//! The routes, by who uses them: content for players, pages for people, health for operators.
+
+pub mod bt;
+pub mod bt_path;
+pub mod magnet;
+pub mod ops;
+pub mod pages;
+pub mod represent;
+pub mod torrent_url;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::error::{Problem, ProblemKind, method_not_allowed as wrong_method};
+use crate::guard;
+use crate::state::GatewayState;
+
+/// What is named by its bytes, readable from any origin.
+pub fn content(state: &GatewayState) -> Router<GatewayState> {
+    let wrong = || async { wrong_method(guard::CONTENT_METHODS) };
+    Router::new()
+        .route("/bt/{*rest}", get(bt::get).fallback(wrong))
+        .route("/magnet", get(magnet::get).fallback(wrong))
+        .route("/torrent", get(torrent_url::get).fallback(wrong))
+        .route_layer(from_fn_with_state(state.clone(), guard::content))
+}
+
+/// What browsers show.
+pub fn pages(state: &GatewayState) -> Router<GatewayState> {
+    pages::routes(state)
+}
+
+/// What operators watch.
+pub fn ops(state: &GatewayState) -> Router<GatewayState> {
+    ops::routes(state)
+}
+
+/// The answer where no route is.
+#[must_use]
+pub fn no_route() -> Response {
+    Problem::new(ProblemKind::NoRoute, "content is at /bt/{infohash}/, the API at /api/v1/").into_response()
+}
+
+/// The answer where a route has other methods; the router adds which.
+#[must_use]
+pub fn method_not_allowed() -> Response {
+    Problem::new(ProblemKind::MethodNotAllowed, "this path does not take that method").into_response()
+}

@@ -1,0 +1,83 @@
+//! The pages for people: the start page, where its form leads, and what pages load.
+
+use axum::Router;
+use axum::extract::{OriginalUri, Request, State};
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, StatusCode, Uri};
+use swarmgate_content::ContentId;
+use url::form_urlencoded;
+
+use crate::error::{Problem, ProblemKind};
+use crate::guard;
+use crate::state::GatewayState;
+use crate::{auth, links, pages};
+
+/// The routes.
+pub fn routes(state: &GatewayState) -> Router<GatewayState> {
+    Router::new()
+        .route("/", get(home))
+        .route("/open", get(open))
+        .route("/ui/style.css", get(|| async { asset("text/css; charset=utf-8", pages::STYLE) }))
+        .route("/ui/copy.js", get(|| async { asset("text/javascript; charset=utf-8", pages::SCRIPT) }))
+        .route_layer(from_fn_with_state(state.clone(), guard::page))
+}
+
+/// The start page at the base path with its slash, which nesting the other routes leaves out.
+pub fn home_at(base: &str, state: &GatewayState) -> Router<GatewayState> {
+    Router::new().route(&format!("{base}/"), get(home)).route_layer(from_fn_with_state(state.clone(), guard::page))
+}
+
+/// The start page. Below a base path its URL must end in a slash for its links to work.
+pub async fn home(State(state): State<GatewayState>, OriginalUri(uri): OriginalUri, headers: HeaderMap) -> Response {
+    let home = || {
+        if !uri.path().ends_with('/') {
+            return links::redirect(StatusCode::MOVED_PERMANENTLY, &format!("{}/", state.options.base_path));
+        }
+        // What there is, is the API's to tell.
+        let may_see = auth::check_api(&state.options, &headers).is_ok();
+        let items = if may_see { state.catalogue.items() } else { Vec::new() };
+        let rows = [
+            (CONTENT_TYPE, "text/html; charset=utf-8"),
+            (CONTENT_SECURITY_POLICY, pages::POLICY),
+            (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (CACHE_CONTROL, "no-store"),
+        ];
+        (rows, pages::home(&items).into_string()).into_response()
+    };
+    std::future::ready(home()).await
+}
+
+async fn open(State(state): State<GatewayState>, request: Request) -> Result<Response, Problem> {
+    std::future::ready(destination(&state, request.uri())).await.map(|to| links::redirect(StatusCode::SEE_OTHER, &to))
+}
+
+/// Where a link leads that somebody pasted: a magnet, an infohash, or the URL of a `.torrent`.
+fn destination(state: &GatewayState, uri: &Uri) -> Result<String, Problem> {
+    let mut parameters = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    let pasted =
+        parameters.find(|(name, _)| name == "uri").map(|(_, value)| value.trim().to_owned()).unwrap_or_default();
+    let base = &state.options.base_path;
+    let scheme = pasted.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
+    match scheme.as_deref() {
+        Some("magnet") => {
+            let query = pasted.split_once('?').map_or("", |(_, query)| query);
+            let well_formed: Uri = format!("{base}/magnet?{query}").parse().map_err(|_| bad_magnet())?;
+            Ok(well_formed.to_string())
+        }
+        Some("http" | "https") => Ok(format!("{base}/torrent?url={}", links::encode(&pasted))),
+        Some(_) | None => Ok(links::listing(&state.options, &ContentId::parse_torrent(&pasted)?)),
+    }
+}
+
+fn bad_magnet() -> Problem {
+    Problem::new(ProblemKind::BadMagnet, "it has characters that no URL may have")
+}
+
+fn asset(content_type: &'static str, text: &'static str) -> Response {
+    let rows =
+        [(CONTENT_TYPE, content_type), (X_CONTENT_TYPE_OPTIONS, "nosniff"), (CACHE_CONTROL, "public, max-age=3600")];
+    (rows, text).into_response()
+}

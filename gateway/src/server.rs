@@ -1,0 +1,256 @@
+//! The accept loop, and the router that it serves.
+//!
+//! One task accepts, one task a connection, all owned by [`serve`]: when it returns they are gone. A connection speaks
+//! HTTP/1.1. Its socket takes no more than 128 KiB that the network has not asked for yet, so a slow client
+//! holds back the reader instead of filling kernel memory; a response that fails half-way resets the connection.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::middleware::from_fn_with_state;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use crate::state::GatewayState;
+use crate::{api, guard, routes};
+
+/// Bytes in a socket's send buffer that the network has not taken yet, at most (`TCP_NOTSENT_LOWAT`): 128 KiB. Enough to
+/// keep a fast path busy between two wake-ups, and what a slow client costs.
+const NOT_SENT_BYTES: u32 = 128 * 1024;
+
+/// Bytes of a response gathered for one vectored write, and of a request's head: 256 KiB.
+const WRITE_BUFFER_BYTES: usize = 256 * 1024;
+
+/// A connection with nothing to say is probed after this long, so that a vanished client is noticed.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+
+/// How long to wait when the system is out of descriptors before accepting again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The bounds of a server.
+#[derive(Debug, Clone, Copy)]
+pub struct ServeLimits {
+    /// Connections at once; more wait in the listener's backlog. Default 4096.
+    pub max_connections: usize,
+    /// Time for a request's head, and for the next request on an idle connection. Default 10 s.
+    pub header_read_timeout: Duration,
+    /// Time for running responses to end after shutdown begins; then they are cut. Default 10 s.
+    pub drain: Duration,
+}
+
+impl Default for ServeLimits {
+    fn default() -> Self {
+        Self { max_connections: 4096, header_read_timeout: Duration::from_secs(10), drain: Duration::from_secs(10) }
+    }
+}
+
+/// The client at the other end of a connection: an extension of each of its requests.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    reset: Arc<AtomicBool>,
+}
+
+impl Peer {
+    /// Makes the peer of a new connection.
+    #[must_use]
+    pub fn new(address: SocketAddr) -> Self {
+        Self { address, reset: Arc::default() }
+    }
+
+    /// Makes the connection end with a reset rather than an orderly close: a response was cut short.
+    pub fn reset_on_close(&self) {
+        self.reset.store(true, Ordering::Release);
+    }
+}
+
+/// The gateway's routes.
+pub fn router(state: GatewayState) -> Router {
+    let base = state.options.base_path.clone();
+    let routes = Router::new()
+        .merge(routes::content(&state))
+        .merge(routes::pages(&state))
+        .merge(routes::ops(&state))
+        .merge(api::routes(&state))
+        .method_not_allowed_fallback(|| async { routes::method_not_allowed() })
+        .with_state(state.clone());
+    // A proxy may strip the base path or keep it.
+    let published = if base.is_empty() {
+        routes
+    } else {
+        let home = routes::pages::home_at(&base, &state).with_state(state.clone());
+        routes.clone().nest(&base, routes).merge(home)
+    };
+    published.fallback(|| async { routes::no_route() }).layer(from_fn_with_state(state, guard::edge))
+}
+
+/// Serves until `shutdown` is cancelled and the last connection has ended or the drain time has passed.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken, limits: ServeLimits) {
+    let room = Arc::new(Semaphore::new(limits.max_connections));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listener, &room) => accepted,
+            Some(ended) = connections.join_next(), if !connections.is_empty() => {
+                note_panic(&ended);
+                continue;
+            }
+            () = shutdown.cancelled() => break,
+        };
+        let Some((stream, address, permit)) = accepted else { continue };
+        let connection = connection(stream, address, router.clone(), shutdown.clone(), limits);
+        connections.spawn(async move {
+            connection.await;
+            drop(permit);
+        });
+    }
+    drop(listener);
+    let all_ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(limits.drain, all_ended).await.is_err() {
+        tracing::debug!(connections = connections.len(), "drain time over, cutting connections");
+        connections.shutdown().await;
+    }
+}
+
+fn note_panic(ended: &Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection's task panicked");
+    }
+}
+
+/// Waits for room, then for a connection; `None` after an error that was waited out.
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = Arc::clone(room).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, address)) => Some((stream, address, permit)),
+        Err(error) if is_about_one_connection(&error) => None,
+        Err(error) => {
+            tracing::warn!(%error, "accepting failed");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}
+
+async fn connection(
+    stream: TcpStream,
+    address: SocketAddr,
+    router: Router,
+    shutdown: CancellationToken,
+    limits: ServeLimits,
+) {
+    if let Err(error) = tune(&stream) {
+        tracing::debug!(%error, "socket options");
+    }
+    let peer = Peer::new(address);
+    let socket = TokioIo::new(Socket { stream, peer: peer.clone() });
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer.clone());
+        router.clone().oneshot(request)
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(limits.header_read_timeout).max_buf_size(WRITE_BUFFER_BYTES);
+    let mut served = std::pin::pin!(http.serve_connection(socket, service));
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        // A client that leaves in the middle is an everyday thing.
+        tracing::debug!(%error, "connection ended early");
+    }
+}
+
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    socket.set_tcp_notsent_lowat(NOT_SENT_BYTES)?;
+    Ok(())
+}
+
+/// A client's socket, which ends with a reset when its peer's flag says so.
+struct Socket {
+    stream: TcpStream,
+    peer: Peer,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.peer.reset.load(Ordering::Acquire) {
+            // Failing means an orderly close, in which the announced length still tells.
+            let _ = self.stream.set_zero_linger();
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.peer.reset.load(Ordering::Acquire) {
+            // No FIN: the drop that follows resets.
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

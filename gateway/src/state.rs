@@ -1,0 +1,211 @@
+//! What every handler shares: the manager, the catalogue, the options, and the gateway's own bookkeeping.
+//!
+//! Made once by the application and handed to [`crate::server::router`]; nothing here is global, so two gateways in
+//! one process do not meet.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use swarmgate_content::{BoxFuture, ProtocolManager};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::admission::Admission;
+use crate::api::history::History;
+use crate::auth::TokenHash;
+use crate::catalogue::Catalogue;
+use crate::telemetry::Telemetry;
+
+/// Gives facts about the cache for `/api/v1/status`.
+pub type CacheStatus = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
+
+/// What the application supplies.
+pub struct Parts {
+    /// The protocols.
+    pub manager: Arc<ProtocolManager>,
+    /// The torrent engine's items.
+    pub catalogue: Arc<dyn Catalogue>,
+    /// Fetches `.torrent` files from URLs, guarded against private addresses.
+    pub fetch_torrent: Arc<dyn FetchTorrent>,
+    /// Facts about the cache.
+    pub cache_status: CacheStatus,
+    /// How to behave.
+    pub options: HttpOptions,
+    /// Cancelled when the gateway begins to stop: event streams end, `/readyz` says so.
+    pub closing: CancellationToken,
+}
+
+/// The shared state; clones are the same gateway.
+#[derive(Debug, Clone)]
+pub struct GatewayState(Arc<Gateway>);
+
+/// The fields of [`GatewayState`].
+pub struct Gateway {
+    /// The protocols.
+    pub manager: Arc<ProtocolManager>,
+    /// The torrent engine's items.
+    pub catalogue: Arc<dyn Catalogue>,
+    /// Fetches `.torrent` files from URLs.
+    pub fetch_torrent: Arc<dyn FetchTorrent>,
+    /// Facts about the cache.
+    pub cache_status: CacheStatus,
+    /// How to behave.
+    pub options: HttpOptions,
+    /// Cancelled when the gateway begins to stop.
+    pub closing: CancellationToken,
+    /// Content requests under way.
+    pub admission: Arc<Admission>,
+    /// The gateway's counters.
+    pub telemetry: Telemetry,
+    /// The events of late, for replay.
+    pub history: History,
+    /// When the gateway was made.
+    pub started: Instant,
+}
+
+/// How the HTTP side behaves: plain data, all of it the operator's choice.
+#[derive(Debug, Clone)]
+pub struct HttpOptions {
+    /// Longest wait for a content's metadata. Default 10 s.
+    pub resolve: Duration,
+    /// Longest wait for the first byte of a range. Default 30 s.
+    pub first_byte: Duration,
+    /// Longest time without a byte in a running stream. Default 30 s.
+    pub stall: Duration,
+    /// The most that a client may ask for with `?wait=`. Default 120 s.
+    pub max_wait: Duration,
+    /// Content requests under way at once. Default 1024.
+    pub max_streams: usize,
+    /// Content requests under way at once from one address. Default 64.
+    pub max_streams_per_client: usize,
+    /// Names by which clients may address the gateway, besides loopback names and IP addresses; `*` allows any.
+    /// Default none.
+    pub allowed_hosts: Vec<String>,
+    /// The SHA-256 of the token that the API (and content, see below) asks for. Default none: everything is open.
+    pub token: Option<TokenHash>,
+    /// Who may read content without the token. Default [`Anonymous::Loopback`].
+    pub anonymous_content: Anonymous,
+    /// The gateway's address as clients see it; makes links in playlists absolute. Default none: links are relative.
+    pub public_url: Option<Url>,
+    /// The path below which a proxy publishes the gateway, with a leading and no trailing slash, or empty. The proxy may
+    /// strip it or not. Default empty.
+    pub base_path: String,
+    /// Whether `/torrent?url=` and URLs in `POST /items` are fetched. Default true.
+    pub torrent_url_enabled: bool,
+    /// Whether error answers list what was tried. Default true; switch it off on gateways open to strangers.
+    pub show_attempts: bool,
+    /// Whether content names and paths may be logged at `info`. Default false.
+    pub log_names: bool,
+}
+
+/// Who may read content without a token, where a token is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Anonymous {
+    /// Nobody.
+    Never,
+    /// Clients on this machine.
+    Loopback,
+    /// Everybody.
+    Always,
+}
+
+/// Fetches a `.torrent` file, refusing addresses that may not be contacted.
+pub trait FetchTorrent: Send + Sync + fmt::Debug {
+    /// Fetches `url`, at most `max_bytes` of it.
+    fn fetch(&self, url: &Url, max_bytes: usize) -> BoxFuture<'_, Result<Bytes, FetchTorrentError>>;
+}
+
+/// Why a `.torrent` URL gave nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FetchTorrentError {
+    /// The scheme, port or address may not be contacted.
+    #[error("{reason}")]
+    Refused {
+        /// Which rule refused it.
+        reason: String,
+    },
+    /// The file is larger than asked for.
+    #[error("the file is larger than {max_bytes} bytes")]
+    TooLarge {
+        /// The bound, in bytes.
+        max_bytes: usize,
+    },
+    /// The server did not answer in time.
+    #[error("the server did not answer in time")]
+    TimedOut,
+    /// The server answered with an error, or not at all.
+    #[error("{reason}")]
+    Failed {
+        /// How, for the client: no addresses.
+        reason: String,
+    },
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            resolve: Duration::from_secs(10),
+            first_byte: Duration::from_secs(30),
+            stall: Duration::from_secs(30),
+            max_wait: Duration::from_secs(120),
+            max_streams: 1024,
+            max_streams_per_client: 64,
+            allowed_hosts: Vec::new(),
+            token: None,
+            anonymous_content: Anonymous::Loopback,
+            public_url: None,
+            base_path: String::new(),
+            torrent_url_enabled: true,
+            show_attempts: true,
+            log_names: false,
+        }
+    }
+}
+
+impl GatewayState {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let Parts { manager, catalogue, fetch_torrent, cache_status, mut options, closing } = parts;
+        let base = options.base_path.trim_matches('/');
+        options.base_path = if base.is_empty() { String::new() } else { format!("/{base}") };
+        Self(Arc::new(Gateway {
+            admission: Admission::new(options.max_streams, options.max_streams_per_client),
+            telemetry: Telemetry::default(),
+            history: History::new(manager.events(), SystemTime::now()),
+            started: Instant::now(),
+            manager,
+            catalogue,
+            fetch_torrent,
+            cache_status,
+            options,
+            closing,
+        }))
+    }
+}
+
+impl std::ops::Deref for GatewayState {
+    type Target = Gateway;
+
+    fn deref(&self) -> &Gateway {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway")
+            .field("manager", &self.manager)
+            .field("catalogue", &self.catalogue)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").field("options", &self.options).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,8 @@
+//! Stories told over real TCP: what a client sends, and every byte it gets.
+
+mod control;
+mod forms;
+mod guards;
+mod ranges;
+mod rows;
+mod streams;

@@ -1,0 +1,238 @@
+//! The gateway's own counters, and `/metrics` in Prometheus text form.
+//!
+//! Each metric is named once, here. Nothing is labelled by content or client, so the number of series is fixed. The
+//! registry is a field of the gateway rather than a process-wide recorder: two gateways in a process count apart.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::StatusCode;
+use swarmgate_content::{HealthState, ProtocolKind, ProtocolSnapshot};
+
+/// The kinds of request that are counted apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// `/bt/…`
+    Bt,
+    /// `/magnet`
+    Magnet,
+    /// `/torrent`
+    Torrent,
+    /// `/api/…`
+    Api,
+    /// Pages for people.
+    Page,
+    /// Health and metrics.
+    Ops,
+}
+
+const ROUTES: [(Route, &str); 6] = [
+    (Route::Bt, "bt"),
+    (Route::Magnet, "magnet"),
+    (Route::Torrent, "torrent"),
+    (Route::Api, "api"),
+    (Route::Page, "page"),
+    (Route::Ops, "ops"),
+];
+
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Upper bounds of the first-byte histogram, in milliseconds: from a cached answer to the default deadline.
+const FIRST_BYTE_MS: [u64; 12] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000];
+
+/// The counters of one gateway.
+#[derive(Debug, Default)]
+pub struct Telemetry {
+    requests: [[AtomicU64; CLASSES.len()]; ROUTES.len()],
+    stream_bytes: AtomicU64,
+    streams_open: AtomicU64,
+    streams_failed: AtomicU64,
+    /// One more than the bounds: what took longer than all.
+    first_byte: [AtomicU64; FIRST_BYTE_MS.len() + 1],
+    first_byte_micros: AtomicU64,
+}
+
+impl Route {
+    /// Tells a request's route by its path, without the base path.
+    #[must_use]
+    pub fn of(path: &str) -> Self {
+        match path.split('/').nth(1).unwrap_or_default() {
+            "bt" => Self::Bt,
+            "magnet" => Self::Magnet,
+            "torrent" => Self::Torrent,
+            "api" => Self::Api,
+            "healthz" | "readyz" | "metrics" => Self::Ops,
+            _ => Self::Page,
+        }
+    }
+
+    const fn index(self) -> usize {
+        match self {
+            Self::Bt => 0,
+            Self::Magnet => 1,
+            Self::Torrent => 2,
+            Self::Api => 3,
+            Self::Page => 4,
+            Self::Ops => 5,
+        }
+    }
+}
+
+impl Telemetry {
+    /// Counts an answered request.
+    pub fn request(&self, route: Route, status: StatusCode) {
+        let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
+        self.requests[route.index()][class].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a stream whose first byte came after `took`.
+    pub fn stream_opened(&self, took: Duration) {
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let bucket = FIRST_BYTE_MS.partition_point(|bound| *bound < millis);
+        self.first_byte[bucket].fetch_add(1, Ordering::Relaxed);
+        self.first_byte_micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.streams_open.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts bytes handed to a client.
+    pub fn stream_sent(&self, bytes: u64) {
+        self.stream_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts the end of a stream.
+    pub fn stream_closed(&self, failed: bool) {
+        self.streams_open.fetch_sub(1, Ordering::Relaxed);
+        self.streams_failed.fetch_add(u64::from(failed), Ordering::Relaxed);
+    }
+
+    /// How many streams are running.
+    #[must_use]
+    pub fn streams_open(&self) -> u64 {
+        self.streams_open.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes of content went to clients.
+    #[must_use]
+    pub fn stream_bytes(&self) -> u64 {
+        self.stream_bytes.load(Ordering::Relaxed)
+    }
+
+    /// All of it, with the protocols' counters, in Prometheus text form.
+    #[must_use]
+    pub fn render(&self, protocols: &[ProtocolSnapshot], items: usize) -> String {
+        let mut page = Page(String::with_capacity(8 * 1024));
+        page.family("swarmgate_http_requests_total", "counter", "Requests answered, by route and class of status.");
+        for (route, name) in ROUTES {
+            for (class, count) in CLASSES.iter().zip(&self.requests[route.index()]) {
+                let labels = format!("route=\"{name}\",class=\"{class}\"");
+                page.sample("swarmgate_http_requests_total", &labels, count.load(Ordering::Relaxed));
+            }
+        }
+        page.single("swarmgate_http_streams_open", "gauge", "Content streams running.", self.streams_open());
+        let failed = self.streams_failed.load(Ordering::Relaxed);
+        page.single("swarmgate_http_streams_failed_total", "counter", "Content streams cut by a fault.", failed);
+        page.single("swarmgate_http_stream_bytes_total", "counter", "Content bytes sent.", self.stream_bytes());
+        self.render_first_byte(&mut page);
+        page.single("swarmgate_items", "gauge", "Items known.", items as u64);
+        render_protocols(&mut page, protocols);
+        page.0
+    }
+
+    fn render_first_byte(&self, page: &mut Page) {
+        let name = "swarmgate_http_first_byte_seconds";
+        page.family(name, "histogram", "Time from the request to the first verified byte.");
+        let mut count = 0;
+        for (bound, bucket) in FIRST_BYTE_MS.iter().zip(&self.first_byte) {
+            count += bucket.load(Ordering::Relaxed);
+            let _ = writeln!(page.0, "{name}_bucket{{le=\"{}.{:03}\"}} {count}", bound / 1000, bound % 1000);
+        }
+        count += self.first_byte[FIRST_BYTE_MS.len()].load(Ordering::Relaxed);
+        let micros = self.first_byte_micros.load(Ordering::Relaxed);
+        let _ = writeln!(page.0, "{name}_bucket{{le=\"+Inf\"}} {count}");
+        let _ = writeln!(page.0, "{name}_sum {}.{:06}", micros / 1_000_000, micros % 1_000_000);
+        let _ = writeln!(page.0, "{name}_count {count}");
+    }
+}
+
+fn render_protocols(page: &mut Page, protocols: &[ProtocolSnapshot]) {
+    let network = |kind: ProtocolKind| match kind {
+        ProtocolKind::BitTorrent => "network=\"bittorrent\"",
+        ProtocolKind::WebTorrent => "network=\"webtorrent\"",
+        ProtocolKind::Ipfs => "network=\"ipfs\"",
+        ProtocolKind::Hybrid => "network=\"hybrid\"",
+    };
+    page.family("swarmgate_network_up", "gauge", "Whether the network works: 1 for ok or degraded, 0 for down.");
+    for protocol in protocols {
+        let up = u64::from(protocol.health.state != HealthState::Down);
+        page.sample("swarmgate_network_up", network(protocol.kind), up);
+    }
+    page.family("swarmgate_network_in_flight", "gauge", "Resolves and readers under way.");
+    for protocol in protocols {
+        page.sample("swarmgate_network_in_flight", network(protocol.kind), protocol.in_flight as u64);
+    }
+    let names = protocols.first().map(|first| first.stats.entries().map(|(name, _)| name)).unwrap_or_default();
+    for (at, name) in names.into_iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+        let metric = format!("swarmgate_{name}_total");
+        page.family(&metric, "counter", "A counter of the network.");
+        for protocol in protocols {
+            page.sample(&metric, network(protocol.kind), protocol.stats.entries()[at].1);
+        }
+    }
+}
+
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: u64) {
+        let _ = writeln!(self.0, "{name}{{{labels}}} {value}");
+    }
+
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: u64) {
+        self.family(name, kind, help);
+        let _ = writeln!(self.0, "{name} {value}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_counted_by_route_and_class() {
+        let telemetry = Telemetry::default();
+        telemetry.request(Route::of("/bt/08ad/film.mkv"), StatusCode::PARTIAL_CONTENT);
+        telemetry.request(Route::of("/bt/08ad/"), StatusCode::OK);
+        telemetry.request(Route::of("/nonsense"), StatusCode::NOT_FOUND);
+        let text = telemetry.render(&[], 3);
+        assert!(text.contains("swarmgate_http_requests_total{route=\"bt\",class=\"2xx\"} 2\n"), "{text}");
+        assert!(text.contains("swarmgate_http_requests_total{route=\"page\",class=\"4xx\"} 1\n"));
+        assert!(text.contains("swarmgate_items 3\n"));
+    }
+
+    #[test]
+    fn the_histogram_is_cumulative_and_ends_in_its_count() {
+        let telemetry = Telemetry::default();
+        for millis in [1, 5, 40, 60_000] {
+            telemetry.stream_opened(Duration::from_millis(millis));
+        }
+        telemetry.stream_closed(true);
+        let text = telemetry.render(&[], 0);
+        for line in [
+            "swarmgate_http_first_byte_seconds_bucket{le=\"0.005\"} 2\n",
+            "swarmgate_http_first_byte_seconds_bucket{le=\"0.050\"} 3\n",
+            "swarmgate_http_first_byte_seconds_bucket{le=\"30.000\"} 3\n",
+            "swarmgate_http_first_byte_seconds_bucket{le=\"+Inf\"} 4\n",
+            "swarmgate_http_first_byte_seconds_sum 60.046000\n",
+            "swarmgate_http_first_byte_seconds_count 4\n",
+            "swarmgate_http_streams_open 3\n",
+            "swarmgate_http_streams_failed_total 1\n",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+    }
+}

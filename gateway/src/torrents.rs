@@ -1,0 +1,117 @@
+//! The torrent engine as the HTTP layer's catalogue.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use swarmgate_bittorrent::http_client::HttpError;
+use swarmgate_bittorrent::{AddItemError, BitTorrentProtocol, Item};
+use swarmgate_bittorrent_proto::magnet::Magnet;
+use swarmgate_bittorrent_proto::metainfo::Metainfo;
+use swarmgate_content::{BoxFuture, InfoHash};
+use url::Url;
+
+use crate::catalogue::{AddError, Added, Catalogue, ItemStatus};
+use crate::state::{FetchTorrent, FetchTorrentError};
+
+/// How long the server of a `.torrent` URL may take.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Torrents(Arc<BitTorrentProtocol>);
+
+impl Torrents {
+    /// Wraps the engine.
+    #[must_use]
+    pub const fn new(engine: Arc<BitTorrentProtocol>) -> Self {
+        Self(engine)
+    }
+}
+
+impl Catalogue for Torrents {
+    fn add_torrent(&self, bytes: Bytes, keep: bool) -> BoxFuture<'_, Result<Added, AddError>> {
+        Box::pin(async move {
+            let metainfo = Metainfo::parse(&bytes).map_err(|error| AddError::Invalid { reason: error.to_string() })?;
+            let id = metainfo.infohash;
+            let already = self.0.add_metainfo(metainfo, keep).await.map_err(add_error)?;
+            Ok(Added { id, already, metadata_known: true })
+        })
+    }
+
+    fn add_magnet(&self, magnet: &Magnet, keep: bool) -> Result<Added, AddError> {
+        let Some(id) = magnet.v1 else {
+            return Err(AddError::Invalid { reason: "the magnet names no v1 infohash (xt=urn:btih:…)".to_owned() });
+        };
+        let already = self.0.add_hints(id, &magnet.hints, keep).map_err(add_error)?;
+        Ok(Added { id, already, metadata_known: self.0.known(&id).is_some() })
+    }
+
+    fn items(&self) -> Vec<ItemStatus> {
+        self.0.items().into_iter().map(item_status).collect()
+    }
+
+    fn item(&self, id: &InfoHash) -> Option<ItemStatus> {
+        self.0.item(id).map(item_status)
+    }
+
+    fn torrent_file(&self, id: &InfoHash) -> Option<Bytes> {
+        self.0.torrent_file(id).map(Bytes::from)
+    }
+
+    fn remove(&self, id: &InfoHash, purge: bool) -> BoxFuture<'_, bool> {
+        let id = *id;
+        Box::pin(async move { self.0.remove(&id, purge).await })
+    }
+}
+
+impl FetchTorrent for Torrents {
+    fn fetch(&self, url: &Url, max_bytes: usize) -> BoxFuture<'_, Result<Bytes, FetchTorrentError>> {
+        let url = url.to_string();
+        Box::pin(async move {
+            let fetched = self.0.http_client().get_bytes(&url, max_bytes, FETCH_TIMEOUT).await;
+            fetched.map_err(|error| fetch_error(&error, max_bytes))
+        })
+    }
+}
+
+fn item_status(item: Item) -> ItemStatus {
+    ItemStatus {
+        infohash: item.infohash,
+        name: item.name,
+        state: item.state,
+        total_len: item.total_len,
+        have_bytes: item.status.have_bytes,
+        files: item.files,
+        peers: item.status.peers,
+        seeds: item.status.seeds,
+        readers: item.status.readers,
+        download_rate: item.status.rates.download,
+        upload_rate: item.status.rates.upload,
+        downloaded: item.status.totals.downloaded,
+        uploaded: item.status.totals.uploaded,
+        kept: item.kept,
+        private: item.private,
+        last_error: item.last_error,
+    }
+}
+
+fn add_error(error: AddItemError) -> AddError {
+    match error {
+        AddItemError::TooMany(_) => AddError::Busy,
+        AddItemError::ShuttingDown => AddError::ShuttingDown,
+    }
+}
+
+fn fetch_error(error: &HttpError, max_bytes: usize) -> FetchTorrentError {
+    match error {
+        HttpError::TooLarge { .. } => FetchTorrentError::TooLarge { max_bytes },
+        HttpError::Timeout { .. } => FetchTorrentError::TimedOut,
+        HttpError::Refused { .. } => FetchTorrentError::Refused { reason: error.to_string() },
+        HttpError::Setup(_)
+        | HttpError::Url(_)
+        | HttpError::TooManyRedirects
+        | HttpError::Status(_)
+        | HttpError::Connection(_) => FetchTorrentError::Failed { reason: error.to_string() },
+    }
+}

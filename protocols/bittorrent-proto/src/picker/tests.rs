@@ -1,0 +1,326 @@
+use super::*;
+
+const PIECE: u32 = 4 * BLOCK_LEN;
+
+fn picker(pieces: u32) -> Picker {
+    let geometry = Geometry::new(PIECE, u64::from(PIECE) * u64::from(pieces)).unwrap();
+    let limits = PickerLimits { max_partial_bytes: 64 << 20 };
+    Picker::new(geometry, Bitfield::none(pieces), limits, 1)
+}
+
+fn seed(picker: &mut Picker, now: Instant, key: u64) -> PeerKey {
+    let key = PeerKey(key);
+    picker.peer_joined(now, key);
+    picker.peer_has_bitfield(key, Bitfield::all(picker.geometry().pieces()));
+    picker.peer_unchoked(now, key);
+    key
+}
+
+fn drain(picker: &mut Picker) -> Vec<PickerAction> {
+    std::iter::from_fn(|| picker.poll_action()).collect()
+}
+
+fn requested(actions: &[PickerAction]) -> Vec<(PeerKey, BlockRequest)> {
+    let request = |action: &PickerAction| match action {
+        PickerAction::Request(peer, request) => Some((*peer, *request)),
+        PickerAction::Cancel(..) => None,
+    };
+    actions.iter().filter_map(request).collect()
+}
+
+fn deliver(picker: &mut Picker, now: Instant, peer: PeerKey, request: BlockRequest) -> BlockOutcome {
+    picker.on_block(now, peer, request.piece, request.begin, &vec![0; request.len as usize])
+}
+
+#[test]
+fn a_blocks_of_a_waited_for_piece_are_spread_over_equal_peers() {
+    let (mut picker, now) = (picker(100), crate::testing::start());
+    let peers: Vec<_> = (0..4).map(|key| seed(&mut picker, now, key)).collect();
+    picker.open_reader(now, ReaderKey(1), 0..1000);
+    picker.schedule(now);
+    let mut asked: Vec<_> = requested(&drain(&mut picker)).into_iter().map(|(peer, _)| peer).collect();
+    asked.sort_unstable();
+    assert_eq!(asked, peers, "one of the four blocks each");
+}
+
+#[test]
+fn a_seek_withdraws_the_old_requests_and_asks_for_the_new_piece_in_one_go() {
+    let (mut picker, now) = (picker(100), crate::testing::start());
+    let peer = seed(&mut picker, now, 1);
+    picker.open_reader(now, ReaderKey(1), 0..1000);
+    picker.schedule(now);
+    let first = requested(&drain(&mut picker));
+    assert_eq!(first.len(), 4);
+    picker.close_reader(ReaderKey(1));
+    picker.open_reader(now, ReaderKey(2), u64::from(PIECE) * 50..u64::from(PIECE) * 50 + 10);
+    picker.schedule(now);
+    let actions = drain(&mut picker);
+    for (_, request) in first {
+        assert!(actions.contains(&PickerAction::Cancel(peer, request)), "{request:?} stays asked for");
+    }
+    assert!(requested(&actions).iter().all(|(_, request)| request.piece == PieceIndex(50)));
+    assert_eq!(requested(&actions).len(), 4);
+}
+
+#[test]
+fn readers_are_served_in_the_order_they_began_to_wait() {
+    let (mut picker, now) = (picker(100), crate::testing::start());
+    picker.open_reader(now, ReaderKey(1), u64::from(PIECE) * 70..u64::from(PIECE) * 70 + 10);
+    picker.schedule(now);
+    let later = now + Duration::from_millis(10);
+    picker.open_reader(later, ReaderKey(2), 0..10);
+    seed(&mut picker, later, 1);
+    picker.schedule(later);
+    let pieces: Vec<_> = requested(&drain(&mut picker)).iter().map(|(_, request)| request.piece.0).collect();
+    assert_eq!(pieces, [70, 70, 70, 70, 0, 0, 0, 0]);
+}
+
+#[test]
+fn a_late_block_that_a_reader_waits_for_is_asked_of_one_other_peer() {
+    let (mut picker, now) = (picker(100), crate::testing::start());
+    let stalled = seed(&mut picker, now, 1);
+    picker.open_reader(now, ReaderKey(1), 0..10);
+    picker.schedule(now);
+    let first = requested(&drain(&mut picker));
+    let other = seed(&mut picker, now, 2);
+    picker.schedule(now);
+    drain(&mut picker);
+    let (when, _) = picker.poll_timeout().expect("a late block is looked at in time");
+    assert!(when < now + Duration::from_secs(2));
+    let late = now + Duration::from_millis(1900);
+    picker.schedule(late);
+    let again: BTreeSet<_> = requested(&drain(&mut picker)).into_iter().collect();
+    for (owner, request) in first {
+        assert_eq!(owner, stalled);
+        let doubled = again.contains(&(other, request)) || picker.peers[&other].outstanding.contains_key(&request);
+        assert!(doubled, "{request:?} waits for the stalled peer alone");
+    }
+    picker.schedule(late + Duration::from_millis(50));
+    assert_eq!(requested(&drain(&mut picker)), [], "never a third time");
+}
+
+#[test]
+fn the_loser_of_a_doubled_block_is_told() {
+    let (mut picker, now) = (picker(100), crate::testing::start());
+    let stalled = seed(&mut picker, now, 1);
+    picker.open_reader(now, ReaderKey(1), 0..10);
+    picker.schedule(now);
+    let other = seed(&mut picker, now, 2);
+    picker.schedule(now + Duration::from_millis(1500));
+    let actions = drain(&mut picker);
+    let (_, request) = *requested(&actions).iter().find(|(peer, _)| *peer == other).expect("a block was doubled");
+    assert_eq!(deliver(&mut picker, now + Duration::from_millis(1600), other, request), BlockOutcome::Accepted);
+    assert!(drain(&mut picker).contains(&PickerAction::Cancel(stalled, request)));
+}
+
+#[test]
+fn a_silent_peer_loses_its_requests_but_the_oldest() {
+    let (mut picker, now) = (picker(100), crate::testing::start());
+    let silent = seed(&mut picker, now, 1);
+    picker.open_reader(now, ReaderKey(1), 0..10);
+    picker.schedule(now);
+    drain(&mut picker);
+    picker.schedule(now + FIRST_SILENCE);
+    let actions = drain(&mut picker);
+    assert_eq!(actions.iter().filter(|action| matches!(action, PickerAction::Cancel(..))).count(), 3);
+    assert_eq!(picker.outstanding_at(silent), 1);
+}
+
+#[test]
+fn a_request_that_was_lost_is_made_again_even_if_there_is_no_other_peer() {
+    let (mut picker, mut now) = (picker(100), crate::testing::start());
+    let deaf = seed(&mut picker, now, 1);
+    picker.open_reader(now, ReaderKey(1), 0..10);
+    let mut times_asked = 0;
+    for _ in 0..10 {
+        picker.schedule(now);
+        times_asked += requested(&drain(&mut picker)).iter().filter(|(_, request)| request.begin == 0).count();
+        now = picker.poll_timeout().expect("an unanswered request is looked at").0;
+    }
+    assert!(times_asked > 1, "asked once, never again");
+    assert!(picker.outstanding_at(deaf) <= 1);
+}
+
+#[test]
+fn an_evicted_piece_that_is_wanted_is_fetched_again() {
+    let (mut picker, now) = (picker(10), crate::testing::start());
+    seed(&mut picker, now, 1);
+    picker.on_verified(PieceIndex(0), None);
+    picker.open_reader(now, ReaderKey(1), 0..10);
+    picker.schedule(now);
+    assert!(requested(&drain(&mut picker)).iter().all(|(_, request)| request.piece != PieceIndex(0)));
+    assert!(picker.on_evicted(PieceIndex(0)));
+    picker.schedule(now);
+    assert_eq!(requested(&drain(&mut picker)).iter().filter(|(_, request)| request.piece == PieceIndex(0)).count(), 4);
+}
+
+#[test]
+fn a_full_budget_never_costs_a_piece_that_is_wanted() {
+    let (mut picker, now) = (picker(100), crate::testing::start());
+    picker.limits.max_partial_bytes = 4 * u64::from(PIECE);
+    let peer = seed(&mut picker, now, 1);
+    picker.open_reader(now, ReaderKey(1), 0..u64::from(PIECE) * 60);
+    let mut position = 0;
+    for _ in 0..200 {
+        picker.schedule(now);
+        let actions = drain(&mut picker);
+        assert!(!actions.iter().any(|action| matches!(action, PickerAction::Cancel(..))), "{actions:?}");
+        let Some(request) = picker.peers[&peer].outstanding.keys().next().copied() else { break };
+        if let BlockOutcome::PieceComplete(bytes) = deliver(&mut picker, now, peer, request) {
+            picker.on_verified(request.piece, Some(&bytes));
+            position += u64::from(PIECE);
+            picker.advance_reader(now, ReaderKey(1), position);
+        }
+        assert!(picker.partial_bytes() <= 4 * u64::from(PIECE));
+    }
+    assert!(position > 0);
+}
+
+mod model {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Join(u64),
+        Leave(u64),
+        Choke(u64),
+        Unchoke(u64),
+        Open(u64, u64, u64),
+        Advance(u64, u64),
+        Close(u64),
+        Deliver(usize),
+        Reject(usize),
+        Judge { good: bool },
+        Evict(u32),
+        Wait(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let peer = || 0..5u64;
+        prop_oneof![
+            2 => peer().prop_map(Step::Join),
+            1 => peer().prop_map(Step::Leave),
+            1 => peer().prop_map(Step::Choke),
+            2 => peer().prop_map(Step::Unchoke),
+            2 => (0..4u64, 0..1_000_000u64, 1..1_000_000u64).prop_map(|(key, start, len)| Step::Open(key, start, len)),
+            2 => (0..4u64, 0..1_000_000u64).prop_map(|(key, to)| Step::Advance(key, to)),
+            1 => (0..4u64).prop_map(Step::Close),
+            12 => any::<usize>().prop_map(Step::Deliver),
+            1 => any::<usize>().prop_map(Step::Reject),
+            3 => any::<bool>().prop_map(|good| Step::Judge { good }),
+            1 => (0..20u32).prop_map(Step::Evict),
+            2 => (1..4000u64).prop_map(Step::Wait),
+        ]
+    }
+
+    /// What the peers have been asked for, as they see it.
+    #[derive(Default)]
+    struct World {
+        asked: BTreeSet<(PeerKey, BlockRequest)>,
+        judging: Vec<(PieceIndex, Bytes)>,
+    }
+
+    impl World {
+        fn obey(&mut self, picker: &mut Picker) {
+            while let Some(action) = picker.poll_action() {
+                match action {
+                    PickerAction::Request(peer, request) => {
+                        assert!(picker.geometry().contains(&request));
+                        assert!(self.asked.insert((peer, request)), "asked twice: {request:?}");
+                        let owners = self.asked.iter().filter(|(_, other)| *other == request).count();
+                        assert!(owners <= 2, "{owners} peers owe {request:?}");
+                    }
+                    PickerAction::Cancel(peer, request) => {
+                        assert!(self.asked.remove(&(peer, request)), "cancelled what was not asked");
+                    }
+                }
+            }
+        }
+
+        fn deliver(&mut self, picker: &mut Picker, now: Instant, peer: PeerKey, request: BlockRequest) {
+            self.asked.remove(&(peer, request));
+            match deliver(picker, now, peer, request) {
+                BlockOutcome::PieceComplete(bytes) => self.judging.push((request.piece, bytes)),
+                BlockOutcome::Accepted => {}
+                BlockOutcome::Unneeded { requested } => panic!("unneeded (asked for: {requested}): {request:?}"),
+            }
+        }
+
+        fn judge(&mut self, picker: &mut Picker, good: bool) {
+            if let Some((piece, bytes)) = self.judging.pop() {
+                if good {
+                    picker.on_verified(piece, Some(&bytes));
+                } else {
+                    picker.on_corrupt(piece, &bytes);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn whatever_happens_every_reader_is_served_in_the_end(steps in proptest::collection::vec(step(), 1..120)) {
+            let (mut picker, mut now, mut world) = (picker(20), crate::testing::start(), World::default());
+            for step in steps {
+                now += Duration::from_millis(5);
+                let nth = |n: usize| world.asked.iter().nth(n % world.asked.len().max(1)).copied();
+                match step {
+                    Step::Join(key) if picker.peers.contains_key(&PeerKey(key)) => {}
+                    Step::Join(key) => { seed(&mut picker, now, key); }
+                    Step::Leave(key) => {
+                        picker.peer_left(PeerKey(key));
+                        world.asked.retain(|(peer, _)| *peer != PeerKey(key));
+                    }
+                    Step::Choke(key) => {
+                        picker.peer_choked(PeerKey(key));
+                        world.asked.retain(|(peer, _)| *peer != PeerKey(key));
+                    }
+                    Step::Unchoke(key) => picker.peer_unchoked(now, PeerKey(key)),
+                    Step::Open(key, start, len) => picker.open_reader(now, ReaderKey(key), start..start + len),
+                    Step::Advance(key, to) => picker.advance_reader(now, ReaderKey(key), to),
+                    Step::Close(key) => picker.close_reader(ReaderKey(key)),
+                    Step::Deliver(n) => if let Some((peer, request)) = nth(n) { world.deliver(&mut picker, now, peer, request) },
+                    Step::Reject(n) => if let Some((peer, request)) = nth(n) {
+                        world.asked.remove(&(peer, request));
+                        picker.on_reject(now, peer, request);
+                    },
+                    Step::Judge { good } => world.judge(&mut picker, good),
+                    Step::Evict(piece) => { picker.on_evicted(PieceIndex(piece)); }
+                    Step::Wait(ms) => now += Duration::from_millis(ms),
+                }
+                picker.schedule(now);
+                world.obey(&mut picker);
+            }
+            seed_all_is_well(&mut picker, &mut now, &mut world);
+        }
+    }
+
+    /// From any state, one honest peer is enough: all windows get verified, and nothing stays outstanding.
+    fn seed_all_is_well(picker: &mut Picker, now: &mut Instant, world: &mut World) {
+        seed(picker, *now, 99);
+        for _ in 0..10_000 {
+            *now += Duration::from_millis(20);
+            picker.schedule(*now);
+            world.obey(picker);
+            match world.asked.iter().next_back().copied() {
+                Some((peer, request)) => world.deliver(picker, *now, peer, request),
+                None if world.judging.is_empty() => break,
+                None => {}
+            }
+            world.judge(picker, true);
+        }
+        for reader in picker.readers.values_mut().filter(|reader| !reader.is_done()) {
+            let window = reader.window(u64::MAX);
+            for piece in picker.geometry.pieces_of(window.start, window.end) {
+                assert!(picker.have.get(PieceIndex(piece)), "piece {piece} of {window:?} never came");
+            }
+        }
+        assert!(world.asked.is_empty() && world.judging.is_empty());
+        let orphans: u64 = picker.partials.values().map(|partial| partial.len() as u64).sum();
+        assert_eq!(picker.partial_bytes, orphans, "bytes in flight are counted right");
+        assert!(picker.partials.len() <= MAX_ORPHANS);
+    }
+}

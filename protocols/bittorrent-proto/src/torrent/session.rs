@@ -1,0 +1,192 @@
+//! One peer's side of the protocol: who chokes whom, what it can do, what is on its way to it.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::extension::MetadataFetch;
+use crate::handshake::Handshake;
+use crate::wire::{BlockRequest, Message, PieceIndex, piece_header};
+
+/// Requests of a peer that are queued before further ones are refused; what we tell it as `reqq` (BEP 10).
+pub(super) const MAX_UPLOAD_QUEUE: usize = 500;
+/// Bytes on their way to a peer, read from the store or unsent, over which no more blocks are read for it.
+pub(super) const UPLOAD_WATERMARK: usize = 512 * 1024;
+/// Withdrawn requests remembered of one peer.
+const MAX_WITHDRAWN: usize = 2048;
+/// Haves kept of a peer that spoke before we knew the torrent's metadata.
+const MAX_EARLY_HAVES: usize = 4096;
+/// Blocks' worth of bytes that a peer may send unasked (answers to requests we withdrew) before it is dropped.
+pub(super) const MAX_UNASKED_BYTES: u64 = 16 * 1024 * 1024;
+
+/// What a peer said it has, before we could know what that means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Early {
+    Nothing,
+    All,
+    Bits(Bytes),
+}
+
+/// The numbers a peer chose for the extensions it speaks (BEP 10).
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Extensions {
+    pub(super) ut_metadata: Option<u8>,
+    pub(super) lt_donthave: Option<u8>,
+}
+
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) fast: bool,
+    pub(super) extended: bool,
+    pub(super) extensions: Extensions,
+    /// Requests it is willing to queue (BEP 10).
+    pub(super) reqq: Option<u32>,
+    pub(super) metadata: Option<MetadataFetch>,
+    pub(super) metadata_progress: Instant,
+    pub(super) early: Early,
+    pub(super) early_haves: Vec<PieceIndex>,
+    pub(super) am_interested: bool,
+    pub(super) am_choking: bool,
+    pub(super) peer_interested: bool,
+    pub(super) peer_choking: bool,
+    /// Whether the first message, the only one that may be a bitfield, has been.
+    pub(super) spoke: bool,
+    pub(super) has_all: bool,
+    /// Blocks it asked for, in order, and those being read for it.
+    pub(super) uploads: VecDeque<BlockRequest>,
+    pub(super) reading: BTreeSet<BlockRequest>,
+    /// Requests we withdrew whose refusal or late block is still to come (BEP 6): that refusal is no news.
+    withdrawn: BTreeSet<BlockRequest>,
+    pub(super) downloaded: u64,
+    pub(super) uploaded: u64,
+    pub(super) merit: u64,
+    pub(super) unasked: u64,
+    pub(super) last_received: Instant,
+    pub(super) last_sent: Instant,
+    control: BytesMut,
+    outbox: VecDeque<Bytes>,
+    /// Bytes handed to the shell that it has not reported as written.
+    unsent: usize,
+}
+
+impl Session {
+    pub(super) fn new(now: Instant, handshake: &Handshake) -> Self {
+        Self {
+            fast: handshake.fast(),
+            extended: handshake.extended(),
+            extensions: Extensions::default(),
+            reqq: None,
+            metadata: None,
+            metadata_progress: now,
+            early: Early::Nothing,
+            early_haves: Vec::new(),
+            am_interested: false,
+            am_choking: true,
+            peer_interested: false,
+            peer_choking: true,
+            spoke: false,
+            has_all: false,
+            uploads: VecDeque::new(),
+            reading: BTreeSet::new(),
+            withdrawn: BTreeSet::new(),
+            downloaded: 0,
+            uploaded: 0,
+            merit: 0,
+            unasked: 0,
+            last_received: now,
+            last_sent: now,
+            control: BytesMut::new(),
+            outbox: VecDeque::new(),
+            unsent: 0,
+        }
+    }
+
+    pub(super) fn send(&mut self, message: &Message) {
+        message.encode(&mut self.control);
+    }
+
+    /// Withdraws a request.
+    pub(super) fn withdraw(&mut self, request: BlockRequest) {
+        if self.fast && self.withdrawn.len() < MAX_WITHDRAWN {
+            self.withdrawn.insert(request);
+        }
+        self.send(&Message::Cancel(request));
+    }
+
+    /// The answer to a request, a block or a refusal, has come; tells whether the request had been withdrawn.
+    pub(super) fn was_withdrawn(&mut self, request: &BlockRequest) -> bool {
+        self.withdrawn.remove(request)
+    }
+
+    /// Sends a block without copying it.
+    pub(super) fn send_block(&mut self, request: &BlockRequest, data: Bytes) {
+        self.control.extend_from_slice(&piece_header(request.piece, request.begin, data.len()));
+        self.flush_control();
+        self.uploaded += data.len() as u64;
+        self.outbox.push_back(data);
+    }
+
+    fn flush_control(&mut self) {
+        if !self.control.is_empty() {
+            self.outbox.push_back(self.control.split().freeze());
+        }
+    }
+
+    /// Takes what is to be written to the peer, in order.
+    pub(super) fn take_outbox(&mut self, now: Instant) -> VecDeque<Bytes> {
+        self.flush_control();
+        let outbox = std::mem::take(&mut self.outbox);
+        if !outbox.is_empty() {
+            self.last_sent = now;
+            self.unsent += outbox.iter().map(Bytes::len).sum::<usize>();
+        }
+        outbox
+    }
+
+    pub(super) fn has_output(&self) -> bool {
+        !self.control.is_empty() || !self.outbox.is_empty()
+    }
+
+    /// Bytes that wait here because the shell cannot take them.
+    pub(super) fn queued(&self) -> usize {
+        self.control.len() + self.outbox.iter().map(Bytes::len).sum::<usize>()
+    }
+
+    pub(super) const fn on_written(&mut self, bytes: usize) {
+        self.unsent = self.unsent.saturating_sub(bytes);
+    }
+
+    fn on_their_way(&self) -> usize {
+        let reading: usize = self.reading.iter().map(|request| request.len as usize).sum();
+        self.unsent + self.queued() + reading
+    }
+
+    /// The next block to read for this peer, if it keeps up with what it was sent.
+    pub(super) fn next_upload(&mut self) -> Option<BlockRequest> {
+        if self.uploads.is_empty() || self.on_their_way() >= UPLOAD_WATERMARK {
+            return None;
+        }
+        let request = self.uploads.pop_front()?;
+        self.reading.insert(request);
+        Some(request)
+    }
+
+    /// Whether the peer reads what it is sent; if not, optional answers are not worth queueing.
+    pub(super) fn keeps_up(&self) -> bool {
+        self.on_their_way() < UPLOAD_WATERMARK
+    }
+
+    /// Refuses a request, if the peer knows what that means (BEP 6).
+    pub(super) fn refuse(&mut self, request: BlockRequest) {
+        if self.fast {
+            self.send(&Message::Reject(request));
+        }
+    }
+
+    pub(super) fn early_have(&mut self, piece: PieceIndex) {
+        if self.early_haves.len() < MAX_EARLY_HAVES {
+            self.early_haves.push(piece);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+use super::*;
+use crate::handshake::PeerId;
+use crate::metainfo::{TorrentBuilder, hash_pieces};
+use crate::wire::{BLOCK_LEN, complete_frames, next_message};
+use bytes::BytesMut;
+
+const PIECE: u32 = 2 * BLOCK_LEN;
+const PEER: PeerKey = PeerKey(1);
+
+/// A torrent of four pieces whose only peer is the test.
+struct Alone {
+    torrent: Torrent,
+    now: Instant,
+}
+
+impl Alone {
+    fn knowing(have: Bitfield) -> Self {
+        let mut alone = Self::cold();
+        let data = vec![7; 4 * PIECE as usize];
+        let metainfo =
+            TorrentBuilder::single_file("f", data.len() as u64, PIECE, hash_pieces(&data, PIECE)).build().unwrap();
+        let geometry = Geometry::new(PIECE, data.len() as u64).unwrap();
+        alone.torrent.set_info(alone.now, metainfo.info_bytes, geometry, have);
+        alone
+    }
+
+    fn cold() -> Self {
+        let config = TorrentConfig { max_partial_bytes: 1 << 20, upload_slots: 2, seed: 1 };
+        Self { torrent: Torrent::new(InfoHash::new([1; 20]), config), now: crate::testing::start() }
+    }
+
+    fn join(&mut self) -> Vec<Message> {
+        let handshake = Handshake::ours(InfoHash::new([1; 20]), PeerId([2; 20]));
+        self.torrent.add_peer(self.now, PEER, &handshake);
+        self.sent()
+    }
+
+    fn say(&mut self, messages: &[Message]) -> Vec<Message> {
+        let mut bytes = BytesMut::new();
+        messages.iter().for_each(|message| message.encode(&mut bytes));
+        self.torrent.handle_input(self.now, PEER, bytes.freeze());
+        self.sent()
+    }
+
+    fn sent(&mut self) -> Vec<Message> {
+        let mut all = BytesMut::new();
+        while let Some((_, batch)) = self.torrent.poll_transmit(self.now, |_| true) {
+            batch.iter().for_each(|part| all.extend_from_slice(part));
+        }
+        assert_eq!(complete_frames(&all).unwrap(), all.len());
+        let mut frames = all.freeze();
+        std::iter::from_fn(|| next_message(&mut frames).unwrap()).collect()
+    }
+
+    fn dropped(&mut self) -> Option<DropReason> {
+        std::iter::from_fn(|| self.torrent.poll_event())
+            .find_map(|event| if let TorrentEvent::Drop { reason, .. } = event { Some(reason) } else { None })
+    }
+}
+
+fn block(piece: u32, begin: u32) -> BlockRequest {
+    BlockRequest { piece: PieceIndex(piece), begin, len: BLOCK_LEN }
+}
+
+#[test]
+fn a_seed_says_have_all_and_a_newcomer_have_none() {
+    assert!(Alone::knowing(Bitfield::all(4)).join().contains(&Message::HaveAll));
+    assert!(Alone::cold().join().contains(&Message::HaveNone));
+}
+
+#[test]
+fn an_interested_peer_is_unchoked_at_once_and_gets_the_block_it_asks_for() {
+    let mut alone = Alone::knowing(Bitfield::all(4));
+    alone.join();
+    assert_eq!(alone.say(&[Message::Interested]), [Message::Unchoke]);
+    assert_eq!(alone.say(&[Message::Request(block(2, 0))]), []);
+    let Some(TorrentEvent::ReadBlock { peer, request }) = alone.torrent.poll_event() else { panic!("no read") };
+    let data = Bytes::from(vec![7; BLOCK_LEN as usize]);
+    alone.torrent.block_read(alone.now, peer, request, Some(data.clone()));
+    assert_eq!(alone.sent(), [Message::Piece { piece: PieceIndex(2), begin: 0, data }]);
+}
+
+#[test]
+fn what_cannot_be_served_is_refused_in_words() {
+    let mut alone = Alone::knowing(Bitfield::none(4));
+    alone.join();
+    alone.say(&[Message::Interested]);
+    assert_eq!(alone.say(&[Message::Request(block(2, 0))]), [Message::Reject(block(2, 0))], "we lack it");
+    let wild = BlockRequest { piece: PieceIndex(900), begin: u32::MAX, len: u32::MAX };
+    assert_eq!(alone.say(&[Message::Request(wild)]), [Message::Reject(wild)]);
+    assert_eq!(alone.dropped(), None);
+}
+
+#[test]
+fn a_rejected_block_is_not_asked_of_the_same_peer_for_ever() {
+    let mut alone = Alone::knowing(Bitfield::none(4));
+    alone.join();
+    alone.torrent.open_reader(alone.now, ReaderKey(1), 0..10);
+    let sent = alone.say(&[Message::HaveAll, Message::Unchoke]);
+    assert!(sent.contains(&Message::Interested) && sent.contains(&Message::Request(block(0, 0))));
+    let sent = alone.say(&[Message::Reject(block(0, 0)), Message::Reject(block(0, BLOCK_LEN))]);
+    assert!(!sent.iter().any(|message| matches!(message, Message::Request(_))), "{sent:?}");
+}
+
+#[test]
+fn a_second_bitfield_and_a_wrong_one_end_the_peer() {
+    let mut alone = Alone::knowing(Bitfield::none(4));
+    alone.join();
+    alone.say(&[Message::HaveAll, Message::HaveNone]);
+    assert_eq!(alone.dropped(), Some(DropReason::LateBitfield));
+    alone.join();
+    alone.say(&[Message::Bitfield(Bytes::from_static(&[0xff]))]);
+    assert!(matches!(alone.dropped(), Some(DropReason::Bitfield(_))));
+}
+
+#[test]
+fn an_evicted_piece_is_taken_back_in_words_and_no_longer_served() {
+    let mut alone = Alone::knowing(Bitfield::all(4));
+    alone.join();
+    let hello = ExtensionHandshake { lt_donthave: Some(9), ..ExtensionHandshake::default() };
+    alone.say(&[Message::Extended { id: 0, payload: hello.encode().into() }, Message::Interested]);
+    alone.torrent.piece_evicted(alone.now, PieceIndex(2));
+    let gone = Message::Extended { id: 9, payload: Bytes::copy_from_slice(&encode_dont_have(PieceIndex(2))) };
+    assert!(alone.sent().contains(&gone));
+    assert_eq!(alone.say(&[Message::Request(block(2, 0))]), [Message::Reject(block(2, 0))]);
+}
+
+#[test]
+fn a_peer_that_floods_us_with_what_nobody_asked_for_is_dropped() {
+    let mut alone = Alone::knowing(Bitfield::none(4));
+    alone.join();
+    let data = Bytes::from(vec![0; BLOCK_LEN as usize]);
+    let unasked = Message::Piece { piece: PieceIndex(1), begin: 0, data };
+    for _ in 0..1025 {
+        alone.say(std::slice::from_ref(&unasked));
+    }
+    assert!(matches!(alone.dropped(), Some(DropReason::Unasked(_))));
+}
+
+#[test]
+fn a_silent_connection_is_kept_alive_and_then_given_up() {
+    let mut alone = Alone::knowing(Bitfield::none(4));
+    alone.join();
+    let mut kept_alive = 0;
+    while let Some((at, _)) = alone.torrent.poll_timeout() {
+        alone.now = at;
+        alone.torrent.handle_timeout(at);
+        kept_alive += alone.sent().iter().filter(|message| **message == Message::KeepAlive).count();
+    }
+    assert_eq!((kept_alive, alone.dropped()), (1, Some(DropReason::TimedOut)));
+}
+
+#[test]
+fn haves_said_before_the_metadata_was_known_count_afterwards() {
+    let mut alone = Alone::cold();
+    alone.join();
+    alone.torrent.open_reader(alone.now, ReaderKey(1), 0..10);
+    alone.say(&[Message::HaveNone, Message::Have(PieceIndex(0)), Message::Unchoke]);
+    let geometry = Geometry::new(PIECE, u64::from(PIECE) * 4).unwrap();
+    alone.torrent.set_info(alone.now, Bytes::from_static(b"de"), geometry, Bitfield::none(4));
+    let sent = alone.sent();
+    assert!(sent.contains(&Message::Interested) && sent.contains(&Message::Request(block(0, 0))), "{sent:?}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_sequence_of_messages_panics(frames in proptest::collection::vec((0..24u8, proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40)), 0..60)) {
+        let mut alone = Alone::knowing(Bitfield::all(4));
+        alone.join();
+        alone.torrent.open_reader(alone.now, ReaderKey(1), 0..u64::from(PIECE));
+        for (id, payload) in frames {
+            let mut frame = BytesMut::new();
+            frame.extend_from_slice(&u32::try_from(payload.len() + 1).unwrap().to_be_bytes());
+            frame.extend_from_slice(&[id]);
+            frame.extend_from_slice(&payload);
+            alone.torrent.handle_input(alone.now, PEER, frame.freeze());
+        }
+    }
+}

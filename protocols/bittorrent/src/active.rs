@@ -1,0 +1,361 @@
+//! One active torrent: its swarm, and whoever finds peers for it. What is started here is stopped in
+//! [`ActiveTorrent::shutdown`].
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use parking_lot::Mutex;
+use swarmgate_bittorrent_proto::handshake::{Handshake, PeerId};
+use swarmgate_bittorrent_proto::metainfo::Info;
+use swarmgate_bittorrent_proto::peer_book::PeerSource;
+use swarmgate_content::{Attempt, AttemptOutcome, Hints, InfoHash};
+use swarmgate_swarm::{PeerEnd, Swarm, SwarmContext, SwarmHandle, SwarmOptions};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::announcer::{AnnouncerSetup, Progress, TorrentAnnouncer};
+use crate::dht::DhtHandle;
+use crate::dialer::{DialLimits, DialerSetup, Found, TorrentDialer};
+use crate::egress::EgressPolicy;
+use crate::peer_stream::PeerStream;
+use crate::tracker_client::TrackerClient;
+
+/// How long a peer that sent wrong bytes stays banned.
+const BAN: Duration = Duration::from_secs(3600);
+/// Messages that may wait between the parts of one torrent.
+const QUEUE: usize = 64;
+
+/// What every active torrent of one protocol shares.
+#[derive(Debug, Clone)]
+pub(crate) struct Environment {
+    pub(crate) context: SwarmContext,
+    pub(crate) swarm: SwarmOptions,
+    pub(crate) egress: EgressPolicy,
+    pub(crate) half_open: Arc<Semaphore>,
+    /// Places for connected peers of all torrents.
+    pub(crate) peer_slots: Arc<Semaphore>,
+    pub(crate) tracker_client: Arc<TrackerClient>,
+    pub(crate) dht: Option<DhtHandle>,
+    /// Trackers that public torrents are announced to besides their own.
+    pub(crate) extra_trackers: Vec<String>,
+    pub(crate) peer_id: PeerId,
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct ActiveTorrent {
+    swarm: Mutex<Option<Swarm>>,
+    handle: SwarmHandle,
+    announcer: Mutex<Option<TorrentAnnouncer>>,
+    dialer: Arc<TorrentDialer>,
+    found: mpsc::Sender<Found>,
+    /// Ends the DHT's lookups for this torrent, when it turns out to be private.
+    public: CancellationToken,
+    dht_found: Arc<Mutex<Option<(Instant, usize)>>>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl ActiveTorrent {
+    /// Starts a torrent. With `info`, nothing is said to anybody before it is known whether the torrent is private.
+    pub(crate) fn start(
+        environment: &Environment,
+        infohash: InfoHash,
+        info: Option<(Info, Bytes)>,
+        trackers: &[Vec<String>],
+    ) -> Self {
+        let (ends_sender, ends) = mpsc::channel(QUEUE);
+        let swarm = Swarm::spawn(infohash, environment.swarm, environment.context.clone(), ends_sender);
+        let handle = swarm.handle().clone();
+        let (found, found_receiver) = mpsc::channel(QUEUE);
+        let (peers, connected) = mpsc::channel(QUEUE);
+        let (want_sender, want) = watch::channel(environment.swarm.max_peers);
+        let dialer = Arc::new(TorrentDialer::spawn(DialerSetup {
+            ours: Handshake::ours(infohash, environment.peer_id),
+            policy: environment.egress,
+            limits: DialLimits::default(),
+            half_open: environment.half_open.clone(),
+            stats: environment.context.stats.clone(),
+            found: found_receiver,
+            want,
+            peers,
+        }));
+        dialer.set_self(environment.listen);
+        let private = info.as_ref().is_some_and(|(info, _)| info.private);
+        let (public, stop, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let torrent = Self {
+            announcer: Mutex::new(Some(announcer(environment, &handle, trackers, private, found.clone()))),
+            swarm: Mutex::new(Some(swarm)),
+            handle: handle.clone(),
+            dialer: dialer.clone(),
+            found,
+            public,
+            dht_found: Arc::default(),
+            stop: stop.clone(),
+            tasks,
+        };
+        let usher = Usher {
+            handle: handle.clone(),
+            dialer,
+            max_peers: environment.swarm.max_peers,
+            slots: environment.peer_slots.clone(),
+            want: want_sender,
+        };
+        torrent.tasks.spawn(usher.run(connected, ends, stop));
+        torrent.learn(info);
+        if !private {
+            torrent.ask_dht(environment);
+        }
+        torrent.tasks.close();
+        torrent
+    }
+
+    fn learn(&self, info: Option<(Info, Bytes)>) {
+        let handle = self.handle.clone();
+        let (public, stop) = (self.public.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            if let Some((info, bytes)) = info
+                && handle.set_info(info, bytes).await.is_err()
+            {
+                return;
+            }
+            let known = tokio::select! {
+                known = handle.wait_known() => known,
+                () = stop.cancelled() => return,
+            };
+            if known.is_ok_and(|known| known.is_ok_and(|known| known.info.private)) {
+                public.cancel();
+            }
+        });
+    }
+
+    /// Looks peers up in the DHT until the torrent ends or is known to be private.
+    fn ask_dht(&self, environment: &Environment) {
+        let Some(dht) = environment.dht.clone() else { return };
+        let (infohash, port) = (self.handle.infohash(), environment.listen.map(|listen| listen.port()));
+        let (found, count) = (self.found.clone(), self.dht_found.clone());
+        let (public, stop) = (self.public.clone(), self.stop.clone());
+        *count.lock() = Some((Instant::now(), 0));
+        self.tasks.spawn(async move {
+            let mut peers = dht.get_peers(infohash, port);
+            loop {
+                let address = tokio::select! {
+                    address = peers.next() => address,
+                    () = public.cancelled() => return,
+                    () = stop.cancelled() => return,
+                };
+                let Some(address) = address else { return };
+                if let Some((_, count)) = &mut *count.lock() {
+                    *count += 1;
+                }
+                if found.send(Found { source: PeerSource::Dht, addresses: vec![address] }).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// A handle to the swarm.
+    pub(crate) const fn handle(&self) -> &SwarmHandle {
+        &self.handle
+    }
+
+    /// Takes what a client says may help.
+    pub(crate) fn add_hints(&self, hints: &Hints) {
+        if !hints.peers.is_empty() {
+            self.dialer.add(&Found { source: PeerSource::Hint, addresses: hints.peers.clone() });
+        }
+        let private = self.handle.known().is_some_and(|known| known.info.private);
+        if !hints.trackers.is_empty()
+            && !private
+            && let Some(announcer) = &*self.announcer.lock()
+        {
+            announcer.add_trackers(&hints.trackers);
+        }
+    }
+
+    /// A peer dialled us.
+    pub(crate) fn accept(&self, peer: PeerStream, slots: &Arc<Semaphore>) {
+        if self.dialer.is_banned(peer.address.ip()) {
+            return;
+        }
+        let Ok(slot) = slots.clone().try_acquire_owned() else { return };
+        let handle = self.handle.clone();
+        self.tasks.spawn(async move {
+            let stream = Slotted { stream: peer.stream, _slot: slot };
+            // The swarm is gone when this fails, and the peer with it.
+            let _ = handle.add_peer(stream, Some(peer.address), peer.handshake).await;
+        });
+    }
+
+    /// What was tried to find and reach peers.
+    pub(crate) fn attempts(&self) -> Vec<Attempt> {
+        let mut attempts = self.announcer.lock().as_ref().map_or_else(Vec::new, TorrentAnnouncer::attempts);
+        if let Some((since, count)) = *self.dht_found.lock() {
+            let outcome = AttemptOutcome::Ok(format!("{count} peers"));
+            attempts.push(Attempt { source: "dht", target: None, outcome, took: since.elapsed() });
+        }
+        attempts.extend(self.dialer.attempts());
+        let peers = self.handle.status().peers;
+        if peers > 0 {
+            let outcome = AttemptOutcome::Ok(format!("{peers} connected now"));
+            attempts.push(Attempt { source: "peers", target: None, outcome, took: Duration::ZERO });
+        }
+        attempts
+    }
+
+    /// Whether there is anybody to ask or anything that may still find somebody.
+    pub(crate) fn has_sources(&self, environment: &Environment) -> bool {
+        let trackers = self.announcer.lock().as_ref().is_some_and(|announcer| !announcer.attempts().is_empty());
+        trackers || environment.dht.is_some() || self.dialer.known() > 0 || self.handle.status().peers > 0
+    }
+
+    /// Stops everything this torrent started, in reverse order, and returns when it has ended.
+    pub(crate) async fn shutdown(&self) {
+        self.stop.cancel();
+        let announcer = self.announcer.lock().take();
+        if let Some(announcer) = announcer {
+            announcer.shutdown().await;
+        }
+        self.dialer.shutdown().await;
+        let swarm = self.swarm.lock().take();
+        if let Some(swarm) = swarm {
+            swarm.shutdown().await;
+        }
+        self.tasks.wait().await;
+    }
+}
+
+fn announcer(
+    environment: &Environment,
+    handle: &SwarmHandle,
+    trackers: &[Vec<String>],
+    private: bool,
+    found: mpsc::Sender<Found>,
+) -> TorrentAnnouncer {
+    let extra = environment.extra_trackers.iter().filter(|_| !private).map(|tracker| vec![tracker.clone()]);
+    let handle = handle.clone();
+    TorrentAnnouncer::spawn(AnnouncerSetup {
+        infohash: handle.infohash(),
+        peer_id: environment.peer_id,
+        port: environment.listen.map_or(0, |listen| listen.port()),
+        tiers: trackers.iter().cloned().chain(extra).collect(),
+        client: environment.tracker_client.clone(),
+        stats: environment.context.stats.clone(),
+        progress: Arc::new(move || progress(&handle)),
+        found,
+    })
+}
+
+fn progress(handle: &SwarmHandle) -> Progress {
+    let status = handle.status();
+    Progress {
+        uploaded: status.totals.uploaded,
+        downloaded: status.totals.downloaded,
+        left: handle.known().map(|known| known.geometry.total_len() - status.have_bytes),
+    }
+}
+
+/// Leads connected peers into the swarm, and tells the dialer how they ended and how many more are wanted.
+struct Usher {
+    handle: SwarmHandle,
+    dialer: Arc<TorrentDialer>,
+    max_peers: usize,
+    slots: Arc<Semaphore>,
+    want: watch::Sender<usize>,
+}
+
+impl Usher {
+    async fn run(
+        self,
+        mut connected: mpsc::Receiver<PeerStream>,
+        mut ends: mpsc::Receiver<PeerEnd>,
+        stop: CancellationToken,
+    ) {
+        let mut here = 0_usize;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(peer) = connected.recv() => here += usize::from(self.lead_in(peer).await),
+                Some(end) = ends.recv() => {
+                    here = here.saturating_sub(1);
+                    self.see_out(&end);
+                }
+                else => return,
+            }
+            self.want.send_replace(self.max_peers.saturating_sub(here).min(self.slots.available_permits()));
+        }
+    }
+
+    async fn lead_in(&self, peer: PeerStream) -> bool {
+        let Ok(slot) = self.slots.clone().try_acquire_owned() else {
+            self.dialer.on_disconnected(peer.address, false);
+            return false;
+        };
+        let stream = Slotted { stream: peer.stream, _slot: slot };
+        self.handle.add_peer(stream, Some(peer.address), peer.handshake).await.is_ok()
+    }
+
+    fn see_out(&self, end: &PeerEnd) {
+        let Some(address) = end.addr else { return };
+        self.dialer.on_disconnected(address, end.useful);
+        if end.banned {
+            tracing::warn!(infohash = %self.handle.infohash(), "a peer is banned: {}", end.reason);
+            self.dialer.ban_address(address, Instant::now() + BAN);
+        }
+    }
+}
+
+/// A connection that holds one of the application's places for peers.
+#[derive(Debug)]
+struct Slotted {
+    stream: tokio::net::TcpStream,
+    _slot: tokio::sync::OwnedSemaphorePermit,
+}
+
+mod slotted {
+    use std::io;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+    use super::Slotted;
+
+    impl AsyncRead for Slotted {
+        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_read(cx, buf)
+        }
+    }
+
+    impl AsyncWrite for Slotted {
+        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.stream).poll_write(cx, bytes)
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            slices: &[io::IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            self.stream.is_write_vectored()
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_shutdown(cx)
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! Dials one torrent's peers: found addresses go into the book, the book says whom to dial, connected peers go to the
+//! swarm.
+//!
+//! Nobody is dialled unless the swarm wants peers, the egress policy lets the address be dialled, and a place among
+//! the half-open connections of the whole application is free.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use swarmgate_bittorrent_proto::handshake::Handshake;
+use swarmgate_bittorrent_proto::peer_book::{PeerBook, PeerSource};
+use swarmgate_content::{Attempt, AttemptOutcome, ProtocolStats};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::egress::EgressPolicy;
+use crate::peer_stream::{HandshakeError, PeerStream, read_handshake, within, write_handshake};
+use crate::wait::until;
+
+/// Addresses that somebody told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Who.
+    pub source: PeerSource,
+    /// Where peers are said to be.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// How long a dial may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DialLimits {
+    /// Time for a TCP connection over the Internet.
+    pub connect_timeout: Duration,
+    /// Time for a TCP connection within the house, where an answer takes milliseconds or does not come.
+    pub local_connect_timeout: Duration,
+    /// Time for both handshakes.
+    pub handshake_timeout: Duration,
+}
+
+impl Default for DialLimits {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            local_connect_timeout: Duration::from_secs(1),
+            handshake_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What a dialer needs.
+#[derive(Debug)]
+pub struct DialerSetup {
+    /// Our handshake: the torrent and our id.
+    pub ours: Handshake,
+    /// Which addresses may be dialled.
+    pub policy: EgressPolicy,
+    /// How long a dial may take.
+    pub limits: DialLimits,
+    /// Places for half-open connections, shared by all torrents.
+    pub half_open: Arc<Semaphore>,
+    /// The protocol's counters.
+    pub stats: Arc<ProtocolStats>,
+    /// Addresses to dial. A closed channel ends nothing: the book goes on.
+    pub found: mpsc::Receiver<Found>,
+    /// How many more peers the swarm wants now.
+    pub want: watch::Receiver<usize>,
+    /// Takes connected peers; while it is full, no more are dialled.
+    pub peers: mpsc::Sender<PeerStream>,
+}
+
+/// What became of all dials so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct DialTally {
+    /// Became peers.
+    pub connected: u64,
+    /// Refused, unreachable, or broke off before their handshake.
+    pub refused: u64,
+    /// Did not answer in time.
+    pub timed_out: u64,
+    /// Answered with something other than a handshake for this torrent.
+    pub unsuitable: u64,
+    /// Turned out to be this process.
+    pub ourselves: u64,
+    /// Addresses that the egress policy forbids; not dialled.
+    pub off_limits: u64,
+}
+
+/// Dials the peers of one torrent. Dropping it stops it some time later; [`Self::shutdown`] waits.
+#[derive(Debug)]
+pub struct TorrentDialer {
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+    task: Mutex<Option<AbortOnDropHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    ours: Handshake,
+    policy: EgressPolicy,
+    limits: DialLimits,
+    half_open: Arc<Semaphore>,
+    stats: Arc<ProtocolStats>,
+    peers: mpsc::Sender<PeerStream>,
+    book: Mutex<PeerBook>,
+    tally: Mutex<(DialTally, Duration)>,
+    /// The book has changed from outside.
+    changed: Notify,
+}
+
+impl TorrentDialer {
+    /// Starts dialling.
+    #[must_use]
+    pub fn spawn(setup: DialerSetup) -> Self {
+        let shared = Arc::new(Shared {
+            ours: setup.ours,
+            policy: setup.policy,
+            limits: setup.limits,
+            half_open: setup.half_open,
+            stats: setup.stats,
+            peers: setup.peers,
+            book: Mutex::default(),
+            tally: Mutex::default(),
+            changed: Notify::new(),
+        });
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(run(shared.clone(), setup.found, setup.want, stop.clone()));
+        Self { shared, stop, task: Mutex::new(Some(AbortOnDropHandle::new(task))) }
+    }
+
+    /// Adds addresses at once, past the channel.
+    pub fn add(&self, found: &Found) {
+        self.shared.add(found);
+        self.shared.changed.notify_one();
+    }
+
+    /// Tells which addresses are our own: they are not dialled.
+    pub fn set_self(&self, own: impl IntoIterator<Item = SocketAddr>) {
+        self.shared.book.lock().set_self(own);
+    }
+
+    /// A peer of that address connected by itself: it is not dialled while it stays.
+    pub fn on_connected(&self, address: SocketAddr) {
+        self.shared.book.lock().on_connected(address);
+    }
+
+    /// A peer left. One that was useful is dialled again soon.
+    pub fn on_disconnected(&self, address: SocketAddr, useful: bool) {
+        self.shared.book.lock().on_disconnected(Instant::now(), address, useful);
+        self.shared.changed.notify_one();
+    }
+
+    /// Does not dial a host before `until`, on evidence against it.
+    pub fn ban(&self, host: IpAddr, until: Instant) {
+        self.shared.book.lock().ban(host, until);
+    }
+
+    /// Does not dial one address before `until`, on evidence against it; others of its host may be honest.
+    pub fn ban_address(&self, address: SocketAddr, until: Instant) {
+        self.shared.book.lock().ban_address(address, until);
+    }
+
+    /// Whether a host is banned now: inbound peers from it are turned away.
+    #[must_use]
+    pub fn is_banned(&self, host: IpAddr) -> bool {
+        self.shared.book.lock().is_banned(host, Instant::now())
+    }
+
+    /// How many addresses are known.
+    #[must_use]
+    pub fn known(&self) -> usize {
+        self.shared.book.lock().known()
+    }
+
+    /// What became of all dials so far.
+    #[must_use]
+    pub fn tally(&self) -> DialTally {
+        self.shared.tally.lock().0
+    }
+
+    /// What was tried, by outcome, for whoever asks why no content came.
+    #[must_use]
+    pub fn attempts(&self) -> Vec<Attempt> {
+        let (tally, longest) = *self.shared.tally.lock();
+        tally.attempts(longest)
+    }
+
+    /// Ends all dials and returns when they are gone.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        let task = self.task.lock().take();
+        if let Some(task) = task {
+            // The task is cancelled, not aborted: a join error could only be its panic, already reported.
+            let _ = task.await;
+        }
+    }
+}
+
+async fn run(
+    shared: Arc<Shared>,
+    mut found: mpsc::Receiver<Found>,
+    mut want: watch::Receiver<usize>,
+    stop: CancellationToken,
+) {
+    let mut dials = JoinSet::new();
+    let (mut more_found, mut more_wanted) = (true, true);
+    loop {
+        let wanted = *want.borrow_and_update();
+        let next = shared.dial_more(&mut dials, wanted);
+        tokio::select! {
+            () = stop.cancelled() => break,
+            some = found.recv(), if more_found => match some {
+                Some(some) => shared.add(&some),
+                None => more_found = false,
+            },
+            changed = want.changed(), if more_wanted => more_wanted = changed.is_ok(),
+            () = shared.changed.notified() => {}
+            Some(_) = dials.join_next() => {}
+            () = until(next) => {}
+        }
+    }
+    dials.shutdown().await;
+}
+
+impl Shared {
+    fn add(&self, found: &Found) {
+        let now = Instant::now();
+        for &address in &found.addresses {
+            match self.policy.check(address.ip()) {
+                Ok(()) => _ = self.book.lock().add(now, address, found.source),
+                Err(refused) => {
+                    self.tally.lock().0.off_limits += 1;
+                    tracing::debug!(%refused, source = ?found.source, "peer address not dialled");
+                }
+            }
+        }
+    }
+
+    /// Dials until enough are under way, and says when to look again. While enough are, only an event changes that.
+    fn dial_more(self: &Arc<Self>, dials: &mut JoinSet<()>, wanted: usize) -> Option<Instant> {
+        let mut book = self.book.lock();
+        while dials.len() < wanted {
+            let Some(address) = book.poll_dial(Instant::now()) else {
+                return book.poll_timeout().map(|(at, _)| at);
+            };
+            dials.spawn(self.clone().dial(address));
+        }
+        None
+    }
+
+    async fn dial(self: Arc<Self>, address: SocketAddr) {
+        let Ok(place) = self.half_open.acquire().await else {
+            // The application closes the places when it stops.
+            return self.book.lock().on_dial_cancelled(address);
+        };
+        let begun = Instant::now();
+        let result = connect(address, &self.ours, &self.limits).await;
+        drop(place);
+        self.count(result.as_ref().err(), begun.elapsed());
+        match result {
+            Ok(peer) => {
+                // Before the swarm has it, lest it tells of the peer's leave first.
+                self.book.lock().on_connected(address);
+                if self.peers.send(peer).await.is_err() {
+                    self.book.lock().on_disconnected(Instant::now(), address, true);
+                }
+            }
+            Err(HandshakeError::Ourselves) => self.book.lock().add_self(address),
+            Err(error) => {
+                tracing::debug!(peer = %address, %error, "dial failed");
+                self.stats.dials_failed(1);
+                self.book.lock().on_dial_failed(Instant::now(), address);
+            }
+        }
+    }
+
+    fn count(&self, failure: Option<&HandshakeError>, took: Duration) {
+        let (tally, longest) = &mut *self.tally.lock();
+        *longest = took.max(*longest);
+        let counter = match failure {
+            None => &mut tally.connected,
+            Some(HandshakeError::Timeout(_) | HandshakeError::Io(std::io::ErrorKind::TimedOut)) => &mut tally.timed_out,
+            Some(HandshakeError::Io(_)) => &mut tally.refused,
+            Some(HandshakeError::Ourselves) => &mut tally.ourselves,
+            Some(HandshakeError::NotBitTorrent | HandshakeError::OtherTorrent | HandshakeError::TurnedAway(_)) => {
+                &mut tally.unsuitable
+            }
+        };
+        *counter += 1;
+    }
+}
+
+async fn connect(address: SocketAddr, ours: &Handshake, limits: &DialLimits) -> Result<PeerStream, HandshakeError> {
+    let limit = limits.connect_timeout_for(address.ip());
+    let mut stream = within(limit, async { Ok(TcpStream::connect(address).await?) }).await?;
+    stream.set_nodelay(true)?;
+    let exchange = async {
+        write_handshake(&mut stream, ours).await?;
+        read_handshake(&mut stream).await
+    };
+    let handshake = within(limits.handshake_timeout, exchange).await?;
+    if handshake.peer_id == ours.peer_id {
+        return Err(HandshakeError::Ourselves);
+    }
+    if handshake.infohash != ours.infohash {
+        return Err(HandshakeError::OtherTorrent);
+    }
+    Ok(PeerStream { stream, address, handshake })
+}
+
+impl DialLimits {
+    fn connect_timeout_for(&self, ip: IpAddr) -> Duration {
+        let public = EgressPolicy { allow_private: false }.check(ip).is_ok();
+        if public { self.connect_timeout } else { self.local_connect_timeout }
+    }
+}
+
+impl DialTally {
+    fn attempts(&self, longest: Duration) -> Vec<Attempt> {
+        let rows = [
+            (self.connected, AttemptOutcome::Ok(format!("{} connected", self.connected))),
+            (self.timed_out, AttemptOutcome::Failed(format!("{} did not answer in time", self.timed_out))),
+            (self.refused, AttemptOutcome::Failed(format!("{} refused or broke the connection", self.refused))),
+            (self.unsuitable, AttemptOutcome::Failed(format!("{} are no peers of this torrent", self.unsuitable))),
+            (self.ourselves, AttemptOutcome::Skipped(format!("{} were this gateway itself", self.ourselves))),
+            (self.off_limits, AttemptOutcome::Skipped(format!("{} addresses are off limits", self.off_limits))),
+        ];
+        let happened = rows.into_iter().filter(|(count, _)| *count > 0);
+        happened.map(|(_, outcome)| Attempt { source: "peer", target: None, outcome, took: longest }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

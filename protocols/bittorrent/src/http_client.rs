@@ -1,0 +1,262 @@
+//! HTTP towards hosts that strangers named: every address is checked, every body has a limit.
+//!
+//! The guard sits in the resolver and in the redirect policy, so no request leaves this client unchecked. The client
+//! reads no proxy settings, keeps no cookies and unpacks nothing.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::redirect::{Action, Attempt, Policy};
+use url::Url;
+
+use crate::egress::{EgressPolicy, EgressRefused, ResolveError};
+
+/// Redirects followed before a request is given up. Trackers redirect once, from http to https.
+const MAX_REDIRECTS: usize = 5;
+/// Longest URL fetched, in bytes. Announce URLs with a passkey stay under 1 KiB.
+const MAX_URL_BYTES: usize = 8 * 1024;
+
+/// Why a URL was not fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The client could not be made; said once, at start-up.
+    #[error("the HTTP client cannot be set up: {0}")]
+    Setup(String),
+    /// Not a URL, or not one that is fetched over HTTP.
+    #[error("not an http or https URL of at most {MAX_URL_BYTES} bytes: {0}")]
+    Url(String),
+    /// Its host, or the host of a redirect, has an address that is off limits.
+    #[error(transparent)]
+    Refused(#[from] EgressRefused),
+    /// It redirects in circles.
+    #[error("more than {MAX_REDIRECTS} redirects")]
+    TooManyRedirects,
+    /// No complete answer in time.
+    #[error("no complete answer within {0:?}")]
+    Timeout(Duration),
+    /// An answer other than success.
+    #[error("answered with HTTP status {0}")]
+    Status(u16),
+    /// The body is longer than we read.
+    #[error("the answer is longer than {0} bytes")]
+    TooLarge(usize),
+    /// The connection failed or broke.
+    #[error("the connection failed: {0}")]
+    Connection(String),
+}
+
+/// Fetches small bodies under the egress policy. Clones share one set of connections.
+#[derive(Debug, Clone)]
+pub struct HttpClient {
+    client: reqwest::Client,
+    policy: EgressPolicy,
+}
+
+#[derive(Debug)]
+struct GuardedResolver(EgressPolicy);
+
+#[derive(Debug, thiserror::Error)]
+#[error("too many redirects")]
+struct TooManyRedirects;
+
+impl HttpClient {
+    /// Makes a client that obeys `policy`.
+    ///
+    /// # Errors
+    /// [`HttpError::Setup`] when the system has no certificate authorities to trust, for instance.
+    pub fn new(policy: EgressPolicy) -> Result<Self, HttpError> {
+        let client = reqwest::Client::builder()
+            .user_agent(concat!("swarmgate/", env!("CARGO_PKG_VERSION")))
+            .no_proxy()
+            .referer(false)
+            .redirect(Policy::custom(move |attempt| guard_redirect(policy, attempt)))
+            .dns_resolver(Arc::new(GuardedResolver(policy)))
+            // An announce comes every half hour: a connection kept for the next one is only a descriptor lost.
+            .pool_max_idle_per_host(0)
+            .build()
+            .map_err(|error| HttpError::Setup(root_cause(&error).to_string()))?;
+        Ok(Self { client, policy })
+    }
+
+    /// Fetches a body of at most `max_bytes`, all of it within `timeout`.
+    ///
+    /// # Errors
+    /// See [`HttpError`]; any status but 2xx is one.
+    pub async fn get_bytes(&self, url: &str, max_bytes: usize, timeout: Duration) -> Result<Bytes, HttpError> {
+        let url = self.vet(url)?;
+        let explain = |error: reqwest::Error| explain(&error, timeout);
+        let mut response = self.client.get(url).timeout(timeout).send().await.map_err(explain)?;
+        if !response.status().is_success() {
+            return Err(HttpError::Status(response.status().as_u16()));
+        }
+        if response.content_length().is_some_and(|len| len > max_bytes as u64) {
+            return Err(HttpError::TooLarge(max_bytes));
+        }
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(explain)? {
+            if chunk.len() > max_bytes - body.len() {
+                return Err(HttpError::TooLarge(max_bytes));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.freeze())
+    }
+
+    fn vet(&self, text: &str) -> Result<Url, HttpError> {
+        let refuse = || HttpError::Url(text.chars().take(80).collect());
+        if text.len() > MAX_URL_BYTES {
+            return Err(refuse());
+        }
+        let url = Url::parse(text).map_err(|_| refuse())?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(refuse());
+        }
+        self.policy.check_literal(&url)?;
+        Ok(url)
+    }
+}
+
+impl Resolve for GuardedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let policy = self.0;
+        Box::pin(async move {
+            let found = policy.resolve(name.as_str(), 0).await?;
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+fn guard_redirect(policy: EgressPolicy, attempt: Attempt<'_>) -> Action {
+    if attempt.previous().len() > MAX_REDIRECTS {
+        return attempt.error(TooManyRedirects);
+    }
+    match policy.check_literal(attempt.url()) {
+        Ok(()) => attempt.follow(),
+        Err(refused) => attempt.error(refused),
+    }
+}
+
+/// The guard's own verdicts travel inside the library's error; they are what matters.
+fn explain(error: &reqwest::Error, timeout: Duration) -> HttpError {
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(this) = cause {
+        if let Some(refused) = this.downcast_ref::<EgressRefused>() {
+            return HttpError::Refused(*refused);
+        }
+        if let Some(ResolveError::Refused(refused)) = this.downcast_ref() {
+            return HttpError::Refused(*refused);
+        }
+        if this.is::<TooManyRedirects>() {
+            return HttpError::TooManyRedirects;
+        }
+        cause = this.source();
+    }
+    if error.is_timeout() {
+        return HttpError::Timeout(timeout);
+    }
+    HttpError::Connection(root_cause(error).to_string())
+}
+
+/// The innermost error: it alone says what happened, and names no URL with a passkey in it.
+fn root_cause<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::HttpStub;
+
+    const SOON: Duration = Duration::from_secs(2);
+    const HOME: EgressPolicy = EgressPolicy { allow_private: true };
+    const STRICT: EgressPolicy = EgressPolicy { allow_private: false };
+
+    fn client(policy: EgressPolicy) -> HttpClient {
+        HttpClient::new(policy).unwrap()
+    }
+
+    fn ok(body: &str) -> String {
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    }
+
+    fn redirect(to: &str) -> String {
+        format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n")
+    }
+
+    #[tokio::test]
+    async fn a_small_body_arrives_whole() {
+        let stub = HttpStub::start(|_| ok("hello")).await;
+        assert_eq!(client(HOME).get_bytes(&stub.url("/x"), 5, SOON).await.unwrap(), "hello");
+        let request = stub.requests().pop().unwrap();
+        assert!(request.to_lowercase().contains("user-agent: swarmgate/"), "{request}");
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_limit_is_refused_with_or_without_a_declared_length() {
+        let declared = HttpStub::start(|_| ok("123456")).await;
+        assert!(matches!(client(HOME).get_bytes(&declared.url("/"), 5, SOON).await, Err(HttpError::TooLarge(5))));
+        let undeclared = HttpStub::start(|_| "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n123456".to_owned()).await;
+        assert!(matches!(client(HOME).get_bytes(&undeclared.url("/"), 5, SOON).await, Err(HttpError::TooLarge(5))));
+    }
+
+    #[tokio::test]
+    async fn a_strict_client_refuses_loopback_by_literal_and_by_name() {
+        let stub = HttpStub::start(|_| ok("secret")).await;
+        for url in [stub.url("/"), format!("http://localhost:{}/", stub.port())] {
+            assert!(matches!(client(STRICT).get_bytes(&url, 99, SOON).await, Err(HttpError::Refused(_))), "{url}");
+        }
+        assert!(stub.requests().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_redirect_to_a_metadata_service_is_refused_even_at_home() {
+        let stub = HttpStub::start(|_| redirect("http://169.254.169.254/latest/")).await;
+        assert!(matches!(client(HOME).get_bytes(&stub.url("/"), 99, SOON).await, Err(HttpError::Refused(_))));
+    }
+
+    #[tokio::test]
+    async fn a_strict_client_does_not_follow_a_redirect_to_loopback() {
+        let inner = HttpStub::start(|_| ok("secret")).await;
+        for target in [inner.url("/"), format!("http://localhost:{}/", inner.port())] {
+            let outer = HttpStub::start(move |_| redirect(&target)).await;
+            // Only the first hop is let through, in place of a public host: the redirect meets the strict policy.
+            let client = HttpClient { policy: HOME, ..client(STRICT) };
+            let result = client.get_bytes(&outer.url("/"), 99, SOON).await;
+            assert!(matches!(result, Err(HttpError::Refused(_))), "{result:?}");
+        }
+        assert!(inner.requests().is_empty());
+    }
+
+    #[tokio::test]
+    async fn redirects_in_a_circle_end_at_the_limit() {
+        let stub = HttpStub::start(|_| redirect("/again")).await;
+        let result = client(HOME).get_bytes(&stub.url("/"), 99, SOON).await;
+        assert!(matches!(result, Err(HttpError::TooManyRedirects)), "{result:?}");
+        assert_eq!(stub.requests().len(), 1 + MAX_REDIRECTS);
+    }
+
+    #[tokio::test]
+    async fn other_schemes_and_silent_hosts_are_told_apart() {
+        let client = client(HOME);
+        for url in ["ftp://host/x", "file:///etc/passwd", "nonsense"] {
+            assert!(matches!(client.get_bytes(url, 9, SOON).await, Err(HttpError::Url(_))), "{url}");
+        }
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", silent.local_addr().unwrap());
+        let brief = Duration::from_millis(100);
+        assert!(matches!(client.get_bytes(&url, 9, brief).await, Err(HttpError::Timeout(_))));
+    }
+
+    #[tokio::test]
+    async fn an_error_status_is_not_a_body() {
+        let stub = HttpStub::start(|_| "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned()).await;
+        assert!(matches!(client(HOME).get_bytes(&stub.url("/"), 9, SOON).await, Err(HttpError::Status(404))));
+    }
+}

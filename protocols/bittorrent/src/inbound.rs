@@ -1,0 +1,384 @@
+//! Accepts peers: a bounded number of strangers may be half-way through the door, the rest find it shut.
+//!
+//! A connection becomes a peer when its handshake names a torrent that the handler has. Until then it costs a slot
+//! and at most [`InboundLimits::handshake_timeout`].
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use swarmgate_bittorrent_proto::handshake::Handshake;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::peer_stream::{HandshakeError, PeerStream, read_handshake, within, write_handshake};
+
+/// How long accepting rests after an error that will not pass by itself, such as no descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many strangers may be half-way through a handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InboundLimits {
+    /// Connections in all.
+    pub half_open: usize,
+    /// Connections of one IPv4 address or one IPv6 /64, which one customer owns.
+    pub half_open_per_source: usize,
+    /// Time for both handshakes.
+    pub handshake_timeout: Duration,
+    /// Whether loopback is exempt from the limit per source: many peers on one machine, as in tests.
+    pub loopback_exempt: bool,
+}
+
+impl Default for InboundLimits {
+    fn default() -> Self {
+        Self {
+            half_open: 64,
+            half_open_per_source: 4,
+            handshake_timeout: Duration::from_secs(10),
+            loopback_exempt: false,
+        }
+    }
+}
+
+/// Knows the torrents and takes the peers. Called from many tasks; neither method may block.
+pub trait InboundHandler: Send + Sync + 'static {
+    /// Answers a peer's handshake with ours for its torrent.
+    ///
+    /// # Errors
+    /// Why the peer is turned away; the connection closes without a byte from us.
+    fn answer(&self, theirs: &Handshake, from: SocketAddr) -> Result<Handshake, HandshakeError>;
+
+    /// Takes a peer whose handshakes are through. Dropping it closes the connection.
+    fn accept(&self, peer: PeerStream);
+}
+
+/// What became of all connections so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct InboundStats {
+    /// Became peers.
+    pub accepted: u64,
+    /// Closed at once: too many half-open.
+    pub over_limit: u64,
+    /// Closed after a bad, slow, unknown or broken handshake.
+    pub failed: u64,
+}
+
+/// The accept loop of one listening socket, and its half-open connections.
+#[derive(Debug)]
+pub struct Inbound {
+    stop: CancellationToken,
+    counters: Arc<Counters>,
+    task: AbortOnDropHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    accepted: AtomicU64,
+    over_limit: AtomicU64,
+    failed: AtomicU64,
+}
+
+type HalfOpen = Arc<Mutex<BTreeMap<IpAddr, usize>>>;
+
+/// One place among the half-open; given back when dropped.
+struct Slot {
+    taken: HalfOpen,
+    source: IpAddr,
+}
+
+impl Inbound {
+    /// Starts to accept from `listener`.
+    pub fn spawn(listener: TcpListener, limits: InboundLimits, handler: Arc<dyn InboundHandler>) -> Self {
+        let (stop, counters) = (CancellationToken::new(), Arc::new(Counters::default()));
+        let door = Door { limits, handler, counters: counters.clone(), taken: HalfOpen::default() };
+        let task = tokio::spawn(door.run(listener, stop.clone()));
+        Self { stop, counters, task: AbortOnDropHandle::new(task) }
+    }
+
+    /// Reads the counters.
+    #[must_use]
+    pub fn stats(&self) -> InboundStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.counters;
+        InboundStats {
+            accepted: read(&counters.accepted),
+            over_limit: read(&counters.over_limit),
+            failed: read(&counters.failed),
+        }
+    }
+
+    /// Closes the socket and all half-open connections; returns when both are gone.
+    pub async fn shutdown(self) {
+        self.stop.cancel();
+        // The task is cancelled, not aborted: a join error could only be its panic, already reported.
+        let _ = self.task.await;
+    }
+}
+
+struct Door {
+    limits: InboundLimits,
+    handler: Arc<dyn InboundHandler>,
+    counters: Arc<Counters>,
+    taken: HalfOpen,
+}
+
+impl Door {
+    async fn run(self, listener: TcpListener, stop: CancellationToken) {
+        let mut half_open = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = listener.accept() => match accepted {
+                    // A dual-stack socket spells IPv4 addresses in IPv6; everybody else knows them plain.
+                    Ok((stream, from)) => {
+                        self.admit(&mut half_open, stream, SocketAddr::new(from.ip().to_canonical(), from.port()));
+                    }
+                    Err(error) => rest_after(&error).await,
+                },
+                Some(_) = half_open.join_next() => {}
+            }
+        }
+        drop(listener);
+        half_open.shutdown().await;
+    }
+
+    fn admit(&self, half_open: &mut JoinSet<()>, stream: TcpStream, from: SocketAddr) {
+        let Some(slot) = self.limits.take_slot(&self.taken, from.ip()) else {
+            self.counters.over_limit.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let (limit, handler, counters) = (self.limits.handshake_timeout, self.handler.clone(), self.counters.clone());
+        half_open.spawn(async move {
+            let outcome = within(limit, greet(stream, from, &*handler)).await;
+            drop(slot);
+            match outcome {
+                Ok(peer) => {
+                    counters.accepted.fetch_add(1, Ordering::Relaxed);
+                    handler.accept(peer);
+                }
+                Err(error) => {
+                    counters.failed.fetch_add(1, Ordering::Relaxed);
+                    tracing::debug!(peer = %from, %error, "inbound connection closed");
+                }
+            }
+        });
+    }
+}
+
+async fn greet(
+    mut stream: TcpStream,
+    address: SocketAddr,
+    handler: &dyn InboundHandler,
+) -> Result<PeerStream, HandshakeError> {
+    stream.set_nodelay(true)?;
+    let handshake = read_handshake(&mut stream).await?;
+    let ours = handler.answer(&handshake, address)?;
+    // Written even to ourselves: so our dialer learns whom it reached, and does not try again.
+    write_handshake(&mut stream, &ours).await?;
+    if ours.peer_id == handshake.peer_id {
+        return Err(HandshakeError::Ourselves);
+    }
+    Ok(PeerStream { stream, address, handshake })
+}
+
+/// Rests unless the error concerns only the one connection that was about to be accepted.
+async fn rest_after(error: &io::Error) {
+    if let Some(pause) = pause_after(error.kind()) {
+        tracing::warn!(%error, "cannot accept peers");
+        tokio::time::sleep(pause).await;
+    }
+}
+
+fn pause_after(kind: io::ErrorKind) -> Option<Duration> {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    let passes = matches!(kind, ConnectionAborted | ConnectionReset | Interrupted);
+    (!passes).then_some(ACCEPT_PAUSE)
+}
+
+impl InboundLimits {
+    fn take_slot(&self, taken: &HalfOpen, ip: IpAddr) -> Option<Slot> {
+        let source = source_of(ip);
+        let exempt = self.loopback_exempt && source.is_loopback();
+        let mut counts = taken.lock();
+        let here = counts.get(&source).copied().unwrap_or(0);
+        let all: usize = counts.values().sum();
+        if all >= self.half_open || (here >= self.half_open_per_source && !exempt) {
+            return None;
+        }
+        counts.insert(source, here + 1);
+        Some(Slot { taken: taken.clone(), source })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut counts = self.taken.lock();
+        match counts.get_mut(&self.source) {
+            Some(count) if *count > 1 => *count -= 1,
+            Some(_) | None => {
+                counts.remove(&self.source);
+            }
+        }
+    }
+}
+
+/// The address that stands for one customer: IPv4 as it is, IPv6 by its /64.
+fn source_of(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V6(v6) if !v6.is_loopback() => {
+            let mut octets = v6.octets();
+            octets[8..].fill(0);
+            octets.into()
+        }
+        other @ (IpAddr::V4(_) | IpAddr::V6(_)) => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listener::{Binding, bind_tcp};
+    use swarmgate_bittorrent_proto::handshake::{HANDSHAKE_LEN, PeerId};
+    use swarmgate_content::InfoHash;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::mpsc;
+
+    const HERE: InfoHash = InfoHash::new([1; 20]);
+    const US: PeerId = PeerId([9; 20]);
+
+    struct OneTorrent(mpsc::UnboundedSender<PeerStream>);
+
+    impl InboundHandler for OneTorrent {
+        fn answer(&self, theirs: &Handshake, _: SocketAddr) -> Result<Handshake, HandshakeError> {
+            let known = (theirs.infohash == HERE).then(|| Handshake::ours(HERE, US));
+            known.ok_or(HandshakeError::TurnedAway("no such torrent"))
+        }
+
+        fn accept(&self, peer: PeerStream) {
+            self.0.send(peer).unwrap();
+        }
+    }
+
+    fn open(limits: InboundLimits) -> (Inbound, SocketAddr, mpsc::UnboundedReceiver<PeerStream>) {
+        let listener = bind_tcp(&Binding::new(SocketAddr::from(([127, 0, 0, 1], 0)), "test")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, peers) = mpsc::unbounded_channel();
+        (Inbound::spawn(listener, limits, Arc::new(OneTorrent(sender))), address, peers)
+    }
+
+    async fn knock(address: SocketAddr, infohash: InfoHash, id: PeerId) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(&Handshake::ours(infohash, id).encode()).await.unwrap();
+        stream
+    }
+
+    /// Bytes until the other side closes.
+    async fn heard(stream: &mut TcpStream) -> usize {
+        let mut bytes = Vec::new();
+        // A close with our bytes unread may come as a reset, which is a close all the same.
+        let _ = stream.read_to_end(&mut bytes).await;
+        bytes.len()
+    }
+
+    #[tokio::test]
+    async fn a_peer_for_a_known_torrent_is_answered_and_handed_over() {
+        let (inbound, address, mut peers) = open(InboundLimits::default());
+        let mut stream = knock(address, HERE, PeerId([2; 20])).await;
+        let peer = peers.recv().await.unwrap();
+        assert_eq!((peer.handshake.peer_id, peer.address), (PeerId([2; 20]), stream.local_addr().unwrap()));
+        let mut answer = [0; HANDSHAKE_LEN];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(Handshake::decode(&answer).unwrap().peer_id, US);
+        assert_eq!(inbound.stats().accepted, 1);
+        inbound.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn strangers_get_not_one_byte() {
+        let (inbound, address, _peers) = open(InboundLimits::default());
+        assert_eq!(heard(&mut knock(address, InfoHash::new([7; 20]), PeerId([2; 20])).await).await, 0);
+        let mut web = TcpStream::connect(address).await.unwrap();
+        web.write_all(&[b'G'; HANDSHAKE_LEN]).await.unwrap();
+        assert_eq!(heard(&mut web).await, 0);
+        assert_eq!(inbound.stats().failed, 2);
+        inbound.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn we_do_not_become_our_own_peer_but_hear_who_we_are() {
+        let (inbound, address, _peers) = open(InboundLimits::default());
+        assert_eq!(heard(&mut knock(address, HERE, US).await).await, HANDSHAKE_LEN);
+        assert_eq!((inbound.stats().accepted, inbound.stats().failed), (0, 1));
+        inbound.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn a_silent_connection_is_closed_at_its_deadline() {
+        let brief = InboundLimits { handshake_timeout: Duration::from_millis(50), ..InboundLimits::default() };
+        let (inbound, address, _peers) = open(brief);
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        assert_eq!(heard(&mut silent).await, 0);
+        inbound.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn the_fifth_half_open_connection_of_one_address_finds_the_door_shut() {
+        let (inbound, address, mut peers) = open(InboundLimits::default());
+        let mut waiting = Vec::new();
+        for _ in 0..4 {
+            waiting.push(TcpStream::connect(address).await.unwrap());
+        }
+        let mut fifth = TcpStream::connect(address).await.unwrap();
+        assert_eq!(heard(&mut fifth).await, 0);
+        assert_eq!(inbound.stats().over_limit, 1);
+        waiting[0].write_all(&Handshake::ours(HERE, PeerId([2; 20])).encode()).await.unwrap();
+        peers.recv().await.unwrap();
+        knock(address, HERE, PeerId([3; 20])).await;
+        assert!(peers.recv().await.is_some(), "a finished handshake gives its place back");
+        inbound.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn exempt_loopback_is_bound_by_the_total_alone() {
+        let limits = InboundLimits { half_open: 6, loopback_exempt: true, ..InboundLimits::default() };
+        let (inbound, address, _peers) = open(limits);
+        let mut streams = Vec::new();
+        for _ in 0..6 {
+            streams.push(TcpStream::connect(address).await.unwrap());
+        }
+        assert_eq!(heard(&mut TcpStream::connect(address).await.unwrap()).await, 0);
+        inbound.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn shutdown_closes_the_half_open_and_frees_the_port() {
+        let (inbound, address, _peers) = open(InboundLimits::default());
+        let mut half_open = TcpStream::connect(address).await.unwrap();
+        half_open.write_all(b"\x13Bit").await.unwrap();
+        inbound.shutdown().await;
+        assert_eq!(heard(&mut half_open).await, 0);
+        bind_tcp(&Binding::new(address, "test")).unwrap();
+    }
+
+    #[test]
+    fn running_out_of_descriptors_rests_and_an_aborted_connection_does_not() {
+        let no_descriptors = io::Error::from_raw_os_error(24).kind();
+        assert_eq!(pause_after(no_descriptors), Some(ACCEPT_PAUSE));
+        assert_eq!(pause_after(io::ErrorKind::ConnectionAborted), None);
+    }
+
+    #[test]
+    fn one_customer_is_one_source() {
+        let source = |text: &str| source_of(text.parse().unwrap()).to_string();
+        assert_eq!(source("2a00:1:2:3:4:5:6:7"), "2a00:1:2:3::");
+        assert_eq!(source("10.0.0.1"), "10.0.0.1");
+        assert_eq!(source("::1"), "::1");
+    }
+}

@@ -1,0 +1,504 @@
+//! The task that owns the torrent: waits for a command, a peer, a reader, a finished piece, the store or the clock;
+//! hands it to the rules; does what they say; repeats.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use swarmgate_bittorrent_proto::bitfield::Bitfield;
+use swarmgate_bittorrent_proto::geometry::Geometry;
+use swarmgate_bittorrent_proto::metainfo::Info;
+use swarmgate_bittorrent_proto::picker::PeerKey;
+use swarmgate_bittorrent_proto::torrent::{DropReason, Torrent, TorrentConfig, TorrentEvent, TorrentTotals};
+use swarmgate_bittorrent_proto::wire::{BlockRequest, PieceIndex};
+use swarmgate_content::{BlockHash, BoxFuture, ContentId, Event, HashMismatch, VerifiedBytes};
+use swarmgate_store::{PutError, Store, StoreEvent};
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::board::{Change, Wake};
+use crate::peer_io::{self, PeerInput, WRITE_QUEUE};
+use crate::reader::ReadFault;
+use crate::{Command, Known, Metadata, PeerEnd, PeerStream, Shared};
+
+/// Batches of messages that may wait for the actor; peers wait beyond that.
+const INPUT_QUEUE: usize = 32;
+/// Batches taken in one turn before decisions are carried out.
+const INPUTS_A_TURN: usize = 16;
+/// Peers remembered after they left, so that late evidence can still ban their address.
+const MAX_FORMER: usize = 256;
+/// Progress is told at most this often.
+const PROGRESS_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+
+struct Connection {
+    addr: Option<SocketAddr>,
+    batches: mpsc::Sender<VecDeque<Bytes>>,
+    cancel: CancellationToken,
+}
+
+/// Something that was given to the store or the hash pool has come back.
+enum Done {
+    Piece(PieceIndex, Bytes, Result<VerifiedBytes, PieceFault>),
+    Block(PeerKey, BlockRequest, Option<Bytes>),
+    InfoStored,
+}
+
+enum PieceFault {
+    Corrupt(HashMismatch),
+    NotStored(PutError, VerifiedBytes),
+}
+
+pub(crate) struct Actor {
+    shared: Arc<Shared>,
+    torrent: Torrent,
+    commands: mpsc::Receiver<Command>,
+    peer_ends: mpsc::Sender<PeerEnd>,
+    inputs: mpsc::Receiver<PeerInput>,
+    input_sender: mpsc::Sender<PeerInput>,
+    connections: BTreeMap<PeerKey, Connection>,
+    former: BTreeMap<PeerKey, Option<SocketAddr>>,
+    next_peer: u64,
+    pending: FuturesUnordered<BoxFuture<'static, Done>>,
+    store_events: broadcast::Receiver<StoreEvent>,
+    counted: TorrentTotals,
+    told_progress: Instant,
+    tasks: TaskTracker,
+    cancel: CancellationToken,
+}
+
+impl Actor {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        commands: mpsc::Receiver<Command>,
+        peer_ends: mpsc::Sender<PeerEnd>,
+        tasks: TaskTracker,
+        cancel: CancellationToken,
+    ) -> Self {
+        let config = TorrentConfig {
+            max_partial_bytes: shared.options.max_partial_bytes,
+            upload_slots: shared.options.upload_slots,
+            seed: shared.options.seed,
+        };
+        let (input_sender, inputs) = mpsc::channel(INPUT_QUEUE);
+        Self {
+            torrent: Torrent::new(shared.infohash, config),
+            store_events: shared.context.store.subscribe(),
+            shared,
+            commands,
+            peer_ends,
+            inputs,
+            input_sender,
+            connections: BTreeMap::new(),
+            former: BTreeMap::new(),
+            next_peer: 0,
+            pending: FuturesUnordered::new(),
+            counted: TorrentTotals::default(),
+            told_progress: Instant::now(),
+            tasks,
+            cancel,
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        loop {
+            self.carry_out();
+            let timeout = self.torrent.poll_timeout().map(|(at, _)| at);
+            tokio::select! {
+                () = self.cancel.cancelled() => break,
+                Some(command) = self.commands.recv() => self.on_command(command),
+                Some(input) = self.inputs.recv() => self.on_inputs(input),
+                Some(done) = self.pending.next(), if !self.pending.is_empty() => self.on_done(done),
+                () = self.shared.board.changed() => self.on_board(),
+                event = self.store_events.recv() => self.on_store_event(event),
+                () = sleep_until(timeout) => self.torrent.handle_timeout(Instant::now()),
+            }
+        }
+        self.shared.board.end(ReadFault::Gone);
+        for connection in self.connections.values() {
+            connection.cancel.cancel();
+        }
+    }
+
+    // --- what came in --------------------------------------------------------------------------------------------
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::AddPeer { io, addr, handshake } => {
+                if self.connections.len() < self.shared.options.max_peers {
+                    let key = self.connect(io, addr);
+                    self.torrent.add_peer(Instant::now(), key, &handshake);
+                } else {
+                    self.tell_end(addr, false, false, "too many peers".to_owned());
+                }
+            }
+            Command::SetInfo { known } => self.set_known(known),
+            Command::WantEverything(everything) => self.torrent.want_everything(Instant::now(), everything),
+            Command::CheckStore(done) => {
+                self.check_store();
+                // Nobody may be waiting any more.
+                let _ = done.send(());
+            }
+        }
+    }
+
+    fn connect(&mut self, io: Box<dyn PeerStream>, addr: Option<SocketAddr>) -> PeerKey {
+        let key = PeerKey(self.next_peer);
+        self.next_peer += 1;
+        let (reading, writing) = tokio::io::split(io);
+        let (batches, receiver) = mpsc::channel(WRITE_QUEUE);
+        let cancel = self.cancel.child_token();
+        let read = peer_io::read(key, reading, self.input_sender.clone());
+        let write = peer_io::write(key, writing, receiver, self.input_sender.clone());
+        self.tasks.spawn(until(cancel.clone(), read));
+        self.tasks.spawn(until(cancel.clone(), write));
+        self.connections.insert(key, Connection { addr, batches, cancel });
+        self.shared.context.stats.peers_connected(1);
+        key
+    }
+
+    fn on_inputs(&mut self, first: PeerInput) {
+        self.on_input(first);
+        for _ in 1..INPUTS_A_TURN {
+            let Ok(input) = self.inputs.try_recv() else { break };
+            self.on_input(input);
+        }
+    }
+
+    fn on_input(&mut self, input: PeerInput) {
+        let now = Instant::now();
+        match input {
+            PeerInput::Frames(key, frames) => self.torrent.handle_input(now, key, frames),
+            PeerInput::Written(key, bytes) => self.torrent.on_written(now, key, bytes),
+            PeerInput::Closed(key, reason) => {
+                self.disconnect(key, false, reason);
+                self.torrent.remove_peer(now, key);
+            }
+        }
+    }
+
+    fn on_board(&mut self) {
+        let now = Instant::now();
+        let mut readers_changed = false;
+        for change in self.shared.board.take_changes() {
+            match change {
+                Change::Opened(key, range) => {
+                    readers_changed = true;
+                    self.torrent.open_reader(now, key, range);
+                }
+                Change::Moved(key, position) => self.torrent.advance_reader(now, key, position),
+                Change::Closed(key) => {
+                    readers_changed = true;
+                    self.torrent.close_reader(now, key);
+                }
+                Change::Lost(piece) => self.on_evicted(piece),
+            }
+        }
+        if readers_changed {
+            self.share_read_ahead();
+        }
+        self.wake_the_lucky();
+    }
+
+    /// Fetching ahead what would be evicted before it is read helps nobody.
+    fn share_read_ahead(&mut self) {
+        let readers = u64::try_from(self.shared.board.readers()).unwrap_or(u64::MAX).max(1);
+        self.torrent.limit_read_ahead(self.shared.context.store.usage().max_bytes / 4 / readers);
+    }
+
+    /// Wakes who began to wait for a piece after it had come.
+    fn wake_the_lucky(&self) {
+        let Some(have) = self.torrent.have() else { return };
+        for piece in self.shared.board.awaited() {
+            if have.get(piece) {
+                self.shared.board.wake(piece, &Wake::Stored);
+            }
+        }
+    }
+
+    fn on_store_event(&mut self, event: Result<StoreEvent, broadcast::error::RecvError>) {
+        match event {
+            Ok(StoreEvent::Evicted(hashes)) => hashes.iter().for_each(|hash| self.on_hash_evicted(hash)),
+            // News of a kind unknown here, or lost news: look for ourselves.
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => self.check_store(),
+            Err(broadcast::error::RecvError::Closed) => self.cancel.cancel(),
+        }
+    }
+
+    fn on_hash_evicted(&mut self, hash: &BlockHash) {
+        let Some(known) = self.known() else { return };
+        let pieces: Vec<_> = known.pieces_with(hash).collect();
+        // It may have come back since.
+        if !self.shared.context.store.contains(hash) {
+            pieces.into_iter().for_each(|piece| self.on_evicted(piece));
+        }
+    }
+
+    fn on_evicted(&mut self, piece: PieceIndex) {
+        if let Some(known) = self.known() {
+            known.have.lock().set(piece, false);
+            self.torrent.piece_evicted(Instant::now(), piece);
+        }
+    }
+
+    /// Makes what we believe to have what is in the store.
+    fn check_store(&mut self) {
+        let Some(known) = self.known() else { return };
+        let in_store = stored(&self.shared.context.store, &known.info);
+        for piece in (0..known.geometry.pieces()).map(PieceIndex) {
+            let believed = self.torrent.have().is_some_and(|have| have.get(piece));
+            match (believed, in_store.get(piece)) {
+                (true, false) => self.on_evicted(piece),
+                (false, true) => self.on_had(piece, None),
+                (true, true) | (false, false) => {}
+            }
+        }
+    }
+
+    fn known(&self) -> Option<Arc<Known>> {
+        self.shared.known()
+    }
+
+    fn set_known(&mut self, known: Arc<Known>) {
+        if self.torrent.has_info() {
+            return;
+        }
+        let have = known.have.lock().clone();
+        self.torrent.set_info(Instant::now(), known.info_bytes.clone(), known.geometry, have);
+        self.share_read_ahead();
+        self.keep_info(&known);
+        let item = ContentId::BtV1(self.shared.infohash);
+        self.shared.context.events.publish(Event::ItemMetadata {
+            item,
+            name: known.meta.name.clone(),
+            total_len: known.meta.total_len,
+            files: known.meta.files.len(),
+        });
+        self.shared.metadata.send_replace(Metadata::Known(known));
+    }
+
+    /// The `info` dictionary is a block like any other: with it in the store, a restart serves what is cached offline.
+    fn keep_info(&self, known: &Known) {
+        let hash = BlockHash::from(self.shared.infohash);
+        let (store, bytes) = (self.shared.context.store.clone(), known.info_bytes.clone());
+        if store.contains(&hash) {
+            return;
+        }
+        self.pending.push(Box::pin(async move {
+            let outcome = match store.verifier().verify(hash, bytes).await {
+                Ok(block) => store.put(block).await.map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(error) = outcome {
+                tracing::debug!(%error, "the info dictionary is not cached");
+            }
+            Done::InfoStored
+        }));
+    }
+
+    fn on_done(&mut self, done: Done) {
+        let now = Instant::now();
+        match done {
+            Done::Block(peer, request, data) => self.torrent.block_read(now, peer, request, data),
+            Done::Piece(piece, bytes, outcome) => self.on_piece(piece, &bytes, outcome),
+            Done::InfoStored => {}
+        }
+    }
+
+    fn on_piece(&mut self, piece: PieceIndex, bytes: &Bytes, outcome: Result<VerifiedBytes, PieceFault>) {
+        let now = Instant::now();
+        match outcome {
+            Ok(_) => self.on_had(piece, Some(bytes)),
+            Err(PieceFault::Corrupt(error)) => {
+                tracing::warn!(infohash = %self.shared.infohash, %piece, %error, "a piece failed its hash");
+                self.torrent.piece_corrupt(now, piece, bytes);
+            }
+            Err(PieceFault::NotStored(error, bytes)) => {
+                // Who waits for it gets it all the same; nobody else will find it here.
+                let handed = self.shared.board.wake(piece, &Wake::Handed(bytes));
+                tracing::debug!(infohash = %self.shared.infohash, %piece, %error, handed, "a piece was not stored");
+                self.torrent.want_everything(now, false);
+                self.torrent.piece_not_stored(now, piece);
+            }
+        }
+    }
+
+    /// A piece is in the store: tell the rules and whoever waits, for every piece with the same bytes.
+    fn on_had(&mut self, piece: PieceIndex, bytes: Option<&Bytes>) {
+        let Some(known) = self.known() else { return };
+        let now = Instant::now();
+        let twins: Vec<_> = match known.info.pieces.get(piece.0 as usize) {
+            Some(hash) => known.pieces_with(&hash).collect(),
+            None => return,
+        };
+        for twin in twins {
+            known.have.lock().set(twin, true);
+            self.torrent.piece_verified(now, twin, bytes.filter(|_| twin == piece).map(AsRef::as_ref));
+            self.shared.board.wake(twin, &Wake::Stored);
+        }
+        if now.saturating_duration_since(self.told_progress) >= PROGRESS_INTERVAL {
+            self.told_progress = now;
+            let item = ContentId::BtV1(self.shared.infohash);
+            let (have_bytes, total_len) = (known.have_bytes(), known.geometry.total_len());
+            self.shared.context.events.publish(Event::ItemProgress { item, have_bytes, total_len });
+        }
+    }
+
+    // --- what goes out -------------------------------------------------------------------------------------------
+
+    fn carry_out(&mut self) {
+        while let Some(event) = self.torrent.poll_event() {
+            self.on_event(event);
+        }
+        let now = Instant::now();
+        let connections = &self.connections;
+        let writable = |key| connections.get(&key).is_some_and(|connection| connection.batches.capacity() > 0);
+        while let Some((key, batch)) = self.torrent.poll_transmit(now, writable) {
+            if let Some(connection) = connections.get(&key) {
+                // Only this task sends, and there was room; a writer that ended is reported by itself.
+                let _ = connection.batches.try_send(batch);
+            }
+        }
+        self.count(now);
+    }
+
+    fn on_event(&mut self, event: TorrentEvent) {
+        match event {
+            TorrentEvent::PieceComplete { piece, bytes } => self.verify_and_store(piece, bytes),
+            TorrentEvent::ReadBlock { peer, request } => self.read_block(peer, request),
+            TorrentEvent::Metadata(info) => self.on_metadata(info),
+            TorrentEvent::Drop { peer, reason } => {
+                let banned = reason == DropReason::Guilty;
+                if banned {
+                    self.shared.context.stats.peers_banned(1);
+                    let item = ContentId::BtV1(self.shared.infohash);
+                    self.shared.context.events.publish(Event::PeerBanned { item, corrupt_pieces: 1 });
+                }
+                self.disconnect(peer, banned, reason.to_string());
+            }
+            other => tracing::error!(?other, "the shell does not know this event"),
+        }
+    }
+
+    fn on_metadata(&mut self, info_bytes: VerifiedBytes) {
+        let info_bytes = info_bytes.into_bytes();
+        match Info::parse(&info_bytes) {
+            Ok(info) => self.set_known(known(&self.shared, info, info_bytes)),
+            // It has the right hash, so no other peer will have a better one.
+            Err(error) => {
+                tracing::warn!(infohash = %self.shared.infohash, %error, "the metadata is malformed");
+                self.shared.metadata.send_replace(Metadata::Malformed(error.to_string()));
+            }
+        }
+    }
+
+    fn verify_and_store(&self, piece: PieceIndex, bytes: Bytes) {
+        let Some(hash) = self.known().and_then(|known| known.info.pieces.get(piece.0 as usize)) else { return };
+        let store = self.shared.context.store.clone();
+        self.pending.push(Box::pin(async move {
+            let outcome = match store.verifier().verify(hash, bytes.clone()).await {
+                Ok(block) => {
+                    let verified = block.bytes().clone();
+                    match store.put(block).await {
+                        Ok(()) => Ok(verified),
+                        Err(error) => Err(PieceFault::NotStored(error, verified)),
+                    }
+                }
+                Err(error) => Err(PieceFault::Corrupt(error)),
+            };
+            Done::Piece(piece, bytes, outcome)
+        }));
+    }
+
+    fn read_block(&self, peer: PeerKey, request: BlockRequest) {
+        let hash = self.known().and_then(|known| known.info.pieces.get(request.piece.0 as usize));
+        let store = self.shared.context.store.clone();
+        self.pending.push(Box::pin(async move {
+            let data = match hash {
+                Some(hash) => store.read(&hash, request.begin..request.begin + request.len).await,
+                None => Ok(None),
+            };
+            let data = data.unwrap_or_else(|error| {
+                tracing::warn!(%error, "reading the cache for a peer failed");
+                None
+            });
+            Done::Block(peer, request, data.map(VerifiedBytes::into_bytes))
+        }));
+    }
+
+    fn disconnect(&mut self, key: PeerKey, banned: bool, reason: String) {
+        let addr = match self.connections.remove(&key) {
+            Some(connection) => {
+                connection.cancel.cancel();
+                self.former.insert(key, connection.addr);
+                if self.former.len() > MAX_FORMER {
+                    self.former.pop_first();
+                }
+                connection.addr
+            }
+            None if banned => self.former.get(&key).copied().flatten(),
+            None => return,
+        };
+        let useful = self.torrent.was_useful(key);
+        self.tell_end(addr, useful, banned, reason);
+    }
+
+    fn tell_end(&self, addr: Option<SocketAddr>, useful: bool, banned: bool, reason: String) {
+        tracing::debug!(infohash = %self.shared.infohash, ?addr, useful, banned, reason, "peer left");
+        // Whoever dials learns less when it does not listen; nothing else suffers.
+        let _ = self.peer_ends.try_send(PeerEnd { addr, useful, banned, reason });
+    }
+
+    /// Counts what the rules have counted since the last time, once.
+    fn count(&mut self, now: Instant) {
+        let (totals, before) = (self.torrent.totals(), self.counted);
+        self.shared.status.lock().update(now, self.connections.len(), self.torrent.seed_count(), totals);
+        if totals == before {
+            return;
+        }
+        let stats = &self.shared.context.stats;
+        stats.bytes_downloaded(totals.downloaded - before.downloaded);
+        stats.bytes_wasted(totals.wasted - before.wasted);
+        stats.bytes_uploaded(totals.uploaded - before.uploaded);
+        stats.blocks_verified(totals.verified - before.verified);
+        stats.blocks_corrupt(totals.corrupt - before.corrupt);
+        self.counted = totals;
+    }
+}
+
+/// Makes a torrent's [`Known`] and looks up which of its pieces are in the store.
+pub(crate) fn known(shared: &Shared, info: Info, info_bytes: Bytes) -> Arc<Known> {
+    let geometry =
+        Geometry::new(info.piece_len, info.total_len).expect("a parsed info dictionary has a length and pieces");
+    let have = stored(&shared.context.store, &info);
+    let meta = Arc::new(info.to_meta(shared.infohash));
+    Arc::new(Known::new(info, info_bytes, meta, geometry, have))
+}
+
+fn stored(store: &Store, info: &Info) -> Bitfield {
+    let count = u32::try_from(info.pieces.count()).expect("a torrent's pieces are counted in u32");
+    let mut have = Bitfield::none(count);
+    for piece in (0..count).map(PieceIndex) {
+        if info.pieces.get(piece.0 as usize).is_some_and(|hash| store.contains(&hash)) {
+            have.set(piece, true);
+        }
+    }
+    have
+}
+
+async fn until(cancel: CancellationToken, task: impl Future<Output = ()>) {
+    tokio::select! {
+        () = cancel.cancelled() => {}
+        () = task => {}
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

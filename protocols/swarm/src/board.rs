@@ -1,0 +1,248 @@
+//! Where readers and the actor meet: a row for each reader, with its position and what it waits for.
+//!
+//! Readers write their row and ring; the actor reads the rows when it hears the bell. Neither waits for the other, and
+//! the board is as large as there are readers.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use swarmgate_bittorrent_proto::picker::ReaderKey;
+use swarmgate_bittorrent_proto::wire::PieceIndex;
+use swarmgate_content::VerifiedBytes;
+use tokio::sync::Notify;
+
+use crate::reader::ReadFault;
+
+/// What a waiting reader is woken with.
+#[derive(Debug, Clone)]
+pub(crate) enum Wake {
+    /// The piece is in the store.
+    Stored,
+    /// The piece is verified but the store had no room for it: here it is.
+    Handed(VerifiedBytes),
+    /// It will not come.
+    Fault(ReadFault),
+}
+
+/// What the actor must know of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    Opened(ReaderKey, Range<u64>),
+    Moved(ReaderKey, u64),
+    Closed(ReaderKey),
+    /// The store does not have this piece, though it was believed to.
+    Lost(PieceIndex),
+}
+
+#[derive(Debug)]
+struct Row {
+    rest: Range<u64>,
+    told: Told,
+    waiting_for: Option<PieceIndex>,
+    wake: Option<Wake>,
+    bell: Arc<Notify>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Position(u64),
+}
+
+#[derive(Debug)]
+struct Rows {
+    rows: BTreeMap<ReaderKey, Row>,
+    closed: Vec<ReaderKey>,
+    lost: Vec<PieceIndex>,
+    next: u64,
+    idle_since: Option<Instant>,
+    over: bool,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Board {
+    rows: Mutex<Rows>,
+    bell: Notify,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        let rows = Rows {
+            rows: BTreeMap::new(),
+            closed: Vec::new(),
+            lost: Vec::new(),
+            next: 0,
+            idle_since: Some(Instant::now()),
+            over: false,
+        };
+        Self { rows: Mutex::new(rows), bell: Notify::new() }
+    }
+}
+
+impl Board {
+    /// A reader's row; its bell rings when what it waits for is there.
+    pub(crate) fn open(&self, range: Range<u64>) -> (ReaderKey, Arc<Notify>) {
+        let mut rows = self.rows.lock();
+        let key = ReaderKey(rows.next);
+        rows.next += 1;
+        rows.idle_since = None;
+        let bell = Arc::new(Notify::new());
+        let row = Row { rest: range, told: Told::Nothing, waiting_for: None, wake: None, bell: Arc::clone(&bell) };
+        rows.rows.insert(key, row);
+        drop(rows);
+        self.bell.notify_one();
+        (key, bell)
+    }
+
+    pub(crate) fn close(&self, key: ReaderKey) {
+        let mut rows = self.rows.lock();
+        if let Some(row) = rows.rows.remove(&key)
+            && row.told != Told::Nothing
+        {
+            rows.closed.push(key);
+        }
+        if rows.rows.is_empty() {
+            rows.idle_since = Some(Instant::now());
+        }
+        drop(rows);
+        self.bell.notify_one();
+    }
+
+    /// A reader has read up to `position`.
+    pub(crate) fn moved(&self, key: ReaderKey, position: u64) {
+        if let Some(row) = self.rows.lock().rows.get_mut(&key) {
+            row.rest.start = position;
+        }
+        self.bell.notify_one();
+    }
+
+    /// A reader waits for `piece`; `lost` when the store was believed to have it.
+    pub(crate) fn wait_for(&self, key: ReaderKey, piece: PieceIndex, lost: bool) {
+        let mut rows = self.rows.lock();
+        let over = rows.over;
+        if lost {
+            rows.lost.push(piece);
+        }
+        if let Some(row) = rows.rows.get_mut(&key) {
+            row.waiting_for = Some(piece);
+            row.wake = over.then_some(Wake::Fault(ReadFault::Gone));
+            if over {
+                row.bell.notify_one();
+            }
+        }
+        drop(rows);
+        self.bell.notify_one();
+    }
+
+    /// What a reader was woken with; it waits no longer then.
+    pub(crate) fn take_wake(&self, key: ReaderKey) -> Option<Wake> {
+        let mut rows = self.rows.lock();
+        let row = rows.rows.get_mut(&key)?;
+        let wake = row.wake.take();
+        if wake.is_some() {
+            row.waiting_for = None;
+        }
+        wake
+    }
+
+    /// Wakes everybody who waits for `piece`; tells how many that were.
+    pub(crate) fn wake(&self, piece: PieceIndex, wake: &Wake) -> usize {
+        let mut rows = self.rows.lock();
+        let waiting = rows.rows.values_mut().filter(|row| row.waiting_for == Some(piece));
+        waiting.map(|row| row.ring(wake)).count()
+    }
+
+    /// Ends every reader's wait, now and later.
+    pub(crate) fn end(&self, fault: ReadFault) {
+        let mut rows = self.rows.lock();
+        rows.over = true;
+        rows.rows.values_mut().for_each(|row| row.ring(&Wake::Fault(fault)));
+    }
+
+    /// Pieces that somebody waits for.
+    pub(crate) fn awaited(&self) -> Vec<PieceIndex> {
+        self.rows.lock().rows.values().filter_map(|row| row.waiting_for).collect()
+    }
+
+    pub(crate) fn readers(&self) -> usize {
+        self.rows.lock().rows.len()
+    }
+
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        self.rows.lock().idle_since
+    }
+
+    /// Waits until a reader has changed something.
+    pub(crate) async fn changed(&self) {
+        self.bell.notified().await;
+    }
+
+    /// What has changed since the last call.
+    pub(crate) fn take_changes(&self) -> Vec<Change> {
+        let mut rows = self.rows.lock();
+        let mut changes: Vec<_> = std::mem::take(&mut rows.closed).into_iter().map(Change::Closed).collect();
+        changes.extend(std::mem::take(&mut rows.lost).into_iter().map(Change::Lost));
+        for (key, row) in &mut rows.rows {
+            match row.told {
+                Told::Nothing => changes.push(Change::Opened(*key, row.rest.clone())),
+                Told::Position(told) if told == row.rest.start => continue,
+                Told::Position(_) => changes.push(Change::Moved(*key, row.rest.start)),
+            }
+            row.told = Told::Position(row.rest.start);
+        }
+        changes
+    }
+}
+
+impl Row {
+    fn ring(&mut self, wake: &Wake) {
+        self.wake = Some(wake.clone());
+        self.bell.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_actor_hears_each_change_once() {
+        let board = Board::default();
+        let (key, _) = board.open(10..90);
+        assert_eq!(board.take_changes(), [Change::Opened(key, 10..90)]);
+        assert_eq!(board.take_changes(), []);
+        board.moved(key, 20);
+        board.moved(key, 30);
+        assert_eq!(board.take_changes(), [Change::Moved(key, 30)]);
+        board.close(key);
+        assert_eq!(board.take_changes(), [Change::Closed(key)]);
+        assert_eq!(board.take_changes(), []);
+    }
+
+    #[test]
+    fn a_reader_that_came_and_went_unseen_leaves_no_trace() {
+        let board = Board::default();
+        let (key, _) = board.open(0..90);
+        board.close(key);
+        assert_eq!(board.take_changes(), []);
+        assert!(board.idle_since().is_some());
+    }
+
+    #[test]
+    fn only_those_who_wait_for_a_piece_are_woken_by_it() {
+        let board = Board::default();
+        let (one, _) = board.open(0..90);
+        let (other, _) = board.open(0..90);
+        board.wait_for(one, PieceIndex(1), false);
+        board.wait_for(other, PieceIndex(2), false);
+        assert_eq!(board.wake(PieceIndex(1), &Wake::Stored), 1);
+        assert!(matches!(board.take_wake(one), Some(Wake::Stored)));
+        assert!(board.take_wake(other).is_none());
+        board.end(ReadFault::Gone);
+        assert!(matches!(board.take_wake(other), Some(Wake::Fault(ReadFault::Gone))));
+    }
+}

@@ -1,0 +1,77 @@
+//! Two swarms in one process, over a stream in memory.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use swarmgate_bittorrent_proto::handshake::{Handshake, PeerId};
+use swarmgate_bittorrent_proto::metainfo::{Metainfo, TorrentBuilder, hash_pieces};
+use swarmgate_content::{EventBus, ProtocolStats};
+use swarmgate_store::{Store, StoreOptions};
+use swarmgate_swarm::{PeerEnd, Swarm, SwarmContext, SwarmOptions};
+use tokio::sync::mpsc;
+
+const PIECE: u32 = 256 * 1024;
+
+struct Node {
+    swarm: Swarm,
+    store: Store,
+    ends: mpsc::Receiver<PeerEnd>,
+}
+
+async fn node(metainfo: &Metainfo) -> Node {
+    let store = Store::open(StoreOptions::in_memory(64 << 20)).await.unwrap();
+    let context =
+        SwarmContext { store: store.clone(), events: EventBus::new(), stats: Arc::new(ProtocolStats::default()) };
+    let options =
+        SwarmOptions { max_partial_bytes: 32 << 20, upload_slots: 4, max_peers: 8, keep_behind_bytes: 0, seed: 1 };
+    let (sender, ends) = mpsc::channel(8);
+    Node { swarm: Swarm::spawn(metainfo.infohash, options, context, sender), store, ends }
+}
+
+async fn join(a: &Node, b: &Node, metainfo: &Metainfo) {
+    let (left, right) = tokio::io::duplex(256 * 1024);
+    let handshake = |id| Handshake::ours(metainfo.infohash, PeerId([id; 20]));
+    a.swarm.handle().add_peer(left, None, handshake(1)).await.unwrap();
+    b.swarm.handle().add_peer(right, None, handshake(2)).await.unwrap();
+}
+
+fn payload() -> Bytes {
+    (0..24_u32 * 1024 * 1024 / 4).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect::<Vec<_>>().into()
+}
+
+async fn seed(node: &Node, metainfo: &Metainfo, payload: &Bytes) {
+    for (index, piece) in payload.chunks(PIECE as usize).enumerate() {
+        let hash = metainfo.info.pieces.get(index).unwrap();
+        let block = node.store.verifier().verify(hash, payload.slice_ref(piece)).await.unwrap();
+        node.store.put(block).await.unwrap();
+    }
+    node.swarm.handle().set_info(metainfo.info.clone(), metainfo.info_bytes.clone()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cold_swarm_reads_everything_from_a_seed_at_once() {
+    let payload = payload();
+    let hashes = hash_pieces(&payload, PIECE);
+    let metainfo = TorrentBuilder::single_file("f", payload.len() as u64, PIECE, hashes).build().unwrap();
+    let (seeder, mut leecher) = (node(&metainfo).await, node(&metainfo).await);
+    seed(&seeder, &metainfo, &payload).await;
+    join(&seeder, &leecher, &metainfo).await;
+    let known = leecher.swarm.handle().wait_known().await.unwrap().unwrap();
+    let started = Instant::now();
+    let mut reader = leecher.swarm.handle().read(&known, 0..payload.len() as u64);
+    let mut at = 0;
+    while let Some(bytes) = reader.next().await {
+        let bytes = bytes.unwrap();
+        assert_eq!(bytes.as_ref(), &payload[at..at + bytes.len()]);
+        at += bytes.len();
+    }
+    assert_eq!(at, payload.len());
+    assert!(started.elapsed() < Duration::from_secs(5), "took {:?}", started.elapsed());
+    drop(reader);
+    assert_eq!(leecher.swarm.handle().status().totals.wasted, 0);
+    seeder.swarm.shutdown().await;
+    let end = leecher.ends.recv().await.unwrap();
+    assert!(end.useful && !end.banned, "{end:?}");
+    leecher.swarm.shutdown().await;
+}

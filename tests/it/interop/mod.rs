@@ -1,0 +1,72 @@
+//! Stories with real BitTorrent clients on loopback.
+//!
+//! Every story is told once and played by each client in turn, so that a difference between two clients shows as one
+//! red name among green ones. `cargo xtask interop` brings the clients; see [`swarmgate_tests::programs`] for what
+//! happens without.
+
+mod clients_among_themselves;
+mod cold_magnets;
+mod command_line;
+mod they_seed;
+mod we_seed;
+
+use std::path::Path;
+use std::time::Duration;
+
+use swarmgate_tests::payload::Payload;
+use swarmgate_tests::torrent::Torrent;
+use tempfile::TempDir;
+
+/// No transfer of a few MiB over loopback takes longer, whatever the clients' timers are.
+const TRANSFER_WITHIN: Duration = Duration::from_secs(25);
+
+/// Pieces of the stories' torrents: small, so that a payload of a few MiB has dozens.
+const PIECE_LEN: usize = 64 << 10;
+
+/// An odd length: the last piece is short, and so is its last block.
+const PAYLOAD_LEN: usize = (3 << 20) + 12_345;
+
+/// Defines one test a client that plays `story`.
+macro_rules! played_by_each_client {
+    ($story:path) => {
+        #[tokio::test]
+        async fn libtorrent() {
+            $story(swarmgate_tests::peers::Client::Libtorrent).await;
+        }
+
+        #[tokio::test]
+        async fn aria2() {
+            $story(swarmgate_tests::peers::Client::Aria2).await;
+        }
+
+        #[tokio::test]
+        async fn rqbit() {
+            $story(swarmgate_tests::peers::Client::Rqbit).await;
+        }
+
+        #[tokio::test]
+        async fn transmission() {
+            $story(swarmgate_tests::peers::Client::Transmission).await;
+        }
+    };
+}
+use played_by_each_client;
+
+/// A story's folder, removed at its end.
+fn scratch() -> TempDir {
+    tempfile::tempdir().expect("the machine has a temporary folder that can be written")
+}
+
+/// A single film and its torrent.
+fn film(seed: u64, tracker: Option<&str>) -> (Payload, Torrent) {
+    let payload = Payload::single("film.mkv", seed, PAYLOAD_LEN);
+    let torrent = Torrent::of(&payload, PIECE_LEN, tracker);
+    (payload, torrent)
+}
+
+/// A folder below a story's own.
+fn folder(dir: &Path, name: &str) -> std::path::PathBuf {
+    let path = dir.join(name);
+    std::fs::create_dir_all(&path).expect("the story's folder can be written");
+    path
+}

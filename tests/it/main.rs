@@ -1,0 +1,4 @@
+//! The integration stories: one binary, a file a story.
+
+mod interop;
+mod sim;

@@ -1,0 +1,103 @@
+//! The program under test, as its users run it: a process with flags and environment, spoken to over HTTP alone.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::http::{self, Answer};
+use crate::ports;
+use crate::process::Process;
+use crate::programs::Program;
+use crate::wait;
+
+/// Start-up binds sockets and opens a database; anything slower than this is a defect.
+const READY_WITHIN: Duration = Duration::from_secs(10);
+
+/// A running `swarmgate serve` with nothing but loopback around it.
+#[derive(Debug)]
+pub struct Gateway {
+    process: Process,
+    http: SocketAddr,
+    bittorrent: SocketAddr,
+}
+
+impl Gateway {
+    /// Starts a gateway whose data live below `dir`; `None` when there is no binary to start.
+    pub async fn start(dir: &Path) -> Option<Self> {
+        let (http, bittorrent) = (ports::free(), ports::free());
+        let mut command = command(bittorrent, &dir.join("gateway-data"))?;
+        command.arg("serve").args(["--listen", &http.to_string()]);
+        let mut process = Process::start("swarmgate", &command, dir);
+        let ready = format!("http://{http}/readyz");
+        wait::until("the gateway to be ready", READY_WITHIN, async || {
+            process.assert_running();
+            let answer = http::client().get(&ready).send().await.ok()?;
+            answer.status().is_success().then_some(())
+        })
+        .await;
+        Some(Self { process, http, bittorrent })
+    }
+
+    /// Where BitTorrent peers reach the gateway.
+    pub fn peer_address(&self) -> SocketAddr {
+        self.bittorrent
+    }
+
+    /// The absolute URL of a path on this gateway.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.http)
+    }
+
+    /// Adds a torrent by its file.
+    pub async fn add_torrent(&self, torrent: &[u8]) -> Answer {
+        let url = self.url("/api/v1/items");
+        let answer = http::post(&url, "application/x-bittorrent", torrent.to_vec()).await;
+        assert!(answer.status.is_success(), "{url}: {}: {}", answer.status, answer.text());
+        answer
+    }
+
+    /// The URL of a magnet whose metadata and content must come from `peers`.
+    pub fn magnet_url(&self, info_hash: &str, peers: &[SocketAddr]) -> String {
+        let hints: String = peers.iter().map(|p| format!("&x.pe={p}")).collect();
+        self.url(&format!("/magnet?xt=urn:btih:{info_hash}{hints}"))
+    }
+
+    /// Panics with the gateway's log when it has ended.
+    pub fn assert_running(&mut self) {
+        self.process.assert_running();
+    }
+}
+
+/// Runs `swarmgate get URI -o OUT` to its end; `None` when there is no binary.
+/// Panics unless it ends with success.
+pub async fn get(uri: &str, out: &Path, dir: &Path, within: Duration) -> Option<()> {
+    let mut command = command(ports::free(), &dir.join("get-data"))?;
+    command.arg("get").arg(uri).arg("-o").arg(out);
+    let mut process = Process::start("swarmgate-get", &command, dir);
+    let status = process.finished(within).await;
+    assert!(status.success(), "`swarmgate get {uri}` ended with {status}:\n{}", process.log());
+    Some(())
+}
+
+/// The binary with the configuration of a machine that has only loopback. Variables of the caller's environment that
+/// would configure it are taken away, the harness's own among them.
+fn command(bittorrent: SocketAddr, data: &Path) -> Option<Command> {
+    let binary: PathBuf = Program::Swarmgate.find()?;
+    let mut command = Command::new(binary);
+    for (key, _) in std::env::vars_os() {
+        if key.to_string_lossy().starts_with("SWARMGATE_") {
+            command.env_remove(key);
+        }
+    }
+    command
+        .env("SWARMGATE_BITTORRENT__LISTEN_PORT", bittorrent.port().to_string())
+        .env("SWARMGATE_BITTORRENT__DHT", "false")
+        .env("SWARMGATE_NETWORK__ALLOW_PRIVATE", "true")
+        .env("SWARMGATE_CACHE__MAX_SIZE", "1GiB")
+        .env("SWARMGATE_CACHE__MIN_FREE", "0")
+        .env("NO_COLOR", "1")
+        .arg("--data-dir")
+        .arg(data);
+    Some(command)
+}

@@ -1,0 +1,44 @@
+//! rqbit, its stateless `download`: told peers on the command line, and a seeder when the folder is complete.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::{Part, Peer, Wanted};
+use crate::ports;
+use crate::process::Process;
+use crate::wait;
+
+/// Start-up. A magnet has it listen at once too, before any metadata.
+const READY_WITHIN: Duration = Duration::from_secs(10);
+
+pub(super) async fn start(rqbit: &Path, part: Part, wanted: &Wanted, peers: &[SocketAddr], dir: PathBuf) -> Peer {
+    let address = ports::free();
+    let mut command = Command::new(rqbit);
+    command
+        .args(["--disable-dht", "--disable-dht-persistence", "--disable-lsd", "--disable-upnp-port-forward"])
+        .args(["--ipv4-only", "--listen-ip", "127.0.0.1", "--listen-port", &address.port().to_string()])
+        .args(["--tracker-refresh-interval", "1s", "download", "--disable-http-api", "--overwrite", "-o"])
+        .arg(&dir);
+    if !peers.is_empty() {
+        let peers: Vec<String> = peers.iter().map(SocketAddr::to_string).collect();
+        command.args(["--initial-peers", &peers.join(",")]);
+    }
+    command.arg(wanted.argument());
+    let mut process = Process::start("rqbit", &command, &dir);
+    wait::until("rqbit to listen", READY_WITHIN, async || {
+        process.assert_running();
+        std::net::TcpStream::connect(address).ok()
+    })
+    .await;
+    if part == Part::Seed {
+        // It listens before it has hashed what is there, and turns away who asks meanwhile.
+        wait::until("rqbit to check its files", READY_WITHIN, async || {
+            process.assert_running();
+            process.log().contains("Initial check results").then_some(())
+        })
+        .await;
+    }
+    Peer { process, address, dir }
+}

@@ -1,0 +1,50 @@
+//! Where the programs of the interop stories are, told by the environment; and what happens when one is not there.
+//!
+//! `cargo xtask` installs the programs and sets these variables. Run without it, a story that misses its program says
+//! so on standard error and passes; under `CI=true` it fails, because a skipped proof is no proof.
+
+use std::path::PathBuf;
+
+/// A program that stories need and this repository does not build from its own sources, or not for tests alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// The gateway itself.
+    Swarmgate,
+    /// A Python with libtorrent.
+    Python,
+    /// aria2c.
+    Aria2,
+    /// rqbit.
+    Rqbit,
+    /// transmission-daemon.
+    Transmission,
+}
+
+impl Program {
+    /// The variable that holds the program's path.
+    pub fn variable(self) -> &'static str {
+        match self {
+            Self::Swarmgate => "SWARMGATE_BIN",
+            Self::Python => "SWARMGATE_PYTHON",
+            Self::Aria2 => "SWARMGATE_ARIA2",
+            Self::Rqbit => "SWARMGATE_RQBIT",
+            Self::Transmission => "SWARMGATE_TRANSMISSION",
+        }
+    }
+
+    /// The program's path, or `None` after saying that the story is skipped.
+    pub fn find(self) -> Option<PathBuf> {
+        let variable = self.variable();
+        if let Some(path) = std::env::var_os(variable).filter(|v| !v.is_empty()) {
+            return Some(PathBuf::from(path));
+        }
+        assert!(!in_ci(), "{variable} is not set: under CI a story must not be skipped");
+        eprintln!("SKIPPED: {variable} is not set; `cargo xtask interop` sets it");
+        None
+    }
+}
+
+/// Whether a skip counts as a failure.
+fn in_ci() -> bool {
+    std::env::var("CI").is_ok_and(|v| v == "true")
+}

