@@ -42,12 +42,13 @@ impl Admission {
         Arc::new(Self { max, max_per_client, taken: Mutex::default(), next_stream: AtomicU64::new(1) })
     }
 
-    /// Takes a slot for a client; one whose address is unknown counts in the total only.
+    /// Takes a slot for a client; one whose address is unknown, or this machine's own, counts in the total only.
     ///
     /// # Errors
     /// 429 when this client has its share, 503 when all are taken.
     pub fn admit(self: &Arc<Self>, client: Option<IpAddr>) -> Result<Slot, Problem> {
-        let client = client.map(household);
+        // Behind a proxy on this machine all clients are loopback; the total bounds them.
+        let client = client.map(household).filter(|client| !client.is_loopback());
         let mut taken = self.taken.lock();
         if taken.all >= self.max {
             return Err(Problem::new(ProblemKind::Busy, format!("all {} streams are in use", self.max)));
@@ -81,6 +82,7 @@ impl Admission {
 /// Who counts as one client: an IPv4 address, or the /64 of an IPv6 address, since one household has a whole /64.
 fn household(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
+        own if own.is_loopback() => own,
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
         v4 @ IpAddr::V4(_) => v4,
     }

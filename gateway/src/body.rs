@@ -170,7 +170,8 @@ impl Pump {
             Ok(Err(fault)) => Err(failure(FetchErrorKind::Internal, fault.to_string())),
             Err(_) => {
                 let waited = started.elapsed();
-                Err(failure(FetchErrorKind::TimedOut, format!("no byte arrived within {waited:.1?}")))
+                let error = failure(FetchErrorKind::TimedOut, format!("no byte arrived within {waited:.1?}"));
+                Err(error.with_attempts(self.account.state.manager.attempts(&file.id)))
             }
         }
     }

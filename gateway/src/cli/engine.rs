@@ -17,7 +17,7 @@ use crate::app::{bittorrent_options, dht_options, egress};
 use crate::listeners::bind_peers;
 
 /// Bytes of cache: what is on its way to its file.
-const MEMORY_BYTES: u64 = 48 * 1024 * 1024;
+const MEMORY_BYTES: u64 = 32 * 1024 * 1024;
 /// How long trackers are given to hear our goodbye.
 const GOODBYE: Duration = Duration::from_secs(3);
 /// How long a one-shot command waits for metadata. A person can end it sooner, and cold magnets do take minutes.

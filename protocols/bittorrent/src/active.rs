@@ -51,6 +51,8 @@ pub(crate) struct Environment {
 pub(crate) struct ActiveTorrent {
     swarm: Mutex<Option<Swarm>>,
     handle: SwarmHandle,
+    /// Whether its metadata was there from the start, though the swarm may not have taken it in yet.
+    informed: bool,
     announcer: Mutex<Option<TorrentAnnouncer>>,
     dialer: Arc<TorrentDialer>,
     found: mpsc::Sender<Found>,
@@ -92,6 +94,7 @@ impl ActiveTorrent {
             announcer: Mutex::new(Some(announcer(environment, &handle, trackers, private, found.clone()))),
             swarm: Mutex::new(Some(swarm)),
             handle: handle.clone(),
+            informed: info.is_some(),
             dialer: dialer.clone(),
             found,
             public,
@@ -207,6 +210,11 @@ impl ActiveTorrent {
             attempts.push(Attempt { source: "peers", target: None, outcome, took: Duration::ZERO });
         }
         attempts
+    }
+
+    /// Whether the metadata is known or about to be, without asking anybody.
+    pub(crate) fn is_informed(&self) -> bool {
+        self.informed || self.handle.known().is_some()
     }
 
     /// Whether there is anybody to ask or anything that may still find somebody.

@@ -507,7 +507,7 @@ impl Engine {
         let torrent =
             self.activate_from_store(infohash).await.map_err(|error| fail(add_error_kind(error), error.to_string()))?;
         torrent.add_hints(&request.hints);
-        if torrent.handle().known().is_none() && !torrent.has_sources(&self.environment) {
+        if !torrent.is_informed() && !torrent.has_sources(&self.environment) {
             let detail = "nobody to ask: no tracker, no peer, and the DHT is off".to_owned();
             return Err(fail(FetchErrorKind::NoSource, detail).with_attempts(torrent.attempts()));
         }

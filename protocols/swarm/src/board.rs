@@ -112,12 +112,14 @@ impl Board {
         self.bell.notify_one();
     }
 
-    /// A reader has read up to `position`.
-    pub(crate) fn moved(&self, key: ReaderKey, position: u64) {
+    /// A reader has read up to `position`; `ring` when the actor should know now rather than at its next look.
+    pub(crate) fn moved(&self, key: ReaderKey, position: u64, ring: bool) {
         if let Some(row) = self.rows.lock().rows.get_mut(&key) {
             row.rest.start = position;
         }
-        self.bell.notify_one();
+        if ring {
+            self.bell.notify_one();
+        }
     }
 
     /// A reader waits for `piece`; `lost` when the store was believed to have it.
@@ -215,8 +217,8 @@ mod tests {
         let (key, _) = board.open(10..90);
         assert_eq!(board.take_changes(), [Change::Opened(key, 10..90)]);
         assert_eq!(board.take_changes(), []);
-        board.moved(key, 20);
-        board.moved(key, 30);
+        board.moved(key, 20, true);
+        board.moved(key, 30, true);
         assert_eq!(board.take_changes(), [Change::Moved(key, 30)]);
         board.close(key);
         assert_eq!(board.take_changes(), [Change::Closed(key)]);

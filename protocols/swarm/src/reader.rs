@@ -14,6 +14,8 @@ use crate::{Known, Shared};
 
 /// Most bytes in one step: what a stream holds in memory for a slow client.
 const CHUNK: u64 = 256 * 1024;
+/// How far a reader goes before the actor hears of it.
+const MOVE_STEP: u64 = 1024 * 1024;
 /// The first and last bytes of what is read that are kept while it is open, since players look there.
 const KEEP_ENDS: u64 = 8 * 1024 * 1024;
 /// Share of the store that all readers' windows together should leave alone.
@@ -66,11 +68,19 @@ impl SwarmReader {
         let (start, end) = (narrow(start), narrow(start + len));
         let result = self.read_piece(piece, start..end).await;
         if result.is_ok() {
+            let from = self.rest.start;
             self.rest.start += len;
-            self.shared.board.moved(self.key, self.rest.start);
+            self.shared.board.moved(self.key, self.rest.start, self.is_news(from));
             self.shared.context.stats.bytes_delivered(len);
         }
         Some(result)
+    }
+
+    /// Whether the actor should know of the step from `from` to here: a piece or a mebibyte on, while there is anything
+    /// to fetch. Hundreds of readers of a complete torrent would wake it for nothing.
+    fn is_news(&self, from: u64) -> bool {
+        let step = MOVE_STEP.min(u64::from(self.known.geometry.piece_len()));
+        from / step != self.rest.start / step && !self.known.have.lock().is_all()
     }
 
     async fn read_piece(&self, piece: PieceIndex, range: Range<u32>) -> Result<VerifiedBytes, ReadFault> {

@@ -1,4 +1,5 @@
 //! Two swarms in one process, over a stream in memory.
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up its story fails")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
