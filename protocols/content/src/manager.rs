@@ -297,3 +297,141 @@ impl Stream for Admitted {
         polled
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use futures_util::StreamExt;
+
+    use super::*;
+    use crate::{BlockHash, BoxFuture, HealthState, Hints, InfoHash, ProtocolStats, VerifiedBytes};
+
+    const ID: ContentId = ContentId::BtV1(InfoHash::new([7; 20]));
+
+    /// A protocol that has the three letters `abc` and nothing else. It fails to resolve once it was told to.
+    #[derive(Debug, Default)]
+    struct Abc {
+        stats: ProtocolStats,
+        broken: AtomicBool,
+        stopped: AtomicBool,
+    }
+
+    impl Protocol for Abc {
+        fn kind(&self) -> ProtocolKind {
+            ProtocolKind::BitTorrent
+        }
+
+        fn capabilities(&self) -> Capabilities {
+            Capabilities { infohash_v1: true, infohash_v2: false, cid: false, ranges: true }
+        }
+
+        fn resolve(&self, request: ResolveRequest) -> BoxFuture<'_, Result<Arc<ContentMeta>, FetchError>> {
+            let kind =
+                if self.broken.load(Ordering::Relaxed) { FetchErrorKind::TimedOut } else { FetchErrorKind::NotFound };
+            Box::pin(async move { Err(FetchError::new(request.id, Stage::Resolve, kind, "no such thing")) })
+        }
+
+        fn open(&self, _: FileRef, _: ByteRange) -> BoxFuture<'_, Result<ContentReader, FetchError>> {
+            let name =
+                BlockHash::sha1(*b"\xa9\x99\x3e\x36\x47\x06\x81\x6a\xba\x3e\x25\x71\x78\x50\xc2\x6c\x9c\xd0\xd8\x9d");
+            let bytes = VerifiedBytes::check(&name, Bytes::from_static(b"abc")).unwrap();
+            let stream = futures_util::stream::once(async { Ok(bytes) }).chain(futures_util::stream::pending());
+            Box::pin(async move { Ok(ContentReader::new(stream)) })
+        }
+
+        fn health(&self) -> Health {
+            Health { state: HealthState::Ok, evidence: "a test".to_owned() }
+        }
+
+        fn stats(&self) -> StatsSnapshot {
+            self.stats.snapshot()
+        }
+
+        fn shutdown(&self, _: Instant) -> BoxFuture<'_, ()> {
+            self.stopped.store(true, Ordering::Relaxed);
+            Box::pin(async {})
+        }
+    }
+
+    fn manager() -> (ProtocolManager, Arc<Abc>) {
+        let (manager, abc) = (ProtocolManager::new(EventBus::new()), Arc::new(Abc::default()));
+        manager.register(abc.clone(), Instant::now()).unwrap();
+        (manager, abc)
+    }
+
+    fn ask() -> ResolveRequest {
+        ResolveRequest { id: ID, hints: Hints::default(), deadline: Instant::now() }
+    }
+
+    async fn open(manager: &ProtocolManager) -> Result<ContentReader, FetchError> {
+        manager.open(FileRef { id: ID, index: 0 }, ByteRange::full(3).unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn a_second_protocol_of_a_kind_is_refused_and_the_first_goes_on() {
+        let (manager, _) = manager();
+        let again = manager.register(Arc::new(Abc::default()), Instant::now());
+        assert_eq!(again, Err(ManagerError::Duplicate(ProtocolKind::BitTorrent)));
+        assert!(open(&manager).await.is_ok());
+        assert_eq!(manager.list().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn unregistering_waits_for_readers_refuses_new_ones_and_removes() {
+        let (manager, abc) = manager();
+        let manager = Arc::new(manager);
+        let mut events = manager.events().subscribe();
+        let mut reader = open(&manager).await.unwrap();
+        assert_eq!(reader.next().await.unwrap().unwrap().as_ref(), b"abc");
+        let (now, patience) = (Instant::now(), tokio::time::sleep(Duration::from_secs(20)));
+        let leaving = {
+            let manager = manager.clone();
+            tokio::spawn(async move { manager.unregister(ProtocolKind::BitTorrent, now, patience, now).await })
+        };
+        tokio::task::yield_now().await;
+        assert_eq!(manager.list()[0].state, "draining");
+        assert_eq!(open(&manager).await.unwrap_err().kind, FetchErrorKind::ShuttingDown);
+        let twice = manager.unregister(ProtocolKind::BitTorrent, now, std::future::ready(()), now).await;
+        assert_eq!(twice, Err(ManagerError::Unknown(ProtocolKind::BitTorrent)), "it is leaving already");
+        assert!(!abc.stopped.load(Ordering::Relaxed), "a reader is still open");
+        drop(reader);
+        leaving.await.unwrap().unwrap();
+        assert!(abc.stopped.load(Ordering::Relaxed) && manager.list().is_empty());
+        assert_eq!(open(&manager).await.unwrap_err().kind, FetchErrorKind::Unsupported);
+        let states: Vec<_> = std::iter::from_fn(|| events.try_recv().unwrap()).map(|event| event.event).collect();
+        let network = ProtocolKind::BitTorrent;
+        assert_eq!(states, ["draining", "stopped"].map(|state| Event::Network { network, state }));
+    }
+
+    #[tokio::test]
+    async fn patience_ends_though_a_reader_stays() {
+        let (manager, abc) = manager();
+        let _reader = open(&manager).await.unwrap();
+        let now = Instant::now();
+        manager.unregister(ProtocolKind::BitTorrent, now, std::future::ready(()), now).await.unwrap();
+        assert!(abc.stopped.load(Ordering::Relaxed));
+    }
+
+    #[tokio::test]
+    async fn only_a_protocols_own_faults_become_its_last_error() {
+        let (manager, abc) = manager();
+        assert!(manager.resolve(ask()).await.is_err());
+        assert_eq!(manager.list()[0].last_error, None, "not found is nobody's fault");
+        abc.broken.store(true, Ordering::Relaxed);
+        assert!(manager.resolve(ask()).await.is_err());
+        assert!(manager.list()[0].last_error.as_ref().is_some_and(|error| error.contains("no such thing")));
+        assert_eq!(manager.list()[0].in_flight, 0);
+    }
+
+    #[tokio::test]
+    async fn after_shutdown_nothing_can_be_registered() {
+        let (manager, abc) = manager();
+        manager.shutdown(Instant::now(), Instant::now()).await;
+        assert!(abc.stopped.load(Ordering::Relaxed));
+        let late = manager.register(Arc::new(Abc::default()), Instant::now());
+        assert_eq!(late, Err(ManagerError::ShuttingDown));
+    }
+}

@@ -514,6 +514,10 @@ impl Picker {
 
     /// Asks a second peer for those blocks of an urgent piece that are late or that it would deliver much sooner.
     fn ask_again(&mut self, now: Instant, piece: PieceIndex, room: &mut BTreeMap<PeerKey, u32>) {
+        // Nobody to ask a second time.
+        if self.peers.len() < 2 {
+            return;
+        }
         let Some(partial) = self.partials.get(&piece) else { return };
         let asked_once = |(block, state): (usize, &Block)| match state {
             Block::Requested([Some(owner), None] | [None, Some(owner)]) => Some((block, *owner)),
