@@ -86,7 +86,8 @@ fn greet(config: &Config, app: &App) {
 }
 
 fn start_log(filter: &str, format: LogFormat) {
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    // The DHT library warns of every unreachable router, every minute; the health report says it once.
+    let filter = EnvFilter::try_new(format!("librqbit_dht=error,{filter}")).unwrap_or_else(|_| EnvFilter::new("info"));
     let json = match format {
         LogFormat::Json => true,
         LogFormat::Human => false,

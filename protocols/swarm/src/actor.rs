@@ -206,7 +206,8 @@ impl Actor {
     /// Fetching ahead what would be evicted before it is read helps nobody.
     fn share_read_ahead(&mut self) {
         let readers = u64::try_from(self.shared.board.readers()).unwrap_or(u64::MAX).max(1);
-        self.torrent.limit_read_ahead(self.shared.context.store.usage().max_bytes / 4 / readers);
+        let usage = self.shared.context.store.usage();
+        self.torrent.limit_read_ahead(usage.max_bytes.saturating_sub(usage.pinned_bytes) / 4 / readers);
     }
 
     /// Wakes who began to wait for a piece after it had come.
@@ -317,9 +318,13 @@ impl Actor {
                 self.torrent.piece_corrupt(now, piece, bytes);
             }
             Err(PieceFault::NotStored(error, bytes)) => {
-                // Who waits for it gets it all the same; nobody else will find it here.
+                // Who waits for it gets it all the same, and need not have it fetched again.
                 let handed = self.shared.board.wake(piece, &Wake::Handed(bytes));
-                tracing::debug!(infohash = %self.shared.infohash, %piece, %error, handed, "a piece was not stored");
+                tracing::debug!(infohash = %self.shared.infohash, %piece, %error, handed = handed.len(), "a piece was not stored");
+                if let Some(known) = self.known() {
+                    let end = known.geometry.start_of(piece) + u64::from(known.geometry.len_of(piece));
+                    handed.into_iter().for_each(|key| self.torrent.advance_reader(now, key, end));
+                }
                 self.torrent.want_everything(now, false);
                 self.torrent.piece_not_stored(now, piece);
             }

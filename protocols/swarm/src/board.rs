@@ -151,11 +151,15 @@ impl Board {
         wake
     }
 
-    /// Wakes everybody who waits for `piece`; tells how many that were.
-    pub(crate) fn wake(&self, piece: PieceIndex, wake: &Wake) -> usize {
+    /// Wakes everybody who waits for `piece` and tells who that was.
+    pub(crate) fn wake(&self, piece: PieceIndex, wake: &Wake) -> Vec<ReaderKey> {
         let mut rows = self.rows.lock();
-        let waiting = rows.rows.values_mut().filter(|row| row.waiting_for == Some(piece));
-        waiting.map(|row| row.ring(wake)).count()
+        let waiting = rows.rows.iter_mut().filter(|(_, row)| row.waiting_for == Some(piece));
+        let woken = waiting.map(|(key, row)| {
+            row.ring(wake);
+            *key
+        });
+        woken.collect()
     }
 
     /// Ends every reader's wait, now and later.
@@ -241,7 +245,7 @@ mod tests {
         let (other, _) = board.open(0..90);
         board.wait_for(one, PieceIndex(1), false);
         board.wait_for(other, PieceIndex(2), false);
-        assert_eq!(board.wake(PieceIndex(1), &Wake::Stored), 1);
+        assert_eq!(board.wake(PieceIndex(1), &Wake::Stored), [one]);
         assert!(matches!(board.take_wake(one), Some(Wake::Stored)));
         assert!(board.take_wake(other).is_none());
         board.end(ReadFault::Gone);

@@ -43,13 +43,15 @@ pub struct SwarmReader {
     whole: Range<u64>,
     rest: Range<u64>,
     guarded: Option<PieceIndex>,
+    /// A piece that the store had no room for; this reader has it all the same.
+    held: Option<(PieceIndex, VerifiedBytes)>,
 }
 
 impl SwarmReader {
     pub(crate) fn new(shared: Arc<Shared>, known: Arc<Known>, range: Range<u64>) -> Self {
         let (key, bell) = shared.board.open(range.clone());
         let window = shared.context.store.window();
-        Self { shared, known, key, bell, window, whole: range.clone(), rest: range, guarded: None }
+        Self { shared, known, key, bell, window, whole: range.clone(), rest: range, guarded: None, held: None }
     }
 
     /// The next verified bytes, or `None` at the end of the range.
@@ -83,10 +85,13 @@ impl SwarmReader {
         from / step != self.rest.start / step && !self.known.have.lock().is_all()
     }
 
-    async fn read_piece(&self, piece: PieceIndex, range: Range<u32>) -> Result<VerifiedBytes, ReadFault> {
+    async fn read_piece(&mut self, piece: PieceIndex, range: Range<u32>) -> Result<VerifiedBytes, ReadFault> {
         let Some(hash) = self.known.info.pieces.get(piece.0 as usize) else { return Err(ReadFault::Gone) };
         let mut lost = false;
         loop {
+            if let Some((_, bytes)) = self.held.as_ref().filter(|(held, _)| *held == piece) {
+                return Ok(bytes.slice(range.start as usize..range.end as usize));
+            }
             if self.known.have.lock().get(piece) {
                 match self.shared.context.store.read(&hash, range.clone()).await {
                     Ok(Some(bytes)) => return Ok(bytes),
@@ -101,7 +106,7 @@ impl SwarmReader {
             }
             match self.woken().await {
                 Wake::Stored => {}
-                Wake::Handed(bytes) => return Ok(bytes.slice(range.start as usize..range.end as usize)),
+                Wake::Handed(bytes) => self.held = Some((piece, bytes)),
                 Wake::Fault(fault) => return Err(fault),
             }
         }

@@ -21,7 +21,11 @@ struct Node {
 }
 
 async fn node(metainfo: &Metainfo) -> Node {
-    let store = Store::open(StoreOptions::in_memory(64 << 20)).await.unwrap();
+    node_with_cache(metainfo, 64 << 20).await
+}
+
+async fn node_with_cache(metainfo: &Metainfo, cache_bytes: u64) -> Node {
+    let store = Store::open(StoreOptions::in_memory(cache_bytes)).await.unwrap();
     let context =
         SwarmContext { store: store.clone(), events: EventBus::new(), stats: Arc::new(ProtocolStats::default()) };
     let options =
@@ -74,5 +78,37 @@ async fn a_cold_swarm_reads_everything_from_a_seed_at_once() {
     seeder.swarm.shutdown().await;
     let end = leecher.ends.recv().await.unwrap();
     assert!(end.useful && !end.banned, "{end:?}");
+    leecher.swarm.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cache_full_of_pins_still_streams_and_fetches_each_piece_once() {
+    let payload = payload();
+    let hashes = hash_pieces(&payload, PIECE);
+    let metainfo = TorrentBuilder::single_file("f", payload.len() as u64, PIECE, hashes).build().unwrap();
+    let (seeder, leecher) = (node(&metainfo).await, node_with_cache(&metainfo, 1 << 20).await);
+    // Four other blocks fill the cache and may not go.
+    for n in 0..4_u8 {
+        let data = Bytes::from(vec![n; PIECE as usize]);
+        let hash = swarmgate_content::BlockHash::sha1(hash_pieces(&data, PIECE).as_ref().try_into().unwrap());
+        leecher.store.put(leecher.store.verifier().verify(hash, data).await.unwrap()).await.unwrap();
+        leecher.store.pin("keep", [hash]);
+    }
+    seed(&seeder, &metainfo, &payload).await;
+    join(&seeder, &leecher, &metainfo).await;
+    let known = leecher.swarm.handle().wait_known().await.unwrap().unwrap();
+    let mut reader = leecher.swarm.handle().read(&known, 0..4 << 20);
+    let mut at = 0;
+    while let Some(bytes) = reader.next().await {
+        let bytes = bytes.unwrap();
+        assert_eq!(bytes.as_ref(), &payload[at..at + bytes.len()]);
+        at += bytes.len();
+    }
+    assert_eq!(at, 4 << 20);
+    let downloaded = leecher.swarm.handle().status().totals.downloaded;
+    assert!(downloaded <= 2 * (4 << 20), "{downloaded} bytes for 4 MiB");
+    assert_eq!(leecher.store.usage().pinned_bytes, 1 << 20);
+    drop(reader);
+    seeder.swarm.shutdown().await;
     leecher.swarm.shutdown().await;
 }
