@@ -3,7 +3,7 @@
 //! The lock is held for map operations only, never across I/O or an await, and never while megabytes are freed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use swarmgate_content::VerifiedBytes;
@@ -29,6 +29,8 @@ pub(crate) struct Inner {
     pub(crate) home: Home,
     pub(crate) runtime: Handle,
     pub(crate) closed: AtomicBool,
+    /// Readers' windows that are open.
+    pub(crate) windows: AtomicU64,
     /// One close at a time; the others wait for it.
     pub(crate) closing: tokio::sync::Mutex<()>,
     /// Held while pins change in memory and are handed to the index, so that both see one order.
@@ -91,6 +93,7 @@ impl Inner {
             home,
             runtime,
             closed: AtomicBool::new(false),
+            windows: AtomicU64::new(0),
             closing: tokio::sync::Mutex::new(()),
             pinning: Mutex::new(()),
             pins_lost: Mutex::new(None),

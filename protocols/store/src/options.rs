@@ -53,6 +53,8 @@ pub struct Usage {
     pub pinned_bytes: u64,
     /// Bytes of blocks that are in a reader's window and not pinned.
     pub protected_bytes: u64,
+    /// Readers' windows that are open.
+    pub windows: u64,
     /// Bytes promised to puts under way.
     pub reserved_bytes: u64,
     /// Free bytes on the volume, where there is one and the system says.

@@ -1,6 +1,7 @@
 //! What one reader protects from eviction while it reads.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 use swarmgate_content::BlockHash;
@@ -18,7 +19,8 @@ pub struct Window {
 }
 
 impl Window {
-    pub(crate) const fn new(inner: Arc<Inner>) -> Self {
+    pub(crate) fn new(inner: Arc<Inner>) -> Self {
+        inner.windows.fetch_add(1, Ordering::Relaxed);
         Self { inner, keys: Mutex::new(Vec::new()) }
     }
 
@@ -38,5 +40,6 @@ impl Drop for Window {
     fn drop(&mut self) {
         let keys = self.keys.get_mut();
         self.inner.state.lock().ledger.move_window(keys, &[]);
+        self.inner.windows.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -205,9 +205,9 @@ impl Actor {
 
     /// Fetching ahead what would be evicted before it is read helps nobody.
     fn share_read_ahead(&mut self) {
-        let readers = u64::try_from(self.shared.board.readers()).unwrap_or(u64::MAX).max(1);
         let usage = self.shared.context.store.usage();
-        self.torrent.limit_read_ahead(usage.max_bytes.saturating_sub(usage.pinned_bytes) / 4 / readers);
+        let share = usage.max_bytes.saturating_sub(usage.pinned_bytes) / 4 / usage.windows.max(1);
+        self.torrent.limit_read_ahead(share);
     }
 
     /// Wakes who began to wait for a piece after it had come.

@@ -133,8 +133,8 @@ impl SwarmReader {
             return;
         }
         self.guarded = Some(piece);
-        let readers = u64::try_from(self.shared.board.readers()).unwrap_or(u64::MAX).max(1);
-        let share = self.shared.context.store.usage().max_bytes / STORE_SHARE / readers;
+        let usage = self.shared.context.store.usage();
+        let share = usage.max_bytes.saturating_sub(usage.pinned_bytes) / STORE_SHARE / usage.windows.max(1);
         let behind = (share / 2).min(self.shared.options.keep_behind_bytes);
         let (ahead, ends) = (share / 4, (share / 8).min(KEEP_ENDS));
         let Range { start, end } = self.whole;
