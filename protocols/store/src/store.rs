@@ -196,7 +196,7 @@ impl Store {
             blocks: accounts.blocks,
             pinned_bytes: accounts.pinned_bytes,
             protected_bytes: accounts.protected_bytes,
-            windows: self.inner.windows.load(std::sync::atomic::Ordering::Relaxed),
+            windows: self.inner.windows.load(Ordering::Relaxed),
             reserved_bytes: accounts.reserved_bytes,
             free_disk_bytes,
             memory_bytes: state.hot.bytes(),
