@@ -232,7 +232,7 @@ listen = [\"0.0.0.0:80\"]
 
 [deadlines]
 stall = \"30\"
-request = \"20s\"
+max_wait = \"20s\"
 
 [bittorrent]
 listen_port = 70000
@@ -281,7 +281,7 @@ listen = [\"127.0.0.1:8421\", \"0.0.0.0:8421\"]
 base_path = \"gate/\"
 
 [deadlines]
-request = \"20s\"
+max_wait = \"20s\"
 
 [bittorrent]
 max_peers = 0

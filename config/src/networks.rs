@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::values::{Span, urls};
+use crate::values::urls;
 
 /// What the gateway may dial.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -45,8 +45,6 @@ pub struct Bittorrent {
     pub max_peers: usize,
     /// Connections being dialled at once. Lower it when a home router drops out.
     pub max_half_open: usize,
-    /// How long useful peers stay connected after the last reader left, so that the next one starts at once.
-    pub peer_grace: Span,
 }
 
 /// What is uploaded to peers.
@@ -65,7 +63,7 @@ pub struct Seeding {
 pub enum SeedingPolicy {
     /// Never.
     Off,
-    /// While the content is active: being read, or within its grace.
+    /// While the content is active: being read, within its grace, or added to stay.
     WhileActive,
 }
 
@@ -84,7 +82,6 @@ impl Default for Bittorrent {
             max_peers_per_torrent: 80,
             max_peers: 400,
             max_half_open: 40,
-            peer_grace: Span::from_secs(60),
         }
     }
 }

@@ -21,7 +21,8 @@ pub struct Config {
     pub auth: Auth,
     /// The cache of verified content.
     pub cache: Cache,
-    /// How long a request may take, stage by stage. A length of time is written as `30s`, `5m` or `6h`.
+    /// How long a request may take, stage by stage; a response that goes on delivering is never cut. A length of time is
+    /// written as `30s`, `5m` or `6h`.
     pub deadlines: Deadlines,
     /// What the gateway may dial.
     pub network: Network,
@@ -57,7 +58,8 @@ pub struct Server {
     pub allowed_hosts: Vec<String>,
     /// Responses with a body that may run at once. More are answered 503.
     pub max_streams: usize,
-    /// The same for one client address. The smaller of the two wins. Raise it when many people share one address.
+    /// The same for one client: an IPv4 address or the /64 of an IPv6 address. The smaller of the two wins, and more are
+    /// answered 429. Raise it when many people share one address. Clients on this machine count in the total alone.
     pub max_streams_per_client: usize,
     /// Whether `/torrent?url=` may fetch a .torrent file from a URL that the client chooses.
     pub torrent_url: Switch,
@@ -123,7 +125,8 @@ pub struct Cache {
     pub max_size: Size,
     /// Free space to leave on the volume, whatever `max_size` says. 0: none.
     pub min_free: Size,
-    /// Memory for buffers of pieces in transit. Lower it on small boards.
+    /// Memory for blocks in front of the disk. The pieces of one torrent that are still arriving may take a quarter of
+    /// it besides. Lower it on small boards.
     pub memory: Size,
     /// Keep nothing: the cache lies in a fresh directory below `dir` and is deleted at exit.
     pub ephemeral: bool,
@@ -139,8 +142,8 @@ pub struct Deadlines {
     pub first_byte: Span,
     /// Between two bytes of a running response.
     pub stall: Span,
-    /// For the whole response.
-    pub request: Span,
+    /// The longest `?wait=` a client may ask for, which then stands in for `resolve` and `first_byte` together.
+    pub max_wait: Span,
 }
 
 /// Contents the gateway is working on.
@@ -162,7 +165,8 @@ pub struct Observe {
     pub log: String,
     /// How log lines look.
     pub log_format: LogFormat,
-    /// Whether log lines at `info` and above may name files of contents.
+    /// Whether log lines at `info` and above may name files of contents. With it every request is a line at `info`, with
+    /// its path; without it those lines are at `debug`.
     pub log_names: bool,
 }
 
@@ -247,7 +251,7 @@ impl Default for Deadlines {
             resolve: Span::from_secs(10),
             first_byte: Span::from_secs(30),
             stall: Span::from_secs(30),
-            request: Span::from_secs(6 * 3600),
+            max_wait: Span::from_secs(120),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use url::{Host, Url};
 
-use crate::options::{AuthMode, Config};
+use crate::options::{AnonymousContent, AuthMode, Config};
 use crate::values::{Size, Span};
 
 /// A rule, and the options it reads. It is skipped while one of them is wrong by itself.
@@ -26,14 +26,16 @@ pub(crate) const RULES: &[Rule] = &[
     Rule { keys: &["server.max_streams"], check: |c| not_zero(c.server.max_streams) },
     Rule { keys: &["server.max_streams_per_client"], check: |c| not_zero(c.server.max_streams_per_client) },
     Rule { keys: &["auth.mode", "auth.token"], check: mode_fits_token },
+    Rule { keys: &["auth.anonymous_content", "auth.token"], check: keeping_out_needs_a_token },
     Rule { keys: &["auth.token"], check: token_fits_a_header },
     Rule { keys: &["cache.dir"], check: cache_has_a_place },
     Rule { keys: &["cache.max_size"], check: |c| not_empty(c.cache.max_size) },
     Rule { keys: &["cache.memory"], check: |c| not_empty(c.cache.memory) },
-    Rule { keys: &["deadlines.request"], check: |c| not_instant(c.deadlines.request) },
-    Rule { keys: &["deadlines.resolve", "deadlines.request"], check: resolving_ends_within_the_request },
-    Rule { keys: &["deadlines.first_byte", "deadlines.request"], check: first_byte_comes_within_the_request },
-    Rule { keys: &["deadlines.stall", "deadlines.request"], check: stalls_end_within_the_request },
+    Rule { keys: &["deadlines.resolve"], check: |c| not_instant(c.deadlines.resolve) },
+    Rule { keys: &["deadlines.first_byte"], check: |c| not_instant(c.deadlines.first_byte) },
+    Rule { keys: &["deadlines.stall"], check: |c| not_instant(c.deadlines.stall) },
+    Rule { keys: &["deadlines.max_wait", "deadlines.resolve"], check: asking_for_patience_resolves_no_shorter },
+    Rule { keys: &["deadlines.max_wait", "deadlines.first_byte"], check: asking_for_patience_waits_no_shorter },
     Rule {
         keys: &["bittorrent.listen_port", "bittorrent.listen_ip", "server.listen"],
         check: peers_have_their_own_port,
@@ -64,25 +66,22 @@ fn not_instant(span: Span) -> Vec<String> {
     when(span.duration().is_zero(), || "leaves no time at all".to_owned())
 }
 
-fn resolving_ends_within_the_request(config: &Config) -> Vec<String> {
-    within_request(config, "deadlines.resolve", config.deadlines.resolve)
+fn asking_for_patience_resolves_no_shorter(config: &Config) -> Vec<String> {
+    within_longest_wait(config, "deadlines.resolve", config.deadlines.resolve)
 }
 
-fn first_byte_comes_within_the_request(config: &Config) -> Vec<String> {
-    within_request(config, "deadlines.first_byte", config.deadlines.first_byte)
+fn asking_for_patience_waits_no_shorter(config: &Config) -> Vec<String> {
+    within_longest_wait(config, "deadlines.first_byte", config.deadlines.first_byte)
 }
 
-fn stalls_end_within_the_request(config: &Config) -> Vec<String> {
-    within_request(config, "deadlines.stall", config.deadlines.stall)
-}
-
-fn within_request(config: &Config, stage: &str, span: Span) -> Vec<String> {
-    let request = config.deadlines.request;
-    let mut reasons = not_instant(span);
-    reasons.extend(when(span > request, || {
-        format!("{stage} = {span} is longer than the whole request, deadlines.request = {request}")
-    }));
-    reasons
+fn within_longest_wait(config: &Config, stage: &str, span: Span) -> Vec<String> {
+    let longest = config.deadlines.max_wait;
+    when(span > longest, || {
+        format!(
+            "{stage} = {span} is longer than deadlines.max_wait = {longest}: a client that asks for patience would get \
+             less than one that does not"
+        )
+    })
 }
 
 fn listens_somewhere(config: &Config) -> Vec<String> {
@@ -127,6 +126,12 @@ fn mode_fits_token(config: &Config) -> Vec<String> {
         }
         (AuthMode::Auto | AuthMode::Token, true) | (AuthMode::Auto | AuthMode::None, false) => Vec::new(),
     }
+}
+
+/// Behind a proxy this would leave everything open to everybody, and look shut.
+fn keeping_out_needs_a_token(config: &Config) -> Vec<String> {
+    let shut = config.auth.anonymous_content == AnonymousContent::Never;
+    when(shut && !config.auth.token.is_set(), || "keeps nobody out while auth.token is empty".to_owned())
 }
 
 /// RFC 6750 §2.1: a bearer token is letters, digits and `-._~+/`, then `=`.
@@ -278,6 +283,17 @@ mod tests {
     }
 
     #[test]
+    fn content_for_nobody_without_a_token_needs_a_token() {
+        let shut = |config: &mut Config| config.auth.anonymous_content = AnonymousContent::Never;
+        assert_eq!(reasons(keeping_out_needs_a_token, shut).len(), 1);
+        let with_token = |config: &mut Config| {
+            shut(config);
+            config.auth.token = crate::Secret::new("t");
+        };
+        assert!(reasons(keeping_out_needs_a_token, with_token).is_empty());
+    }
+
+    #[test]
     fn addresses_that_keep_each_other_from_being_bound_are_found() {
         for (addresses, clashes) in [
             (&["127.0.0.1:1", "127.0.0.1:2", "[::1]:1"][..], 0),
@@ -365,12 +381,15 @@ mod tests {
     }
 
     #[test]
-    fn a_short_request_blames_the_stages_that_outlast_it() {
-        let short = |config: &mut Config| config.deadlines.request = Span::from_secs(20);
-        assert!(reasons(resolving_ends_within_the_request, short).is_empty());
+    fn the_longest_wait_is_no_shorter_than_what_clients_get_unasked() {
+        let short = |config: &mut Config| config.deadlines.max_wait = Span::from_secs(20);
+        assert!(reasons(asking_for_patience_resolves_no_shorter, short).is_empty());
         assert_eq!(
-            reasons(stalls_end_within_the_request, short),
-            ["deadlines.stall = 30s is longer than the whole request, deadlines.request = 20s"]
+            reasons(asking_for_patience_waits_no_shorter, short),
+            [
+                "deadlines.first_byte = 30s is longer than deadlines.max_wait = 20s: a client that asks for patience would get \
+              less than one that does not"
+            ]
         );
     }
 }

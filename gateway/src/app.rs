@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use swarmgate_bittorrent::dht::{DhtNode, DhtOptions};
 use swarmgate_bittorrent::egress::EgressPolicy;
-use swarmgate_bittorrent::{BitTorrentOptions, BitTorrentProtocol};
+use swarmgate_bittorrent::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets};
 use swarmgate_config::{AnonymousContent, Config, SeedingPolicy};
 use swarmgate_content::{EventBus, ManagerError, ProtocolManager, ProtocolStats};
 use swarmgate_store::{OpenError, Store, StoreOptions};
@@ -26,10 +26,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::TokenHash;
+use crate::catalogue::Catalogue;
 use crate::listeners::{Listeners, ListenersError};
 use crate::server::{self, ServeLimits};
-use crate::state::{Anonymous, GatewayState, HttpOptions, Parts};
-use crate::torrents::Torrents;
+use crate::state::{Anonymous, FetchTorrent, GatewayState, HttpOptions, Parts};
+use crate::torrents::{NoTorrents, Torrents};
 
 /// How long running responses may go on once the application is asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -112,26 +113,19 @@ impl App {
 
     async fn start(&mut self, config: &Config, listeners: Listeners, events: EventBus) -> Result<(), StartupError> {
         let Listeners { http, peers } = listeners;
-        let egress = egress(config);
-        let context = SwarmContext { store: self.store.clone(), events, stats: Arc::new(ProtocolStats::default()) };
-        if config.bittorrent.enabled && config.bittorrent.dht {
-            let node = DhtNode::start(dht_options(config)).await?;
-            self.sockets.push(("udp", node.address()));
-            self.dht = Some(node);
-        }
-        let sockets = peers.unwrap_or_default();
-        let dht = self.dht.as_ref().map(DhtNode::handle);
-        let bittorrent = BitTorrentProtocol::start(bittorrent_options(config, egress), sockets, dht, context).await?;
-        self.bittorrent = Some(Arc::clone(&bittorrent));
-        if config.bittorrent.enabled {
-            self.manager.register(bittorrent.clone(), Instant::now())?;
-        }
-        let torrents = Arc::new(Torrents::new(bittorrent));
+        // Without its sockets it was switched off: then there is no engine, so that nothing is dialled or announced.
+        let (catalogue, fetch_torrent): (Arc<dyn Catalogue>, Arc<dyn FetchTorrent>) = match peers {
+            Some(sockets) => {
+                let torrents = Arc::new(Torrents::new(self.start_bittorrent(config, sockets, events).await?));
+                (torrents.clone(), torrents)
+            }
+            None => (Arc::new(NoTorrents), Arc::new(NoTorrents)),
+        };
         let store = self.store.clone();
         let state = GatewayState::new(Parts {
             manager: Arc::clone(&self.manager),
-            catalogue: torrents.clone(),
-            fetch_torrent: torrents,
+            catalogue,
+            fetch_torrent,
             cache_status: Arc::new(move || cache_status(&store)),
             options: http_options(config),
             closing: self.closing.clone(),
@@ -143,6 +137,25 @@ impl App {
         }
         self.http.close();
         Ok(())
+    }
+
+    async fn start_bittorrent(
+        &mut self,
+        config: &Config,
+        sockets: BitTorrentSockets,
+        events: EventBus,
+    ) -> Result<Arc<BitTorrentProtocol>, StartupError> {
+        let context = SwarmContext { store: self.store.clone(), events, stats: Arc::new(ProtocolStats::default()) };
+        if config.bittorrent.dht {
+            let node = DhtNode::start(dht_options(config)).await?;
+            self.sockets.push(("udp", node.address()));
+            self.dht = Some(node);
+        }
+        let (options, dht) = (bittorrent_options(config, egress(config)), self.dht.as_ref().map(DhtNode::handle));
+        let bittorrent = BitTorrentProtocol::start(options, sockets, dht, context).await?;
+        self.bittorrent = Some(Arc::clone(&bittorrent));
+        self.manager.register(bittorrent.clone(), Instant::now())?;
+        Ok(bittorrent)
     }
 
     /// The HTTP addresses, in the order of `server.listen`.
@@ -163,7 +176,7 @@ impl App {
         &self.manager
     }
 
-    /// The torrent engine.
+    /// The torrent engine, unless it is switched off.
     #[must_use]
     pub const fn bittorrent(&self) -> Option<&Arc<BitTorrentProtocol>> {
         self.bittorrent.as_ref()
@@ -186,7 +199,7 @@ impl App {
         }
         self.manager.shutdown(Instant::now(), deadline).await;
         if let Some(bittorrent) = self.bittorrent {
-            // Registered or not, what was started is stopped; the second time is nothing.
+            // What was started and not registered is stopped here; for the rest the second time is nothing.
             swarmgate_content::Protocol::shutdown(&*bittorrent, deadline).await;
         }
         self.http.wait().await;
@@ -261,6 +274,7 @@ fn http_options(config: &Config) -> HttpOptions {
         resolve: config.deadlines.resolve.duration(),
         first_byte: config.deadlines.first_byte.duration(),
         stall: config.deadlines.stall.duration(),
+        max_wait: config.deadlines.max_wait.duration(),
         max_streams: config.server.max_streams,
         max_streams_per_client: config.server.max_streams_per_client,
         allowed_hosts: config.server.allowed_hosts.clone(),
@@ -275,7 +289,6 @@ fn http_options(config: &Config) -> HttpOptions {
         torrent_url_enabled: config.allows_torrent_url(),
         show_attempts: config.server.is_loopback_only(),
         log_names: config.observe.log_names,
-        ..HttpOptions::default()
     }
 }
 
@@ -292,3 +305,6 @@ fn cache_status(store: &Store) -> serde_json::Value {
         "free_disk_bytes": usage.free_disk_bytes,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,6 +60,9 @@ pub enum AddError {
     /// The cache can take no more.
     #[error("the cache is full of pinned or in-use data")]
     Full,
+    /// The operator has switched the network off.
+    #[error("BitTorrent is switched off")]
+    SwitchedOff,
     /// The engine is starting, draining or stopped.
     #[error("the network is shutting down")]
     ShuttingDown,

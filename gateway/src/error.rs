@@ -358,6 +358,7 @@ impl From<AddError> for Problem {
             AddError::Invalid { reason } => Self::new(ProblemKind::InvalidTorrent, reason),
             AddError::Busy => Self::new(ProblemKind::Busy, "the limit on items is reached"),
             AddError::Full => Self::new(ProblemKind::CacheFull, "the cache can take no more"),
+            AddError::SwitchedOff => Self::new(ProblemKind::Unsupported, "BitTorrent is switched off at this gateway"),
             AddError::ShuttingDown => Self::new(ProblemKind::ShuttingDown, "the network is shutting down"),
             AddError::Failed { detail } => Self::internal(detail),
         }

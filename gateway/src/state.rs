@@ -126,6 +126,9 @@ pub enum FetchTorrentError {
         /// Which rule refused it.
         reason: String,
     },
+    /// The operator has switched off the network that such files are for.
+    #[error("BitTorrent is switched off at this gateway")]
+    SwitchedOff,
     /// The file is larger than asked for.
     #[error("the file is larger than {max_bytes} bytes")]
     TooLarge {

@@ -21,6 +21,10 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Torrents(Arc<BitTorrentProtocol>);
 
+/// The catalogue of a gateway whose operator has switched BitTorrent off: empty, takes nothing, dials nobody.
+#[derive(Debug, Clone, Copy)]
+pub struct NoTorrents;
+
 impl Torrents {
     /// Wraps the engine.
     #[must_use]
@@ -72,6 +76,38 @@ impl FetchTorrent for Torrents {
             let fetched = self.0.http_client().get_bytes(&url, max_bytes, FETCH_TIMEOUT).await;
             fetched.map_err(|error| fetch_error(&error, max_bytes))
         })
+    }
+}
+
+impl Catalogue for NoTorrents {
+    fn add_torrent(&self, _bytes: Bytes, _keep: bool) -> BoxFuture<'_, Result<Added, AddError>> {
+        Box::pin(std::future::ready(Err(AddError::SwitchedOff)))
+    }
+
+    fn add_magnet(&self, _magnet: &Magnet, _keep: bool) -> Result<Added, AddError> {
+        Err(AddError::SwitchedOff)
+    }
+
+    fn items(&self) -> Vec<ItemStatus> {
+        Vec::new()
+    }
+
+    fn item(&self, _id: &InfoHash) -> Option<ItemStatus> {
+        None
+    }
+
+    fn torrent_file(&self, _id: &InfoHash) -> Option<Bytes> {
+        None
+    }
+
+    fn remove(&self, _id: &InfoHash, _purge: bool) -> BoxFuture<'_, bool> {
+        Box::pin(std::future::ready(false))
+    }
+}
+
+impl FetchTorrent for NoTorrents {
+    fn fetch(&self, _url: &Url, _max_bytes: usize) -> BoxFuture<'_, Result<Bytes, FetchTorrentError>> {
+        Box::pin(std::future::ready(Err(FetchTorrentError::SwitchedOff)))
     }
 }
 

@@ -34,6 +34,8 @@ def settings(args):
         "rate_limit_ip_overhead": False,
         "connection_speed": 100,
         "min_reconnect_time": 1,
+        # Who may upload is decided anew each so many seconds; 15 is a long time in a story.
+        "unchoke_interval": 1,
         "alert_mask": 0,
     }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 use reqwest::header::{CONTENT_RANGE, HeaderMap, RANGE};
 use reqwest::{Client, StatusCode};
 
-/// No story waits longer for one answer. Within it fit a cold magnet's tracker round and a dozen pieces.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(25);
+/// No story waits longer for one answer: a cold magnet, a peer that unchokes late, and the gateway's own 30 s for the
+/// first byte, after which it says what went wrong.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// One whole answer.
 #[derive(Debug)]

@@ -7,12 +7,16 @@
 //! Absent by design: global registries, fixed ports, and anything that ends a process it did not start.
 
 pub mod gateway;
+pub mod hostile;
 pub mod http;
+pub mod measure;
+pub mod node;
 pub mod payload;
 pub mod peers;
 pub mod ports;
 pub mod process;
 pub mod programs;
+pub mod raw;
 pub mod sim;
 pub mod torrent;
 pub mod tracker;

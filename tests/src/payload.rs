@@ -105,10 +105,17 @@ impl Payload {
 
     /// Whether `dir` holds exactly this payload.
     pub fn is_in(&self, dir: &Path) -> bool {
-        self.files.iter().all(|file| {
-            let path = file.path.iter().fold(dir.join(&self.name), |p, part| p.join(part));
-            std::fs::read(path).is_ok_and(|b| b == file.bytes)
-        })
+        self.files.iter().all(|file| self.holds(dir, file))
+    }
+
+    /// Whether `dir` holds every byte of this payload. Not every client creates the files that have none.
+    pub fn bytes_are_in(&self, dir: &Path) -> bool {
+        self.files.iter().all(|file| file.bytes.is_empty() || self.holds(dir, file))
+    }
+
+    fn holds(&self, dir: &Path, file: &PayloadFile) -> bool {
+        let path = file.path.iter().fold(dir.join(&self.name), |p, part| p.join(part));
+        std::fs::read(path).is_ok_and(|b| b == file.bytes)
     }
 }
 

@@ -158,8 +158,9 @@ async fn check_existing(files: Files, known: Arc<Known>) -> Result<(Files, Vec<R
     tokio::task::spawn_blocking(check).await.map_err(|error| Failure::new(Exit::Error, error.to_string()))?
 }
 
-/// The thread that writes files: downloads never wait for more than [`WRITE_QUEUE`] chunks.
-struct Writer(tokio::task::JoinHandle<Result<Vec<PathBuf>, Failure>>);
+/// The thread that writes files: downloads never wait for more than [`WRITE_QUEUE`] chunks. Dropping it leaves the files
+/// as they are, under the names of incomplete ones.
+struct Writer(tokio::task::JoinHandle<Result<Files, Failure>>);
 
 impl Writer {
     fn start(mut files: Files) -> (Self, mpsc::Sender<(u64, VerifiedBytes)>) {
@@ -168,12 +169,15 @@ impl Writer {
             while let Some((position, bytes)) = chunks.blocking_recv() {
                 files.write(position, bytes.as_ref())?;
             }
-            files.finish()
+            Ok(files)
         });
         (Self(task), sender)
     }
 
+    /// Waits for the last chunk to be written and gives the files, complete now, their names.
     async fn finish(self) -> Result<Vec<PathBuf>, Failure> {
-        self.0.await.map_err(|error| Failure::new(Exit::Error, error.to_string()))?
+        let gone = |error: tokio::task::JoinError| Failure::new(Exit::Error, error.to_string());
+        let files = self.0.await.map_err(gone)??;
+        tokio::task::spawn_blocking(|| files.finish()).await.map_err(gone)?
     }
 }

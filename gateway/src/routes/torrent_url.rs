@@ -52,6 +52,7 @@ pub async fn add(gateway: &Gateway, url: &str, keep: bool) -> Result<Added, Prob
 fn problem(error: FetchTorrentError) -> Problem {
     let kind = match error {
         FetchTorrentError::Refused { .. } => ProblemKind::TorrentUrlRefused,
+        FetchTorrentError::SwitchedOff => ProblemKind::Unsupported,
         FetchTorrentError::TooLarge { .. } => ProblemKind::InvalidTorrent,
         FetchTorrentError::TimedOut => ProblemKind::TimedOut,
         FetchTorrentError::Failed { .. } => ProblemKind::TorrentUrlFailed,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use swarmgate_bittorrent_proto::handshake::{Handshake, PeerId};
 use swarmgate_bittorrent_proto::metainfo::Info;
@@ -53,7 +54,11 @@ pub(crate) struct ActiveTorrent {
     handle: SwarmHandle,
     /// Whether its metadata was there from the start, though the swarm may not have taken it in yet.
     informed: bool,
+    /// Whether it was known to be private from the start.
+    private: bool,
     announcer: Mutex<Option<TorrentAnnouncer>>,
+    /// Announces to the operator's own trackers, until the torrent turns out to be private.
+    extra: Arc<Mutex<Option<TorrentAnnouncer>>>,
     dialer: Arc<TorrentDialer>,
     found: mpsc::Sender<Found>,
     /// Ends the DHT's lookups for this torrent, when it turns out to be private.
@@ -90,8 +95,14 @@ impl ActiveTorrent {
         dialer.set_self(environment.listen);
         let private = info.as_ref().is_some_and(|(info, _)| info.private);
         let (public, stop, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let own = |tracker: &String| trackers.iter().flatten().any(|own| own == tracker);
+        let extra = environment.extra_trackers.iter().filter(|tracker| !own(tracker));
+        let extra: Vec<_> = extra.map(|tracker| vec![tracker.clone()]).collect();
+        let extra = (!private && !extra.is_empty()).then(|| announcer(environment, &handle, &extra, found.clone()));
         let torrent = Self {
-            announcer: Mutex::new(Some(announcer(environment, &handle, trackers, private, found.clone()))),
+            private,
+            announcer: Mutex::new(Some(announcer(environment, &handle, trackers, found.clone()))),
+            extra: Arc::new(Mutex::new(extra)),
             swarm: Mutex::new(Some(swarm)),
             handle: handle.clone(),
             informed: info.is_some(),
@@ -118,8 +129,9 @@ impl ActiveTorrent {
         torrent
     }
 
+    /// Waits for the metadata; what turns out to be private is taken back from everybody but its own trackers (BEP 27).
     fn learn(&self, info: Option<(Info, Bytes)>) {
-        let handle = self.handle.clone();
+        let (handle, extra) = (self.handle.clone(), self.extra.clone());
         let (public, stop) = (self.public.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             if let Some((info, bytes)) = info
@@ -133,8 +145,17 @@ impl ActiveTorrent {
             };
             if known.is_ok_and(|known| known.is_ok_and(|known| known.info.private)) {
                 public.cancel();
+                let extra = extra.lock().take();
+                if let Some(extra) = extra {
+                    extra.shutdown().await;
+                }
             }
         });
+    }
+
+    /// Whether it is known to be private.
+    pub(crate) fn is_private(&self) -> bool {
+        self.private || self.handle.known().is_some_and(|known| known.info.private)
     }
 
     /// Looks peers up in the DHT until the torrent ends or is known to be private.
@@ -173,12 +194,15 @@ impl ActiveTorrent {
         if !hints.peers.is_empty() {
             self.dialer.add(&Found { source: PeerSource::Hint, addresses: hints.peers.clone() });
         }
-        let private = self.handle.known().is_some_and(|known| known.info.private);
-        if !hints.trackers.is_empty()
-            && !private
-            && let Some(announcer) = &*self.announcer.lock()
-        {
-            announcer.add_trackers(&hints.trackers);
+        if !self.is_private() {
+            self.add_trackers(&hints.trackers);
+        }
+    }
+
+    /// Takes trackers of its own.
+    pub(crate) fn add_trackers(&self, tiers: &[Vec<String>]) {
+        if let Some(announcer) = self.announcer.lock().as_ref().filter(|_| !tiers.is_empty()) {
+            announcer.add_trackers(tiers);
         }
     }
 
@@ -198,7 +222,10 @@ impl ActiveTorrent {
 
     /// What was tried to find and reach peers.
     pub(crate) fn attempts(&self) -> Vec<Attempt> {
-        let mut attempts = self.announcer.lock().as_ref().map_or_else(Vec::new, TorrentAnnouncer::attempts);
+        let mut attempts = Vec::new();
+        for announcer in [&self.announcer, &*self.extra] {
+            attempts.extend(announcer.lock().as_ref().map_or_else(Vec::new, TorrentAnnouncer::attempts));
+        }
         if let Some((since, count)) = *self.dht_found.lock() {
             let outcome = AttemptOutcome::Ok(format!("{count} peers"));
             attempts.push(Attempt { source: "dht", target: None, outcome, took: since.elapsed() });
@@ -219,17 +246,18 @@ impl ActiveTorrent {
 
     /// Whether there is anybody to ask or anything that may still find somebody.
     pub(crate) fn has_sources(&self, environment: &Environment) -> bool {
-        let trackers = self.announcer.lock().as_ref().is_some_and(|announcer| !announcer.attempts().is_empty());
+        let asks = |announcer: &Mutex<Option<TorrentAnnouncer>>| {
+            announcer.lock().as_ref().is_some_and(TorrentAnnouncer::has_trackers)
+        };
+        let trackers = asks(&self.announcer) || asks(&self.extra);
         trackers || environment.dht.is_some() || self.dialer.known() > 0 || self.handle.status().peers > 0
     }
 
     /// Stops everything this torrent started, in reverse order, and returns when it has ended.
     pub(crate) async fn shutdown(&self) {
         self.stop.cancel();
-        let announcer = self.announcer.lock().take();
-        if let Some(announcer) = announcer {
-            announcer.shutdown().await;
-        }
+        let announcers = [self.announcer.lock().take(), self.extra.lock().take()];
+        join_all(announcers.into_iter().flatten().map(TorrentAnnouncer::shutdown)).await;
         self.dialer.shutdown().await;
         let swarm = self.swarm.lock().take();
         if let Some(swarm) = swarm {
@@ -243,16 +271,14 @@ fn announcer(
     environment: &Environment,
     handle: &SwarmHandle,
     trackers: &[Vec<String>],
-    private: bool,
     found: mpsc::Sender<Found>,
 ) -> TorrentAnnouncer {
-    let extra = environment.extra_trackers.iter().filter(|_| !private).map(|tracker| vec![tracker.clone()]);
     let handle = handle.clone();
     TorrentAnnouncer::spawn(AnnouncerSetup {
         infohash: handle.infohash(),
         peer_id: environment.peer_id,
         port: environment.listen.map_or(0, |listen| listen.port()),
-        tiers: trackers.iter().cloned().chain(extra).collect(),
+        tiers: trackers.to_vec(),
         client: environment.tracker_client.clone(),
         stats: environment.context.stats.clone(),
         progress: Arc::new(move || progress(&handle)),

@@ -130,6 +130,12 @@ impl TorrentAnnouncer {
         self.shared.rules.lock().swarm_size()
     }
 
+    /// Whether there is a tracker that is asked.
+    #[must_use]
+    pub fn has_trackers(&self) -> bool {
+        self.shared.rules.lock().trackers().next().is_some()
+    }
+
     /// What was tried at each tracker and how it went. Targets name the host alone: the rest may hold a passkey.
     #[must_use]
     pub fn attempts(&self) -> Vec<Attempt> {

@@ -236,9 +236,10 @@ impl BitTorrentProtocol {
     /// [`AddItemError`].
     pub async fn add_metainfo(&self, metainfo: Metainfo, keep: bool) -> Result<bool, AddItemError> {
         let Metainfo { infohash, info, info_bytes, announce, .. } = metainfo;
-        let record = Record { trackers: announce, name: Some(info.name.clone()), kept: keep };
+        let record = Record { trackers: announce.clone(), name: Some(info.name.clone()), kept: keep };
         let already = self.engine.remember(infohash, record);
         let torrent = self.engine.activate(infohash, Some((info.clone(), info_bytes.clone())))?;
+        torrent.add_trackers(&announce);
         // A torrent that was resolving learns its metadata here.
         torrent.handle().set_info(info, info_bytes).await.map_err(|_| AddItemError::ShuttingDown)?;
         torrent.handle().wait_known().await.map_err(|_| AddItemError::ShuttingDown)?.ok();
@@ -252,7 +253,7 @@ impl BitTorrentProtocol {
     /// # Errors
     /// [`AddItemError`].
     pub fn add_hints(&self, infohash: InfoHash, hints: &Hints, keep: bool) -> Result<bool, AddItemError> {
-        let record = Record { trackers: hints.trackers.clone(), name: hints.name.clone(), kept: keep };
+        let record = Record { trackers: self.engine.welcome(infohash, hints), name: hints.name.clone(), kept: keep };
         let already = self.engine.remember(infohash, record);
         let engine = self.engine.clone();
         if engine.items.lock().closed {
@@ -396,6 +397,12 @@ impl Engine {
         already
     }
 
+    /// The trackers of a hint that may be kept: none for a torrent known to be private, which has its own (BEP 27).
+    fn welcome(&self, infohash: InfoHash, hints: &Hints) -> Vec<Vec<String>> {
+        let private = self.items.lock().active.get(&infohash).is_some_and(|torrent| torrent.is_private());
+        if private { Vec::new() } else { hints.trackers.clone() }
+    }
+
     /// Writes the record of an item that was asked to stay.
     async fn persist(&self, infohash: InfoHash) {
         let record = self.items.lock().records.get(&infohash).filter(|record| record.kept).cloned();
@@ -502,7 +509,8 @@ impl Engine {
 
     async fn resolve(&self, infohash: InfoHash, request: ResolveRequest) -> Result<Arc<ContentMeta>, FetchError> {
         let fail = |kind, detail: String| FetchError::new(request.id, Stage::Resolve, kind, detail);
-        let record = Record { trackers: request.hints.trackers.clone(), name: request.hints.name.clone(), kept: false };
+        let trackers = self.welcome(infohash, &request.hints);
+        let record = Record { trackers, name: request.hints.name.clone(), kept: false };
         self.remember(infohash, record);
         let torrent =
             self.activate_from_store(infohash).await.map_err(|error| fail(add_error_kind(error), error.to_string()))?;

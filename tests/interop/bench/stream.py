@@ -166,7 +166,7 @@ def main():
     ap.add_argument("--rqbit")
     ap.add_argument("--seeders", type=int, default=8)
     ap.add_argument("--rate", type=int, default=512)
-    ap.add_argument("--size", type=int, default=256)
+    ap.add_argument("--size", type=int, default=1024)
     ap.add_argument("--seeks", type=int, default=10)
     ap.add_argument("--parallel", type=int, default=64)
     ap.add_argument("--play-rate", type=int, default=0, help="KiB/s; half of what the swarm delivers when 0")

@@ -17,8 +17,9 @@ use swarmgate_tests::payload::Payload;
 use swarmgate_tests::torrent::Torrent;
 use tempfile::TempDir;
 
-/// No transfer of a few MiB over loopback takes longer, whatever the clients' timers are.
-const TRANSFER_WITHIN: Duration = Duration::from_secs(25);
+/// No transfer of a few MiB over loopback takes longer, whatever the clients' timers are. Transmission thinks about
+/// whom to serve every 10 s only, and so takes 13 to 18 where the others take 1.
+const TRANSFER_WITHIN: Duration = Duration::from_secs(60);
 
 /// Pieces of the stories' torrents: small, so that a payload of a few MiB has dozens.
 const PIECE_LEN: usize = 64 << 10;

@@ -8,8 +8,9 @@ use swarmgate_tests::payload::{Payload, digest};
 use swarmgate_tests::peers::Client;
 use swarmgate_tests::torrent::{Torrent, escape};
 use swarmgate_tests::tracker::Tracker;
+use swarmgate_tests::wait;
 
-use super::{PIECE_LEN, film, scratch};
+use super::{PIECE_LEN, TRANSFER_WITHIN, film, scratch};
 
 mod a_range_and_then_the_whole_film_come_exact_from {
     super::super::played_by_each_client!(super::a_film_is_watched);
@@ -22,7 +23,11 @@ mod each_file_of_a_tree_comes_exact_from {
 async fn a_film_is_watched(client: Client) {
     let (dir, tracker) = (scratch(), Tracker::start());
     let (payload, torrent) = film(11, Some(&tracker.url()));
-    let Some(_seeder) = client.seed(&payload, &torrent, dir.path()).await else { return };
+    let Some(seeder) = client.seed(&payload, &torrent, dir.path()).await else { return };
+    wait::until("the seeder's announce", TRANSFER_WITHIN, async || {
+        tracker.knows(seeder.address().port()).then_some(())
+    })
+    .await;
     let Some(gateway) = Gateway::start(dir.path()).await else { return };
     gateway.add_torrent(&torrent.bytes).await;
 
@@ -40,7 +45,11 @@ async fn a_tree_is_read(client: Client) {
     let (dir, tracker) = (scratch(), Tracker::start());
     let payload = Payload::tree("set of files", 12);
     let torrent = Torrent::of(&payload, PIECE_LEN, Some(&tracker.url()));
-    let Some(_seeder) = client.seed(&payload, &torrent, dir.path()).await else { return };
+    let Some(seeder) = client.seed(&payload, &torrent, dir.path()).await else { return };
+    wait::until("the seeder's announce", TRANSFER_WITHIN, async || {
+        tracker.knows(seeder.address().port()).then_some(())
+    })
+    .await;
     let Some(gateway) = Gateway::start(dir.path()).await else { return };
     gateway.add_torrent(&torrent.bytes).await;
 

@@ -120,10 +120,10 @@ impl Peer {
         self.address
     }
 
-    /// Waits until the client's folder holds exactly `payload`.
+    /// Waits until the client's folder holds every byte of `payload`.
     pub async fn has(&mut self, payload: &Payload, within: Duration) {
         let what = format!("{} in {}", payload.name, self.dir.display());
-        wait::until(&what, within, async || payload.is_in(&self.dir).then_some(())).await;
+        wait::until(&what, within, async || payload.bytes_are_in(&self.dir).then_some(())).await;
     }
 
     /// Ends the client.

@@ -19,6 +19,8 @@ pub(super) async fn start(rqbit: &Path, part: Part, wanted: &Wanted, peers: &[So
     command
         .args(["--disable-dht", "--disable-dht-persistence", "--disable-lsd", "--disable-upnp-port-forward"])
         .args(["--ipv4-only", "--listen-ip", "127.0.0.1", "--listen-port", &address.port().to_string()])
+        // By default it would tell trackers 4240, whatever it listens on.
+        .args(["--announce-port", &address.port().to_string()])
         .args(["--tracker-refresh-interval", "1s", "download", "--disable-http-api", "--overwrite", "-o"])
         .arg(&dir);
     if !peers.is_empty() {

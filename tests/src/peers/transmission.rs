@@ -47,7 +47,7 @@ pub(super) async fn start(daemon: &Path, part: Part, wanted: &Wanted, dir: PathB
     .await;
     rpc.must("torrent-add", json!({ "filename": wanted.argument(), "download-dir": dir })).await;
     if part == Part::Seed {
-        rpc.must("torrent-verify", json!({ "ids": [1] })).await;
+        // It hashes what it finds in its folder by itself.
         wait::until("transmission to verify its files", READY_WITHIN, async || rpc.is_seeding().await.then_some(()))
             .await;
     }

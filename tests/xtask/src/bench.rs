@@ -30,8 +30,8 @@ pub(crate) enum Bench {
         /// Upload limit of each seeder in KiB/s; 0 for none
         #[arg(long, default_value_t = 512)]
         rate_kib: u32,
-        /// Size of the payload
-        #[arg(long, default_value_t = 256)]
+        /// Size of the payload; too much to be fetched in one sitting, or seeks would find it cached
+        #[arg(long, default_value_t = 1024)]
         size_mib: u32,
         /// Readers at once
         #[arg(long, default_value_t = 64)]

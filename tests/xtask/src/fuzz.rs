@@ -36,7 +36,13 @@ pub(crate) fn run(name: Option<&str>, seconds: u32) -> Outcome {
     if wanted.is_empty() {
         return Outcome::Failed(format!("no such target; there are: {}", targets.join(", ")));
     }
-    build().and_then(|binaries| wanted.into_iter().try_for_each(|t| fuzz(&binaries, t, seconds))).into()
+    let binaries = match build() {
+        Ok(binaries) => binaries,
+        Err(why) => return Outcome::Failed(why),
+    };
+    // A broken target must not hide the next.
+    let broken: Vec<&str> = wanted.into_iter().filter(|t| failed(&binaries, t, seconds)).map(String::as_str).collect();
+    if broken.is_empty() { Outcome::Passed } else { Outcome::Failed(broken.join(", ")) }
 }
 
 /// The fuzz crate is no member of the workspace, so `cargo fmt --all` passes it by.
@@ -81,6 +87,14 @@ fn build() -> Result<PathBuf, String> {
         .env("RUSTFLAGS", INSTRUMENTATION)
         .run()?;
     Ok(target.join(host).join("release"))
+}
+
+fn failed(binaries: &Path, target: &str, seconds: u32) -> bool {
+    let result = fuzz(binaries, target, seconds);
+    if let Err(why) = &result {
+        println!("{target}: {why}");
+    }
+    result.is_err()
 }
 
 fn fuzz(binaries: &Path, target: &str, seconds: u32) -> Result<(), String> {

@@ -112,7 +112,10 @@ pub(crate) fn clippy() -> Outcome {
 }
 
 pub(crate) fn doc() -> Outcome {
-    Cmd::cargo("doc --workspace --no-deps --document-private-items").env("RUSTDOCFLAGS", "-D warnings").run().into()
+    Cmd::cargo("doc --workspace --no-deps --document-private-items --keep-going")
+        .env("RUSTDOCFLAGS", "-D warnings")
+        .run()
+        .into()
 }
 
 pub(crate) fn deny(tools: &[Provisioned]) -> Outcome {

@@ -1,1 +1,0 @@
-//! One idea per file: see the `examples` targets of this crate.

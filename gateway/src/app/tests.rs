@@ -1,0 +1,133 @@
+//! The application as a whole, and what each option makes of its parts.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use swarmgate_config::{AuthMode, Secret, Size, Span, Switch};
+
+use super::*;
+
+/// Options that the parts' own options do not show: listeners, whether parts start at all, and the log of `main`.
+const ELSEWHERE: [&str; 4] = ["bittorrent.enabled", "bittorrent.dht", "observe.log", "observe.log_format"];
+
+type Change = fn(&mut Config);
+
+/// Every other option, changed to something that is not its default.
+const CHANGES: [(&str, Change); 33] = [
+    ("server.listen", |c| c.server.listen = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))]),
+    ("server.public_url", |c| c.server.public_url = "https://media.example/".parse().ok()),
+    ("server.base_path", |c| c.server.base_path = "/gate".to_owned()),
+    ("server.allowed_hosts", |c| c.server.allowed_hosts = vec!["media.example".to_owned()]),
+    ("server.max_streams", |c| c.server.max_streams = 7),
+    ("server.max_streams_per_client", |c| c.server.max_streams_per_client = 7),
+    ("server.torrent_url", |c| c.server.torrent_url = Switch::Off),
+    ("auth.mode", |c| c.auth.mode = AuthMode::None),
+    ("auth.token", |c| c.auth.token = Secret::default()),
+    ("auth.anonymous_content", |c| c.auth.anonymous_content = AnonymousContent::Never),
+    ("cache.dir", |c| c.cache.dir = "elsewhere".into()),
+    ("cache.max_size", |c| c.cache.max_size = Size::mib(7)),
+    ("cache.min_free", |c| c.cache.min_free = Size::mib(7)),
+    ("cache.memory", |c| c.cache.memory = Size::mib(7)),
+    ("cache.ephemeral", |c| c.cache.ephemeral = true),
+    ("deadlines.resolve", |c| c.deadlines.resolve = Span::from_secs(7)),
+    ("deadlines.first_byte", |c| c.deadlines.first_byte = Span::from_secs(7)),
+    ("deadlines.stall", |c| c.deadlines.stall = Span::from_secs(7)),
+    ("deadlines.max_wait", |c| c.deadlines.max_wait = Span::from_secs(7)),
+    ("network.allow_private", |c| c.network.allow_private = true),
+    ("bittorrent.listen_ip", |c| c.bittorrent.listen_ip = Ipv4Addr::LOCALHOST.into()),
+    ("bittorrent.listen_port", |c| c.bittorrent.listen_port = 7),
+    ("bittorrent.dht_port", |c| c.bittorrent.dht_port = 7),
+    ("bittorrent.dht_bootstrap", |c| c.bittorrent.dht_bootstrap = Vec::new()),
+    ("bittorrent.trackers", |c| c.bittorrent.trackers = vec!["udp://t.example:7".parse().unwrap()]),
+    ("bittorrent.max_peers_per_torrent", |c| c.bittorrent.max_peers_per_torrent = 7),
+    ("bittorrent.max_peers", |c| c.bittorrent.max_peers = 7),
+    ("bittorrent.max_half_open", |c| c.bittorrent.max_half_open = 7),
+    ("seeding.policy", |c| c.seeding.policy = SeedingPolicy::Off),
+    ("seeding.upload_slots", |c| c.seeding.upload_slots = 7),
+    ("items.idle_grace", |c| c.items.idle_grace = Span::from_secs(7)),
+    ("items.max_active", |c| c.items.max_active = 7),
+    ("observe.log_names", |c| c.observe.log_names = true),
+];
+
+/// What the parts are told, as text.
+fn told(config: &Config) -> String {
+    let (store, ephemeral) = store_options(config).unwrap();
+    let bittorrent = bittorrent_options(config, egress(config));
+    format!("{store:?} {ephemeral:?} {:?} {bittorrent:?} {:?}", dht_options(config), http_options(config))
+}
+
+fn config(dir: &Path) -> Config {
+    let mut config = Config::default();
+    config.server.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+    config.cache.dir = dir.to_owned();
+    config.cache.max_size = Size::mib(8);
+    config.cache.min_free = Size::from_bytes(0);
+    config.bittorrent.listen_ip = Ipv4Addr::LOCALHOST.into();
+    config.bittorrent.listen_port = 0;
+    config.bittorrent.dht = false;
+    config
+}
+
+async fn started(config: &Config) -> App {
+    App::build(config, Listeners::bind(config).unwrap()).await.unwrap()
+}
+
+#[test]
+fn each_option_changes_what_some_part_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut base = Config::default();
+    base.cache.dir = dir.path().to_owned();
+    base.auth.token = Secret::new("t");
+    let before = told(&base);
+    for (key, change) in CHANGES {
+        let mut changed = base.clone();
+        change(&mut changed);
+        assert_ne!(told(&changed), before, "{key} changes nothing");
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_without_bittorrent_has_no_engine_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.bittorrent.enabled = false;
+    config.bittorrent.dht = true;
+    let app = started(&config).await;
+    assert_eq!(app.sockets().len(), 1, "HTTP alone: {:?}", app.sockets());
+    assert!(app.bittorrent().is_none() && app.manager().list().is_empty());
+    let root = format!("http://{}", app.addresses()[0]);
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let magnet = "magnet:?xt=urn:btih:08ada5a7a6183aae1e09d831df6748d566095a10";
+    let add = client.post(format!("{root}/api/v1/items")).header("content-type", "text/plain").body(magnet);
+    let read = client.get(format!("{root}/bt/08ada5a7a6183aae1e09d831df6748d566095a10/"));
+    let fetch = client.get(format!("{root}/torrent?url=http://127.0.0.1:9/a.torrent"));
+    for request in [add, read, fetch] {
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 501, "{}", response.url());
+    }
+    assert_eq!(client.get(format!("{root}/readyz")).send().await.unwrap().status(), 503);
+    app.shutdown(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn an_ephemeral_cache_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.cache.ephemeral = true;
+    let app = started(&config).await;
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    app.shutdown(Duration::ZERO).await;
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_list_of_changes_has_every_option() {
+    let schema = swarmgate_config::schema();
+    let properties = |of: &serde_json::Value| of["properties"].as_object().cloned().unwrap_or_default();
+    let options = properties(&schema).into_iter().flat_map(|(section, schema)| {
+        properties(&schema).into_iter().map(move |(name, _)| format!("{section}.{name}"))
+    });
+    let listed = CHANGES.iter().map(|(key, _)| *key).chain(ELSEWHERE);
+    assert_eq!(options.collect::<BTreeSet<_>>(), listed.map(str::to_owned).collect());
+}

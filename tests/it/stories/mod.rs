@@ -1,0 +1,23 @@
+//! The product's acceptance stories: the whole gateway in this process, real TCP peers beside it, HTTP in front of it.
+//!
+//! A file tells one group. What can only be measured where nothing else runs is told in a process of its own
+//! ([`swarmgate_tests::measure::alone`]).
+
+mod cache;
+mod coalescing;
+mod corruption;
+mod disconnect;
+mod get;
+mod hostile_input;
+mod invariants;
+mod lifecycle;
+mod private;
+mod ranges;
+mod restart;
+mod slow_client;
+mod statistics;
+
+/// 1 MiB.
+const MIB: usize = 1 << 20;
+/// 1 KiB.
+const KIB: usize = 1 << 10;

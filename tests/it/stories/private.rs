@@ -1,0 +1,165 @@
+//! A private torrent (BEP 27) is asked for at its own trackers and nowhere else.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use swarmgate_bittorrent_proto::bencode::{DecodeOptions, OwnedValue, decode};
+use swarmgate_content::InfoHash;
+use swarmgate_tests::node::{self, Content, Node, Seeder};
+use swarmgate_tests::torrent::escape;
+use swarmgate_tests::tracker::Tracker;
+use swarmgate_tests::wait;
+use tokio::net::UdpSocket;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::KIB;
+
+/// No announce or lookup on loopback takes longer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long what must not happen is watched for, after what must has happened.
+const WATCH: Duration = Duration::from_millis(700);
+
+/// A DHT node that answers as BEP 5 says, has no peers for anybody and writes down what it is asked for.
+struct DhtStub {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<InfoHash>>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl DhtStub {
+    async fn start() -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (address, asked) = (socket.local_addr().unwrap(), Arc::default());
+        let task = tokio::spawn(answer(socket, Arc::clone(&asked)));
+        Self { address, asked, _task: AbortOnDropHandle::new(task) }
+    }
+
+    fn was_asked_for(&self, content: &Content) -> bool {
+        self.asked.lock().contains(&content.infohash())
+    }
+}
+
+async fn answer(socket: UdpSocket, asked: Arc<Mutex<Vec<InfoHash>>>) {
+    let mut buffer = [0; 2048];
+    while let Ok((len, from)) = socket.recv_from(&mut buffer).await {
+        let Ok(value) = decode(&buffer[..len], DecodeOptions::strict(2048)) else { continue };
+        let Some(query) = value.as_dict().filter(|dict| dict.bytes("y") == Some(b"q")) else { continue };
+        let arguments = query.get("a").and_then(|a| a.as_dict());
+        asked.lock().extend(arguments.and_then(|a| InfoHash::from_slice(a.bytes("info_hash")?)));
+        let node = [&[0x11; 20][..], &[127, 0, 0, 1], &socket.local_addr().unwrap().port().to_be_bytes()].concat();
+        let result = [("id", [0x11; 20][..].into()), ("nodes", node.into()), ("token", "t".into())];
+        let reply = OwnedValue::dict([
+            ("r", OwnedValue::dict(result)),
+            ("t", query.bytes("t").unwrap_or_default().into()),
+            ("y", "r".into()),
+        ]);
+        let _ = socket.send_to(&reply.encode(), from).await;
+    }
+}
+
+fn peers_port(node: &Node) -> u16 {
+    node.app.bittorrent().unwrap().listen_address().unwrap().port()
+}
+
+async fn announced(tracker: &Tracker, node: &Node) {
+    let port = peers_port(node);
+    wait::until("the announce", PATIENCE, async || tracker.knows(port).then_some(())).await;
+}
+
+async fn upload(node: &Node, content: &Content) {
+    let kind = [("content-type", "application/x-bittorrent")];
+    let answer = node.connect().await.ask("POST", "/api/v1/items", &kind, &content.torrent()).await;
+    assert_eq!(answer.status, 201, "{}", answer.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_private_torrent_is_announced_to_its_own_tracker_alone_and_unknown_to_the_dht() {
+    let (own, configured, dht) = (Tracker::start(), Tracker::start(), DhtStub::start().await);
+    let node = Node::with(|config| {
+        config.bittorrent.dht = true;
+        config.bittorrent.dht_bootstrap = vec![dht.address.to_string()];
+        config.bittorrent.trackers = vec![configured.url().parse().unwrap()];
+    })
+    .await;
+    let evidence = || node.app.manager().list()[0].health.evidence.clone();
+    let met = async || evidence().contains("1 DHT nodes").then_some(());
+    wait::until("the DHT node to be met", PATIENCE, met).await;
+
+    let private = Content::private("members.bin", 61, 64 * KIB, 16 * 1024).with_trackers(&[&own.url()]);
+    upload(&node, &private).await;
+    announced(&own, &node).await;
+    let answer = node.connect().await.get(&format!("{}?wait=0", private.path(0)), &[]).await;
+    assert_eq!(answer.status, 504, "{}", answer.text());
+    tokio::time::sleep(WATCH).await;
+    assert!(!configured.knows(peers_port(&node)), "a private torrent was announced to a stranger");
+    assert!(!dht.was_asked_for(&private), "a private torrent was looked up in the DHT");
+
+    // The same gateway asks both for a public one, so the silence above was no deafness.
+    let public = Content::single("anybody.bin", 62, 64 * KIB, 16 * 1024);
+    upload(&node, &public).await;
+    announced(&configured, &node).await;
+    wait::until("the lookup", PATIENCE, async || dht.was_asked_for(&public).then_some(())).await;
+    assert!(!dht.was_asked_for(&private));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_strangers_magnet_brings_no_tracker_to_a_private_torrent_even_after_a_restart() {
+    let (own, foreign) = (Tracker::start(), Tracker::start());
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(&node::config(dir.path())).await.unwrap();
+    let private = Content::private("members.bin", 63, 64 * KIB, 16 * 1024).with_trackers(&[&own.url()]);
+    upload(&node, &private).await;
+    announced(&own, &node).await;
+    let magnet = format!("magnet:?xt=urn:btih:{}&tr={}", private.infohash(), escape(&foreign.url()));
+    let mut client = node.connect().await;
+    let added = client.ask("POST", "/api/v1/items", &[("content-type", "text/plain")], magnet.as_bytes()).await;
+    assert_eq!(added.status, 200, "{}", added.text());
+    let path = format!("/bt/{}/?format=json&tr={}", private.infohash(), escape(&foreign.url()));
+    assert_eq!(client.get(&path, &[]).await.status, 200);
+    tokio::time::sleep(WATCH).await;
+    assert!(!foreign.knows(peers_port(&node)), "announced to the stranger's tracker");
+    let torrent = client.get(&format!("/bt/{}.torrent", private.infohash()), &[]).await;
+    assert!(!torrent.text().contains(&foreign.url()), "nor is it passed on");
+    node.stop().await;
+
+    let node = Node::start(&node::config(dir.path())).await.unwrap();
+    announced(&own, &node).await;
+    tokio::time::sleep(WATCH).await;
+    assert!(!foreign.knows(peers_port(&node)), "announced to the stranger's tracker after a restart");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_magnet_that_turns_out_private_is_taken_back_from_the_configured_tracker() {
+    let (own, configured) = (Tracker::start(), Tracker::start());
+    let node = Node::with(|config| config.bittorrent.trackers = vec![configured.url().parse().unwrap()]).await;
+    let private = Content::private("members.bin", 64, 64 * KIB, 16 * 1024);
+    let seeder = Seeder::start(&private).await;
+    // Of an infohash alone nobody can tell what it is.
+    let path = format!("/bt/{}/?wait=0&tr={}", private.infohash(), escape(&own.url()));
+    assert_eq!(node.connect().await.get(&path, &[]).await.status, 504);
+    announced(&own, &node).await;
+    announced(&configured, &node).await;
+    node.learn(&private, &[seeder.address()]).await;
+    let port = peers_port(&node);
+    wait::until("the goodbye", PATIENCE, async || (!configured.knows(port)).then_some(())).await;
+    assert!(own.knows(port));
+    assert!(node.connect().await.get(&private.path(0), &[]).await.body == private.bytes);
+    node.stop().await;
+    seeder.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_torrent_file_brings_its_trackers_to_an_infohash_that_was_asked_for_before() {
+    let (tracker, node) = (Tracker::start(), Node::fresh().await);
+    let content = Content::single("film.mkv", 65, 64 * KIB, 16 * 1024).with_trackers(&[&tracker.url()]);
+    assert_eq!(node.connect().await.get(&content.path(0), &[]).await.status, 502, "nobody to ask");
+    let kind = [("content-type", "application/x-bittorrent")];
+    let answer = node.connect().await.ask("POST", "/api/v1/items", &kind, &content.torrent()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    announced(&tracker, &node).await;
+    node.stop().await;
+}
