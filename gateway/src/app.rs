@@ -19,9 +19,11 @@ use swarmgate_bittorrent::dht::{DhtNode, DhtOptions};
 use swarmgate_bittorrent::egress::EgressPolicy;
 use swarmgate_bittorrent::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets};
 use swarmgate_config::{AnonymousContent, Config, SeedingPolicy};
-use swarmgate_content::{EventBus, ManagerError, ProtocolManager, ProtocolStats};
-use swarmgate_store::{OpenError, Store, StoreOptions};
+use swarmgate_content::{Event, EventBus, ManagerError, ProtocolManager, ProtocolStats};
+use swarmgate_store::{OpenError, Store, StoreEvent, StoreOptions};
 use swarmgate_swarm::SwarmContext;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -66,6 +68,8 @@ pub enum StartupError {
 #[derive(Debug)]
 pub struct App {
     http: TaskTracker,
+    /// Tells the store's news to the event bus.
+    news: TaskTracker,
     closing: CancellationToken,
     manager: Arc<ProtocolManager>,
     bittorrent: Option<Arc<BitTorrentProtocol>>,
@@ -91,8 +95,12 @@ impl App {
         let store = Store::open(options).await?;
         let events = EventBus::new();
         let closing = CancellationToken::new();
+        let news = TaskTracker::new();
+        news.spawn(tell_evictions(store.subscribe(), events.clone(), closing.clone()));
+        news.close();
         let mut app = Self {
             http: TaskTracker::new(),
+            news,
             closing: closing.clone(),
             manager: Arc::new(ProtocolManager::new(events.clone())),
             bittorrent: None,
@@ -206,6 +214,7 @@ impl App {
         if let Some(dht) = self.dht {
             dht.shutdown().await;
         }
+        self.news.wait().await;
         self.store.close().await;
         drop(self.ephemeral);
     }
@@ -215,6 +224,22 @@ impl Drop for EphemeralDir {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
             tracing::warn!(%error, "an ephemeral cache was not deleted");
+        }
+    }
+}
+
+/// Passes on what the cache had to give up.
+async fn tell_evictions(mut news: Receiver<StoreEvent>, events: EventBus, closing: CancellationToken) {
+    loop {
+        let received = tokio::select! {
+            received = news.recv() => received,
+            () = closing.cancelled() => return,
+        };
+        match received {
+            Ok(StoreEvent::Evicted(blocks)) => events.publish(Event::CacheEvicted { blocks: blocks.len() }),
+            // News of a kind unknown here, or news that came too fast: the next will be told again.
+            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
         }
     }
 }

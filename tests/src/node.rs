@@ -42,14 +42,14 @@ impl Content {
     /// One file of `len` bytes that `seed` decides.
     pub fn single(name: &str, seed: u64, len: usize, piece_len: u32) -> Self {
         let bytes = Bytes::from(payload::bytes(seed, len));
-        let info = info(name, bytes.clone(), piece_len, ("length", int(len)), false);
+        let info = info(name, &bytes, piece_len, ("length", int(len)), false);
         Self::of(info, bytes)
     }
 
     /// The same, restricted to its own trackers (BEP 27).
     pub fn private(name: &str, seed: u64, len: usize, piece_len: u32) -> Self {
         let bytes = Bytes::from(payload::bytes(seed, len));
-        let info = info(name, bytes.clone(), piece_len, ("length", int(len)), true);
+        let info = info(name, &bytes, piece_len, ("length", int(len)), true);
         Self::of(info, bytes)
     }
 
@@ -69,7 +69,7 @@ impl Content {
             rows.push(OwnedValue::dict(row));
         }
         let bytes = Bytes::from(bytes);
-        Self::of(info(name, bytes.clone(), piece_len, ("files", OwnedValue::List(rows)), false), bytes)
+        Self::of(info(name, &bytes, piece_len, ("files", OwnedValue::List(rows)), false), bytes)
     }
 
     fn of(info: Vec<u8>, bytes: Bytes) -> Self {
@@ -141,8 +141,8 @@ fn int(len: usize) -> OwnedValue {
     OwnedValue::Int(i64::try_from(len).expect("lengths in memory fit"))
 }
 
-fn info(name: &str, bytes: Bytes, piece_len: u32, layout: (&str, OwnedValue), private: bool) -> Vec<u8> {
-    let pieces = hash_pieces(&bytes, piece_len);
+fn info(name: &str, bytes: &[u8], piece_len: u32, layout: (&str, OwnedValue), private: bool) -> Vec<u8> {
+    let pieces = hash_pieces(bytes, piece_len);
     let mut rows = vec![
         ("name", name.into()),
         ("piece length", i64::from(piece_len).into()),

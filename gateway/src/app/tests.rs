@@ -131,3 +131,20 @@ fn the_list_of_changes_has_every_option() {
     let listed = CHANGES.iter().map(|(key, _)| *key).chain(ELSEWHERE);
     assert_eq!(options.collect::<BTreeSet<_>>(), listed.map(str::to_owned).collect());
 }
+
+#[tokio::test]
+async fn what_the_cache_gives_up_is_told_to_whoever_listens() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = started(&config(dir.path())).await;
+    let mut events = app.manager().events().subscribe();
+    let hash = swarmgate_content::BlockHash::sha1(ABC_SHA1);
+    let block = app.store().verifier().verify(hash, bytes::Bytes::from_static(b"abc")).await.unwrap();
+    app.store().put(block).await.unwrap();
+    assert!(app.store().remove(&hash).await);
+    let told = tokio::time::timeout(Duration::from_secs(5), events.recv()).await.unwrap().unwrap();
+    assert_eq!(told.event, Event::CacheEvicted { blocks: 1 });
+    app.shutdown(Duration::ZERO).await;
+}
+
+/// The SHA-1 of `abc`.
+const ABC_SHA1: [u8; 20] = *b"\xa9\x99\x3e\x36\x47\x06\x81\x6a\xba\x3e\x25\x71\x78\x50\xc2\x6c\x9c\xd0\xd8\x9d";

@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::announcer::{AnnouncerSetup, Progress, TorrentAnnouncer};
 use crate::dht::DhtHandle;
 use crate::dialer::{DialLimits, DialerSetup, Found, TorrentDialer};
-use crate::egress::EgressPolicy;
+use crate::egress::{self, EgressPolicy};
 use crate::peer_stream::PeerStream;
 use crate::tracker_client::TrackerClient;
 
@@ -340,7 +340,12 @@ impl Usher {
         self.dialer.on_disconnected(address, end.useful);
         if end.banned {
             tracing::warn!(infohash = %self.handle.infohash(), "a peer is banned: {}", end.reason);
-            self.dialer.ban_address(address, Instant::now() + BAN);
+            let until = Instant::now() + BAN;
+            self.dialer.ban_address(address, until);
+            // Who is behind one address of a house or a machine may be many; elsewhere it would come back by another port.
+            if egress::is_public(address.ip()) {
+                self.dialer.ban(address.ip(), until);
+            }
         }
     }
 }

@@ -56,6 +56,12 @@ enum Reach {
     Never(&'static str),
 }
 
+/// Whether an address is anybody's on the Internet, rather than of this machine, a house or nobody.
+#[must_use]
+pub fn is_public(ip: IpAddr) -> bool {
+    matches!(reach(ip), Reach::Public)
+}
+
 impl EgressPolicy {
     /// Decides about one address.
     ///

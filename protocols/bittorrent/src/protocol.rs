@@ -17,8 +17,8 @@ use swarmgate_bittorrent_proto::handshake::{Handshake, PeerId};
 use swarmgate_bittorrent_proto::metainfo::{Info, Metainfo};
 use swarmgate_content::{
     Attempt, BlockHash, BoxFuture, ByteRange, Capabilities, ContentId, ContentMeta, ContentReader, Event, FetchError,
-    FetchErrorKind, FileRef, Health, HealthState, Hints, InfoHash, Protocol, ProtocolKind, ResolveRequest, Stage,
-    StatsSnapshot,
+    FetchErrorKind, FileRef, Health, HealthState, Hints, InfoHash, Protocol, ProtocolKind, ProtocolStats,
+    ResolveRequest, Stage, StatsSnapshot,
 };
 use swarmgate_swarm::{Known, ReadFault, SwarmContext, SwarmOptions, SwarmReader, SwarmStatus};
 use tokio::net::{TcpListener, UdpSocket};
@@ -548,14 +548,17 @@ impl Engine {
             return Err(error.with_attempts(torrent.attempts()));
         }
         let reader = torrent.handle().read(&known, inside.start()..inside.end());
-        Ok(ContentReader::new(stream::unfold(reader, move |reader| next_bytes(file.id, reader))))
+        let stats = self.environment.context.stats.clone();
+        let bytes = stream::unfold(reader, move |reader| next_bytes(file.id, reader, stats.clone()));
+        Ok(ContentReader::new(bytes))
     }
 }
 
 type NextBytes = Option<(Result<swarmgate_content::VerifiedBytes, FetchError>, SwarmReader)>;
 
-async fn next_bytes(id: ContentId, mut reader: SwarmReader) -> NextBytes {
+async fn next_bytes(id: ContentId, mut reader: SwarmReader, stats: Arc<ProtocolStats>) -> NextBytes {
     let result = reader.next().await?;
+    stats.read_failed(u64::from(result.is_err()));
     Some((result.map_err(|fault| read_error(id, fault)), reader))
 }
 

@@ -80,9 +80,7 @@ pub enum Event {
     #[serde(rename = "cache.evicted")]
     CacheEvicted {
         /// How many blocks.
-        blocks: u64,
-        /// How many bytes.
-        bytes: u64,
+        blocks: usize,
     },
     /// A protocol changed state.
     #[serde(rename = "network")]

@@ -344,7 +344,8 @@ impl Actor {
             self.torrent.piece_verified(now, twin, bytes.filter(|_| twin == piece).map(AsRef::as_ref));
             self.shared.board.wake(twin, &Wake::Stored);
         }
-        if now.saturating_duration_since(self.told_progress) >= PROGRESS_INTERVAL {
+        let complete = known.have.lock().is_all();
+        if complete || now.saturating_duration_since(self.told_progress) >= PROGRESS_INTERVAL {
             self.told_progress = now;
             let item = ContentId::BtV1(self.shared.infohash);
             let (have_bytes, total_len) = (known.have_bytes(), known.geometry.total_len());

@@ -8,7 +8,7 @@ use swarmgate_tests::hostile::{HostilePeer, Manners};
 use swarmgate_tests::node::{Content, Node};
 use swarmgate_tests::{raw::Connection, wait};
 
-use super::MIB;
+use super::{KIB, MIB};
 
 /// A client's leave reaches its peers within this.
 const CANCEL_WITHIN: Duration = Duration::from_millis(50);
@@ -31,12 +31,14 @@ async fn reader(node: &Node, content: &Content, range: &str) -> Connection {
     connection
 }
 
-/// Waits until every request was withdrawn and says how long after `since` the last was.
-async fn all_cancelled(peer: &HostilePeer, since: Instant) -> Duration {
+/// Waits until no request is open and says how long after `since` the last was withdrawn.
+async fn all_withdrawn(peer: &HostilePeer, since: Instant) -> Duration {
     wait::until("every request to be withdrawn", PATIENCE, async || {
         let log = peer.log();
         let last = log.cancels.iter().map(|(at, _)| *at).max()?;
-        (log.cancels.len() == log.requests.len()).then(|| last.saturating_duration_since(since))
+        // A block may cross its withdrawal on the way.
+        let answered = log.cancels.len() + usize::try_from(log.served).expect("it is in memory") / (16 * KIB);
+        (answered >= log.requests.len()).then(|| last.saturating_duration_since(since))
     })
     .await
 }
@@ -54,7 +56,7 @@ async fn a_client_that_leaves_before_its_first_byte_withdraws_its_requests_withi
         assert!(peer.log().cancels.is_empty());
         let left = Instant::now();
         drop(client);
-        took.push(all_cancelled(&peer, left).await);
+        took.push(all_withdrawn(&peer, left).await);
         node.stop().await;
     }
     took.sort_unstable();
@@ -64,21 +66,24 @@ async fn a_client_that_leaves_before_its_first_byte_withdraws_its_requests_withi
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_leaves_in_the_middle_costs_no_further_download() {
     let content = content();
-    let peer = HostilePeer::start(Manners::honest(&content).paced(Duration::from_millis(4))).await;
-    let node = Node::fresh().await;
-    node.learn(&content, &[peer.address()]).await;
-    let mut client = reader(&node, &content, "bytes=0-").await;
-    assert_eq!(client.head().await.unwrap().status, 206);
-    client.exactly(MIB).await.unwrap();
-    drop(client);
-    tokio::time::sleep(CANCEL_WITHIN).await;
-    let log = peer.log();
-    let outstanding = log.requests.len() as u64 - log.cancels.len() as u64 - log.served / (16 * 1024);
-    assert_eq!(outstanding, 0, "requests are left open");
-    let served = log.served;
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(peer.log().served, served, "blocks went on coming for nobody");
-    node.stop().await;
+    let mut took = Vec::new();
+    for _ in 0..ROUNDS {
+        let peer = HostilePeer::start(Manners::honest(&content).paced(Duration::from_millis(4))).await;
+        let node = Node::fresh().await;
+        node.learn(&content, &[peer.address()]).await;
+        let mut client = reader(&node, &content, "bytes=0-").await;
+        assert_eq!(client.head().await.unwrap().status, 206);
+        client.exactly(600 * KIB).await.unwrap();
+        let left = Instant::now();
+        drop(client);
+        took.push(all_withdrawn(&peer, left).await);
+        let served = peer.log().served;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(peer.log().served, served, "blocks went on coming for nobody");
+        node.stop().await;
+    }
+    took.sort_unstable();
+    assert!(took[ROUNDS / 2] <= CANCEL_WITHIN, "withdrawn after {took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -97,7 +102,7 @@ async fn what_another_client_still_wants_is_not_withdrawn() {
     assert_eq!(peer.log().cancels, [], "the other still waits for it");
     let left = Instant::now();
     drop(other);
-    all_cancelled(&peer, left).await;
+    all_withdrawn(&peer, left).await;
     node.stop().await;
 }
 
@@ -124,7 +129,7 @@ async fn a_body_whose_only_peer_leaves_for_good_ends_with_a_reset_and_never_clea
     assert_eq!(error.kind(), ErrorKind::ConnectionReset, "after {read} bytes");
     let waited = last_byte.elapsed();
     assert!((900..3000).contains(&waited.as_millis()), "cut {waited:?} after the last byte");
-    assert!(read >= 2 * MIB && read < 4 * MIB, "{read} bytes came of 3 MiB that the peer gave");
+    assert!((2 * MIB..4 * MIB).contains(&read), "{read} bytes came of 3 MiB that the peer gave");
     let mut closed = None;
     while let Ok(Some(event)) = events.try_recv() {
         if let swarmgate_content::Event::StreamClose { bytes, failed, .. } = event.event {

@@ -3,6 +3,8 @@
 //! A file tells one group. What can only be measured where nothing else runs is told in a process of its own
 //! ([`swarmgate_tests::measure::alone`]).
 
+#![expect(clippy::unwrap_used, reason = "in a story, what fails to be there is the failure, helpers included")]
+
 mod cache;
 mod coalescing;
 mod corruption;

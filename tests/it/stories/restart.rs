@@ -19,12 +19,12 @@ const CHILD_PEER: &str = "SWARMGATE_STORY_PEER";
 const ROUNDS: &str = "SWARMGATE_KILL_ROUNDS";
 const DEFAULT_ROUNDS: u64 = 25;
 /// Kills that one cache directory suffers before a new one is taken.
-const LIVES: u64 = 1;
+const LIVES: u64 = 3;
 /// Longest life of a child after it has begun to download.
 const LONGEST: Duration = Duration::from_millis(80);
 
 fn content() -> Content {
-    Content::single("film.mkv", 31, 48 * MIB + 4321, 128 * 1024)
+    Content::single("film.mkv", 31, 12 * MIB + 4321, 64 * 1024)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

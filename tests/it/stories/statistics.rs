@@ -82,7 +82,7 @@ async fn metrics_status_and_events_agree_to_the_byte_with_what_the_peer_sent() {
                 assert!(!failed);
                 closed_bytes += bytes;
             }
-            _ => {}
+            other => assert!(matches!(other, Event::ItemProgress { .. }), "{other:?}"),
         }
     }
     assert_eq!((added, metadata, opened, closed_bytes), (1, 1, rows.len(), sent));
