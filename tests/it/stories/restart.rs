@@ -3,11 +3,12 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use swarmgate_tests::measure::this_test;
 use swarmgate_tests::node::{self, Content, Node, Seeder};
 
 use super::MIB;
@@ -90,8 +91,7 @@ async fn serve_from_cache_alone(dir: &Path, content: &Content, committed: &[usiz
 
 /// Runs a gateway in a process of its own, kills it `life` after it began to download, and says which pieces it had.
 fn live_and_die(dir: &Path, peer: SocketAddr, life: Duration) -> Vec<usize> {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "stories::restart::a_child_downloads_until_it_is_killed", "--nocapture", "--test-threads=1"])
+    let mut child = this_test("stories::restart::a_child_downloads_until_it_is_killed")
         .env(CHILD_DIR, dir)
         .env(CHILD_PEER, peer.to_string())
         .stdout(Stdio::piped())

@@ -71,18 +71,19 @@ async fn metrics_status_and_events_agree_to_the_byte_with_what_the_peer_sent() {
     while let Ok(Some(event)) = events.try_recv() {
         assert!(event.number > last, "numbers grow");
         last = event.number;
-        match event.event {
-            Event::ItemAdded { item } => added += u32::from(item.as_v1() == Some(content.infohash())),
-            Event::ItemMetadata { total_len, files, .. } => {
-                assert_eq!((total_len, files), (content.bytes.len() as u64, 1));
-                metadata += 1;
-            }
-            Event::StreamOpen { .. } => opened += 1,
-            Event::StreamClose { bytes, failed, .. } => {
-                assert!(!failed);
-                closed_bytes += bytes;
-            }
-            other => assert!(matches!(other, Event::ItemProgress { .. }), "{other:?}"),
+        let event = event.event;
+        if let Event::ItemAdded { item } = event {
+            added += u32::from(item.as_v1() == Some(content.infohash()));
+        } else if let Event::ItemMetadata { total_len, files, .. } = event {
+            assert_eq!((total_len, files), (content.bytes.len() as u64, 1));
+            metadata += 1;
+        } else if let Event::StreamOpen { .. } = event {
+            opened += 1;
+        } else if let Event::StreamClose { bytes, failed, .. } = event {
+            assert!(!failed);
+            closed_bytes += bytes;
+        } else {
+            assert!(matches!(event, Event::ItemProgress { .. }), "{event:?}");
         }
     }
     assert_eq!((added, metadata, opened, closed_bytes), (1, 1, rows.len(), sent));
