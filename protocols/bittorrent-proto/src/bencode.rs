@@ -1,6 +1,6 @@
 //! Bencode (BEP 3), strict and bounded.
 //!
-//! [`decode`] checks a whole input once, against the grammar and the limits of [`DecodeOptions`], and builds no tree.
+//! [`decode()`] checks a whole input once, against the grammar and the limits of [`DecodeOptions`], and builds no tree.
 //! What it returns is a view: a [`Value`] borrows the input, and a [`Dict`] can give back the exact bytes of any of its
 //! values ([`Dict::raw`]), because an infohash is the hash of exactly those. [`OwnedValue`] is the way out.
 //!

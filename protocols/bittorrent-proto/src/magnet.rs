@@ -173,7 +173,9 @@ fn is_url(text: &str) -> bool {
 fn name(value: &str) -> Option<String> {
     let spaced = value.replace('+', " ");
     let text = percent_decode_str(&spaced).decode_utf8_lossy();
-    Some(display_text(text.trim(), MAX_NAME_CHARS).replace('\n', "\u{fffd}")).filter(|name| !name.is_empty())
+    // Cutting may leave white space at the end, which reading it again would trim.
+    let name = display_text(text.trim(), MAX_NAME_CHARS);
+    Some(name.trim_end().replace('\n', "\u{fffd}")).filter(|name| !name.is_empty())
 }
 
 impl std::str::FromStr for Magnet {

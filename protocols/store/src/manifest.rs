@@ -33,7 +33,7 @@ impl Manifest {
         self.0.get(key).filter(|(_, sealed)| *sealed == seal).map(|(rank, _)| *rank)
     }
 
-    /// Reads what [`write`] wrote, or `None` when it is damaged.
+    /// Reads what `write` wrote, or `None` when it is damaged.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(SUM_BYTES)?)?;
         let lines = body.strip_prefix(HEAD)?;

@@ -1,6 +1,6 @@
 //! Chooses which block to ask of which peer.
 //!
-//! A piece is in exactly one of: missing, in flight ([`Partial`]), being verified, verified. Readers pull their pieces
+//! A piece is in exactly one of: missing, in flight, being verified, verified. Readers pull their pieces
 //! forward: first what a reader waits for, in the order they began to wait; then what readers will want next, by
 //! deadline; then, if the whole torrent is wanted, the rarest.
 //!

@@ -45,7 +45,8 @@ impl Torrent {
             Message::NotInterested => self.on_interested(key, false),
             Message::Have(piece) => self.on_have(key, piece),
             Message::Bitfield(bits) => {
-                self.first_statement(key)?;
+                // Some clients tell their progress by further bitfields; the newest counts.
+                self.first_statement(key).ok();
                 self.on_bitfield(key, &bits)?;
             }
             Message::HaveAll => {

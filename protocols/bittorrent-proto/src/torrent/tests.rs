@@ -103,7 +103,18 @@ fn a_rejected_block_is_not_asked_of_the_same_peer_for_ever() {
 }
 
 #[test]
-fn a_second_bitfield_and_a_wrong_one_end_the_peer() {
+fn a_later_bitfield_replaces_the_first() {
+    let mut alone = Alone::knowing(Bitfield::none(4));
+    alone.join();
+    alone.torrent.open_reader(alone.now, ReaderKey(1), 0..10);
+    let full = Message::Bitfield(Bitfield::all(4).to_wire());
+    let sent = alone.say(&[Message::HaveNone, Message::Unchoke, full]);
+    assert!(sent.contains(&Message::Request(block(0, 0))), "{sent:?}");
+    assert_eq!(alone.dropped(), None);
+}
+
+#[test]
+fn have_all_and_have_none_together_and_a_bitfield_of_a_wrong_length_end_the_peer() {
     let mut alone = Alone::knowing(Bitfield::none(4));
     alone.join();
     alone.say(&[Message::HaveAll, Message::HaveNone]);
