@@ -2,13 +2,17 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// Read at once, in bytes.
 const CHUNK: usize = 64 * 1024;
+/// No story waits longer for the next byte, so that one whose byte never comes fails instead of hanging.
+const NEXT_BYTE: Duration = Duration::from_secs(45);
 
 /// One connection of one client.
 #[derive(Debug)]
@@ -129,7 +133,7 @@ impl Connection {
     /// Reads from the socket as much as one call gives.
     async fn fill(&mut self) -> io::Result<()> {
         self.buffer.reserve(CHUNK);
-        match self.stream.read_buf(&mut self.buffer).await? {
+        match timeout(NEXT_BYTE, self.stream.read_buf(&mut self.buffer)).await?? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Ok(()),
         }
