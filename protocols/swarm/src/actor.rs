@@ -215,7 +215,7 @@ impl Actor {
         let Some(have) = self.torrent.have() else { return };
         for piece in self.shared.board.awaited() {
             if have.get(piece) {
-                self.shared.board.wake(piece, &Wake::Stored);
+                self.shared.board.wake(piece, &Wake::Here);
             }
         }
     }
@@ -318,13 +318,14 @@ impl Actor {
                 self.torrent.piece_corrupt(now, piece, bytes);
             }
             Err(PieceFault::NotStored(error, bytes)) => {
-                // Who waits for it gets it all the same, and need not have it fetched again.
-                let handed = self.shared.board.wake(piece, &Wake::Handed(bytes));
+                // Who is at it gets it all the same, and need not have it fetched again.
+                let handed = self.known().map_or_else(Vec::new, |known| {
+                    let start = known.geometry.start_of(piece);
+                    let range = start..start + u64::from(known.geometry.len_of(piece));
+                    self.shared.board.hand(piece, &range, &bytes)
+                });
                 tracing::debug!(infohash = %self.shared.infohash, %piece, %error, handed = handed.len(), "a piece was not stored");
-                if let Some(known) = self.known() {
-                    let end = known.geometry.start_of(piece) + u64::from(known.geometry.len_of(piece));
-                    handed.into_iter().for_each(|key| self.torrent.advance_reader(now, key, end));
-                }
+                handed.into_iter().for_each(|key| self.torrent.close_reader(now, key));
                 self.torrent.want_everything(now, false);
                 self.torrent.piece_not_stored(now, piece);
             }
@@ -342,7 +343,7 @@ impl Actor {
         for twin in twins {
             known.have.lock().set(twin, true);
             self.torrent.piece_verified(now, twin, bytes.filter(|_| twin == piece).map(AsRef::as_ref));
-            self.shared.board.wake(twin, &Wake::Stored);
+            self.shared.board.wake(twin, &Wake::Here);
         }
         let complete = known.have.lock().is_all();
         if complete || now.saturating_duration_since(self.told_progress) >= PROGRESS_INTERVAL {

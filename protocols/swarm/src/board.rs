@@ -19,10 +19,8 @@ use crate::reader::ReadFault;
 /// What a waiting reader is woken with.
 #[derive(Debug, Clone)]
 pub(crate) enum Wake {
-    /// The piece is in the store.
-    Stored,
-    /// The piece is verified but the store had no room for it: here it is.
-    Handed(VerifiedBytes),
+    /// The piece is in the store, or handed over.
+    Here,
     /// It will not come.
     Fault(ReadFault),
 }
@@ -43,6 +41,8 @@ struct Row {
     told: Told,
     waiting_for: Option<PieceIndex>,
     wake: Option<Wake>,
+    /// A verified piece that the store had no room for.
+    handed: Option<(PieceIndex, VerifiedBytes)>,
     bell: Arc<Notify>,
 }
 
@@ -50,6 +50,9 @@ struct Row {
 enum Told {
     Nothing,
     Position(u64),
+    /// It was handed a piece that ends here, and asks for nothing until it has read it: what would come meanwhile has
+    /// no place to wait in.
+    Paused(u64),
 }
 
 #[derive(Debug)]
@@ -91,7 +94,14 @@ impl Board {
         rows.next += 1;
         rows.idle_since = None;
         let bell = Arc::new(Notify::new());
-        let row = Row { rest: range, told: Told::Nothing, waiting_for: None, wake: None, bell: Arc::clone(&bell) };
+        let row = Row {
+            rest: range,
+            told: Told::Nothing,
+            waiting_for: None,
+            wake: None,
+            handed: None,
+            bell: Arc::clone(&bell),
+        };
         rows.rows.insert(key, row);
         drop(rows);
         self.bell.notify_one();
@@ -101,7 +111,7 @@ impl Board {
     pub(crate) fn close(&self, key: ReaderKey) {
         let mut rows = self.rows.lock();
         if let Some(row) = rows.rows.remove(&key)
-            && row.told != Told::Nothing
+            && matches!(row.told, Told::Position(_))
         {
             rows.closed.push(key);
         }
@@ -131,8 +141,9 @@ impl Board {
         }
         if let Some(row) = rows.rows.get_mut(&key) {
             row.waiting_for = Some(piece);
-            row.wake = over.then_some(Wake::Fault(ReadFault::Gone));
-            if over {
+            let handed = row.handed.as_ref().is_some_and(|(handed, _)| *handed == piece).then_some(Wake::Here);
+            row.wake = if over { Some(Wake::Fault(ReadFault::Gone)) } else { handed };
+            if row.wake.is_some() {
                 row.bell.notify_one();
             }
         }
@@ -160,6 +171,26 @@ impl Board {
             *key
         });
         woken.collect()
+    }
+
+    /// Gives a piece that the store had no room for, and that ends at `range.end`, to everybody who is at it, and tells
+    /// who that was. They are paused until they have read it.
+    pub(crate) fn hand(&self, piece: PieceIndex, range: &Range<u64>, bytes: &VerifiedBytes) -> Vec<ReaderKey> {
+        let mut rows = self.rows.lock();
+        let at_it = rows.rows.iter_mut().filter(|(_, row)| range.contains(&row.rest.start));
+        let handed = at_it.map(|(key, row)| {
+            row.handed = Some((piece, bytes.clone()));
+            row.told = Told::Paused(range.end);
+            row.ring(&Wake::Here);
+            *key
+        });
+        handed.collect()
+    }
+
+    /// `piece`, if it was handed to this reader.
+    pub(crate) fn take_handed(&self, key: ReaderKey, piece: PieceIndex) -> Option<VerifiedBytes> {
+        let handed = self.rows.lock().rows.get_mut(&key)?.handed.take();
+        handed.filter(|(handed, _)| *handed == piece).map(|(_, bytes)| bytes)
     }
 
     /// Ends every reader's wait, now and later.
@@ -196,6 +227,8 @@ impl Board {
             match row.told {
                 Told::Nothing => changes.push(Change::Opened(*key, row.rest.clone())),
                 Told::Position(told) if told == row.rest.start => continue,
+                Told::Paused(until) if row.rest.start < until => continue,
+                Told::Paused(_) => changes.push(Change::Opened(*key, row.rest.clone())),
                 Told::Position(_) => changes.push(Change::Moved(*key, row.rest.start)),
             }
             row.told = Told::Position(row.rest.start);
@@ -213,6 +246,9 @@ impl Row {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use swarmgate_content::BlockHash;
+
     use super::*;
 
     #[test]
@@ -239,14 +275,34 @@ mod tests {
     }
 
     #[test]
+    fn who_is_handed_a_piece_asks_for_nothing_until_it_is_read() {
+        let board = Board::default();
+        let (at_it, _) = board.open(0..90);
+        let (elsewhere, _) = board.open(40..90);
+        board.take_changes();
+        let digest = [
+            0xda, 0x39, 0xa3, 0xee, 0x5e, 0x6b, 0x4b, 0x0d, 0x32, 0x55, 0xbf, 0xef, 0x95, 0x60, 0x18, 0x90, 0xaf, 0xd8,
+            0x07, 0x09,
+        ];
+        let bytes = VerifiedBytes::check(&BlockHash::sha1(digest), Bytes::new()).expect("the digest of nothing");
+        assert_eq!(board.hand(PieceIndex(0), &(0..16), &bytes), [at_it]);
+        board.moved(at_it, 8, true);
+        assert_eq!(board.take_changes(), []);
+        assert!(board.take_handed(at_it, PieceIndex(0)).is_some());
+        assert!(board.take_handed(elsewhere, PieceIndex(0)).is_none());
+        board.moved(at_it, 16, true);
+        assert_eq!(board.take_changes(), [Change::Opened(at_it, 16..90)]);
+    }
+
+    #[test]
     fn only_those_who_wait_for_a_piece_are_woken_by_it() {
         let board = Board::default();
         let (one, _) = board.open(0..90);
         let (other, _) = board.open(0..90);
         board.wait_for(one, PieceIndex(1), false);
         board.wait_for(other, PieceIndex(2), false);
-        assert_eq!(board.wake(PieceIndex(1), &Wake::Stored), [one]);
-        assert!(matches!(board.take_wake(one), Some(Wake::Stored)));
+        assert_eq!(board.wake(PieceIndex(1), &Wake::Here), [one]);
+        assert!(matches!(board.take_wake(one), Some(Wake::Here)));
         assert!(board.take_wake(other).is_none());
         board.end(ReadFault::Gone);
         assert!(matches!(board.take_wake(other), Some(Wake::Fault(ReadFault::Gone))));

@@ -89,6 +89,9 @@ impl SwarmReader {
         let Some(hash) = self.known.info.pieces.get(piece.0 as usize) else { return Err(ReadFault::Gone) };
         let mut lost = false;
         loop {
+            if let Some(bytes) = self.shared.board.take_handed(self.key, piece) {
+                self.held = Some((piece, bytes));
+            }
             if let Some((_, bytes)) = self.held.as_ref().filter(|(held, _)| *held == piece) {
                 return Ok(bytes.slice(range.start as usize..range.end as usize));
             }
@@ -105,8 +108,7 @@ impl SwarmReader {
                 continue;
             }
             match self.woken().await {
-                Wake::Stored => {}
-                Wake::Handed(bytes) => self.held = Some((piece, bytes)),
+                Wake::Here => {}
                 Wake::Fault(fault) => return Err(fault),
             }
         }

@@ -103,10 +103,12 @@ async fn a_cache_full_of_pins_still_streams_and_fetches_each_piece_once() {
         let bytes = bytes.unwrap();
         assert_eq!(bytes.as_ref(), &payload[at..at + bytes.len()]);
         at += bytes.len();
+        // A client slower than the swarm: what comes meanwhile must have a place to wait in, or not be asked for.
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(at, 4 << 20);
     let downloaded = leecher.swarm.handle().status().totals.downloaded;
-    assert!(downloaded <= 2 * (4 << 20), "{downloaded} bytes for 4 MiB");
+    assert!(downloaded <= (4 << 20) + u64::from(PIECE), "{downloaded} bytes for 4 MiB");
     assert_eq!(leecher.store.usage().pinned_bytes, 1 << 20);
     drop(reader);
     seeder.swarm.shutdown().await;
