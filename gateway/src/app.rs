@@ -16,10 +16,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use swarmgate_bittorrent::dht::{DhtNode, DhtOptions};
-use swarmgate_bittorrent::egress::EgressPolicy;
 use swarmgate_bittorrent::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets};
 use swarmgate_config::{AnonymousContent, Config, SeedingPolicy};
 use swarmgate_content::{Event, EventBus, ManagerError, ProtocolManager, ProtocolStats};
+use swarmgate_egress::EgressPolicy;
 use swarmgate_store::{OpenError, Store, StoreEvent, StoreOptions};
 use swarmgate_swarm::SwarmContext;
 use tokio::sync::broadcast::Receiver;

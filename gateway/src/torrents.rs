@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use swarmgate_bittorrent::http_client::HttpError;
 use swarmgate_bittorrent::{AddItemError, BitTorrentProtocol, Item};
 use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_bittorrent_proto::metainfo::Metainfo;
 use swarmgate_content::{BoxFuture, InfoHash};
+use swarmgate_egress::HttpError;
 use url::Url;
 
 use crate::catalogue::{AddError, Added, Catalogue, ItemStatus};

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use swarmgate_bittorrent::egress::EgressPolicy;
 use swarmgate_bittorrent::listener::{Binding, bind_tcp, bind_udp};
 use swarmgate_bittorrent::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets};
 use swarmgate_bittorrent_proto::bencode::OwnedValue;
 use swarmgate_bittorrent_proto::metainfo::{Metainfo, hash_pieces};
 use swarmgate_config::{Config, Size};
 use swarmgate_content::{BlockHash, EventBus, InfoHash, Protocol, ProtocolStats, StatsSnapshot};
+use swarmgate_egress::EgressPolicy;
 use swarmgate_gateway::app::{App, StartupError};
 use swarmgate_gateway::listeners::Listeners;
 use swarmgate_store::{Store, StoreOptions};

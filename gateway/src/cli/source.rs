@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use swarmgate_bittorrent::http_client::HttpClient;
 use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_bittorrent_proto::metainfo::{MAX_TORRENT_BYTES, Metainfo};
 use swarmgate_content::{ContentId, Hints, InfoHash};
+use swarmgate_egress::HttpClient;
 
 use super::Exit;
 

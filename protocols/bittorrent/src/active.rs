@@ -21,9 +21,9 @@ use tokio_util::task::TaskTracker;
 use crate::announcer::{AnnouncerSetup, Progress, TorrentAnnouncer};
 use crate::dht::DhtHandle;
 use crate::dialer::{DialLimits, DialerSetup, Found, TorrentDialer};
-use crate::egress::{self, EgressPolicy};
 use crate::peer_stream::PeerStream;
 use crate::tracker_client::TrackerClient;
+use swarmgate_egress::{self as egress, EgressPolicy};
 
 /// How long a peer that sent wrong bytes stays banned.
 const BAN: Duration = Duration::from_secs(3600);

@@ -19,9 +19,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::egress::EgressPolicy;
 use crate::peer_stream::{HandshakeError, PeerStream, read_handshake, within, write_handshake};
 use crate::wait::until;
+use swarmgate_egress::EgressPolicy;
 
 /// Addresses that somebody told of.
 #[derive(Debug, Clone, PartialEq, Eq)]

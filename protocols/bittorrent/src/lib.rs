@@ -1,14 +1,12 @@
 //! BitTorrent as one of the gateway's protocols: sockets, trackers and the DHT around the swarm.
 //!
 //! [`BitTorrentProtocol`] is all that the application sees. It finds peers (trackers, DHT, hints, whoever dials us) and leads
-//! them into [`swarmgate_swarm`], which does the rest. Every outgoing connection passes the guard in [`egress`].
+//! them into [`swarmgate_swarm`], which does the rest. Every outgoing connection passes the guard in [`swarmgate_egress`].
 
 mod active;
 pub mod announcer;
 pub mod dht;
 pub mod dialer;
-pub mod egress;
-pub mod http_client;
 pub mod inbound;
 pub mod listener;
 pub mod peer_stream;

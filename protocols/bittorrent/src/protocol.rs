@@ -28,11 +28,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::active::{ActiveTorrent, Environment};
 use crate::dht::DhtHandle;
-use crate::egress::EgressPolicy;
-use crate::http_client::{HttpClient, HttpError};
 use crate::inbound::{Inbound, InboundHandler, InboundLimits};
 use crate::peer_stream::{HandshakeError, PeerStream};
 use crate::tracker_client::TrackerClient;
+use swarmgate_egress::{EgressPolicy, HttpClient, HttpError};
 
 /// The store's table of items that were asked to stay.
 const ITEMS_TABLE: &str = "bittorrent-items";

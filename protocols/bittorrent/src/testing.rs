@@ -7,60 +7,8 @@ use parking_lot::Mutex;
 use swarmgate_bittorrent_proto::handshake::PeerId;
 use swarmgate_bittorrent_proto::tracker::{AnnounceEvent, AnnounceRequest};
 use swarmgate_content::InfoHash;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::UdpSocket;
 use tokio_util::task::AbortOnDropHandle;
-
-/// An HTTP server that gives every request the answer of a function, byte for byte, and keeps the requests.
-pub(crate) struct HttpStub {
-    address: SocketAddr,
-    requests: Arc<Mutex<Vec<String>>>,
-    _task: AbortOnDropHandle<()>,
-}
-
-impl HttpStub {
-    /// Starts answering.
-    pub(crate) async fn start(answer: impl Fn(&str) -> String + Send + 'static) -> Self {
-        Self::start_bytes(move |request| answer(request).into_bytes()).await
-    }
-
-    /// Starts answering with bytes.
-    pub(crate) async fn start_bytes(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let kept = requests.clone();
-        let task = tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    match stream.read_u8().await {
-                        Ok(byte) => head.push(byte),
-                        Err(_) => break,
-                    }
-                }
-                let request = String::from_utf8_lossy(&head).into_owned();
-                let reply = answer(&request);
-                kept.lock().push(request);
-                let _ = stream.write_all(&reply).await;
-                let _ = stream.shutdown().await;
-            }
-        });
-        Self { address, requests, _task: AbortOnDropHandle::new(task) }
-    }
-
-    pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
-    }
-
-    pub(crate) fn port(&self) -> u16 {
-        self.address.port()
-    }
-
-    pub(crate) fn requests(&self) -> Vec<String> {
-        self.requests.lock().clone()
-    }
-}
 
 /// A UDP tracker (BEP 15) that gives every announce the same peers.
 pub(crate) struct UdpTrackerStub {

@@ -16,9 +16,8 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::egress::{EgressPolicy, ResolveError};
-use crate::http_client::{HttpClient, HttpError};
 use crate::udp_exchange::{UdpExchange, Wait};
+use swarmgate_egress::{EgressPolicy, HttpClient, HttpError, ResolveError};
 
 pub use crate::udp_exchange::ExchangeError;
 
@@ -253,8 +252,9 @@ fn parse_udp_url(text: &str) -> Result<(String, u16, String), TrackerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{HttpStub, UdpTrackerManners, UdpTrackerStub, announce_request, http_ok};
+    use crate::testing::{UdpTrackerManners, UdpTrackerStub, announce_request, http_ok};
     use swarmgate_bittorrent_proto::tracker::AnnounceEvent;
+    use swarmgate_egress::testing::HttpStub;
 
     const HOME: EgressPolicy = EgressPolicy { allow_private: true };
     const PEER: &str = "127.0.0.7:4321";

@@ -8,14 +8,15 @@ fn root() -> PathBuf {
 }
 
 /// The crates of the product, by folder, with the crates of ours that each may depend on. Dependencies point down only.
-const CRATES: [(&str, &[&str]); 7] = [
+const CRATES: [(&str, &[&str]); 8] = [
     ("protocols/content", &[]),
     ("config", &[]),
     ("protocols/store", &["content"]),
     ("protocols/bittorrent-proto", &["content"]),
     ("protocols/swarm", &["content", "store", "bittorrent-proto"]),
-    ("protocols/bittorrent", &["content", "store", "bittorrent-proto", "swarm"]),
-    ("gateway", &["config", "content", "store", "bittorrent-proto", "swarm", "bittorrent"]),
+    ("protocols/egress", &[]),
+    ("protocols/bittorrent", &["content", "store", "bittorrent-proto", "swarm", "egress"]),
+    ("gateway", &["config", "content", "store", "bittorrent-proto", "swarm", "egress", "bittorrent"]),
 ];
 
 /// Every source file below a crate's `src`, with its text.

@@ -1,8 +1,8 @@
 use super::*;
-use crate::egress::EgressPolicy;
-use crate::http_client::HttpClient;
-use crate::testing::{HttpStub, UdpTrackerManners, UdpTrackerStub, http_ok};
+use crate::testing::{UdpTrackerManners, UdpTrackerStub, http_ok};
 use std::net::SocketAddr;
+use swarmgate_egress::testing::HttpStub;
+use swarmgate_egress::{EgressPolicy, HttpClient};
 use tokio::net::UdpSocket;
 use tokio::time::{sleep, timeout};
 

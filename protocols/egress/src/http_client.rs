@@ -12,7 +12,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::{Action, Attempt, Policy};
 use url::Url;
 
-use crate::egress::{EgressPolicy, EgressRefused, ResolveError};
+use crate::policy::{EgressPolicy, EgressRefused, ResolveError};
 
 /// Redirects followed before a request is given up. Trackers redirect once, from http to https.
 const MAX_REDIRECTS: usize = 5;
