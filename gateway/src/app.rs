@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use swarmgate_bittorrent::dht::{DhtNode, DhtOptions};
 use swarmgate_bittorrent::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets};
 use swarmgate_config::{AnonymousContent, Config, SeedingPolicy};
-use swarmgate_content::{Event, EventBus, ManagerError, ProtocolManager, ProtocolStats};
+use swarmgate_content::{Event, EventBus, ManagerError, ProtocolManager};
 use swarmgate_egress::EgressPolicy;
 use swarmgate_store::{OpenError, Store, StoreEvent, StoreOptions};
 use swarmgate_swarm::SwarmContext;
@@ -153,7 +153,7 @@ impl App {
         sockets: BitTorrentSockets,
         events: EventBus,
     ) -> Result<Arc<BitTorrentProtocol>, StartupError> {
-        let context = SwarmContext { store: self.store.clone(), events, stats: Arc::new(ProtocolStats::default()) };
+        let context = SwarmContext::new(self.store.clone(), events);
         if config.bittorrent.dht {
             let node = DhtNode::start(dht_options(config)).await?;
             self.sockets.push(("udp", node.address()));

@@ -10,9 +10,8 @@ use aws_lc_rs::digest;
 use bytes::Bytes;
 use swarmgate_bittorrent::{BitTorrentProtocol, BitTorrentSockets};
 use swarmgate_bittorrent_proto::metainfo::{Metainfo, TorrentBuilder, hash_pieces};
-use swarmgate_bittorrent_proto::wire::PieceIndex;
 use swarmgate_config::{Config, Size};
-use swarmgate_content::{EventBus, Protocol, ProtocolStats};
+use swarmgate_content::{EventBus, Protocol};
 use swarmgate_store::{Store, StoreOptions};
 use swarmgate_swarm::SwarmContext;
 
@@ -56,7 +55,7 @@ impl Seeder {
             store.put(block).await?;
         }
         let context =
-            SwarmContext { store: store.clone(), events: EventBus::new(), stats: Arc::new(ProtocolStats::default()) };
+            SwarmContext::new(store.clone(), EventBus::new());
         let config = loopback_config();
         let sockets: BitTorrentSockets = bind_peers(&config)?;
         let options = bittorrent_options(&config, egress(&config));
@@ -118,11 +117,17 @@ pub async fn run(
     config.cache.dir.clone_from(&dir);
     let seeder = Seeder::start().await?;
     let app = App::build(&config, Listeners::bind(&config)?).await?;
-    let outcome = show(&app, &seeder, out).await;
-    if outcome.is_ok() && keep {
-        writeln!(out, "\nThe gateway runs until Ctrl-C.")?;
-        interrupted.await;
-    }
+    let outcome = async {
+        show(&app, &seeder, out).await?;
+        if keep {
+            invite(&app, &seeder, out)?;
+            interrupted.await;
+        } else {
+            writeln!(out, "With --keep the gateway goes on running, and commands to try are shown.")?;
+        }
+        Ok(())
+    };
+    let outcome = outcome.await;
     app.shutdown(Duration::from_secs(1)).await;
     seeder.stop().await;
     std::fs::remove_dir_all(&dir)?;
@@ -130,15 +135,15 @@ pub async fn run(
 }
 
 async fn show(app: &App, seeder: &Seeder, out: &mut (dyn Write + Send)) -> Result<(), DemoError> {
-    let address = app.addresses().first().ok_or("the gateway listens")?;
-    let magnet = format!("http://{address}/magnet?{}", seeder.magnet_query());
-    let plain = format!("http://{address}/bt/{}/{FILE_NAME}", seeder.metainfo.infohash);
+    let root = root(app)?;
+    let magnet = format!("{root}/magnet?{}", seeder.magnet_query());
+    let plain = format!("{root}/bt/{}/{FILE_NAME}", seeder.metainfo.infohash);
     writeln!(
         out,
         "A seeder in this process has {FILE_NAME} ({FILE_LEN} bytes), infohash {}.",
         seeder.metainfo.infohash
     )?;
-    writeln!(out, "The gateway at http://{address} knows nothing of it yet.\n")?;
+    writeln!(out, "The gateway beside it knows nothing of it yet.\n")?;
 
     let client = reqwest::Client::builder().no_proxy().build()?;
     let started = Instant::now();
@@ -162,13 +167,80 @@ async fn show(app: &App, seeder: &Seeder, out: &mut (dyn Write + Send)) -> Resul
     }
     let (took, pieces) = (started.elapsed(), seeder.metainfo.info.pieces.count());
     let rate = whole.len() as f64 / took.as_secs_f64() / 1e6;
-    let last = PieceIndex(u32::try_from(pieces)?);
-    writeln!(out, "  whole file:       200, SHA-256 right, {last} pieces verified, {rate:.0} MB/s over BitTorrent\n")?;
-
-    writeln!(out, "Try (with --keep):")?;
-    writeln!(out, "  curl -r 0-1023 {plain} | xxd | head")?;
-    writeln!(out, "  curl -I {plain}")?;
-    writeln!(out, "  curl {plain} | sha256sum")?;
-    writeln!(out, "  open http://{address}/bt/{}/", seeder.metainfo.infohash)?;
+    writeln!(
+        out,
+        "  whole file:       200, SHA-256 right, {pieces} pieces verified, {rate:.0} MB/s over BitTorrent\n"
+    )?;
     Ok(())
+}
+
+/// Names commands that work while the gateway runs.
+fn invite(app: &App, seeder: &Seeder, out: &mut (dyn Write + Send)) -> Result<(), DemoError> {
+    let folder = format!("{}/bt/{}", root(app)?, seeder.metainfo.infohash);
+    writeln!(out, "Try, until Ctrl-C ends it:")?;
+    writeln!(out, "  curl -r 0-1023 {folder}/{FILE_NAME} | xxd | head")?;
+    writeln!(out, "  curl -I {folder}/{FILE_NAME}")?;
+    writeln!(out, "  curl {folder}/{FILE_NAME} | sha256sum")?;
+    writeln!(out, "  open {folder}/")?;
+    Ok(())
+}
+
+/// Where the gateway answers, without a slash at the end.
+fn root(app: &App) -> Result<String, DemoError> {
+    let address = app.addresses().first().ok_or("the gateway listens")?;
+    Ok(format!("http://{address}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    /// Standard output that can be read while the demo writes it.
+    #[derive(Clone, Default)]
+    struct Screen(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Screen {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Screen {
+        /// Every URL shown so far.
+        fn urls(&self) -> Vec<String> {
+            let text = String::from_utf8(self.0.lock().clone()).unwrap();
+            text.split_whitespace().filter(|word| word.starts_with("http")).map(str::to_owned).collect()
+        }
+
+        fn says(&self, words: &str) -> bool {
+            String::from_utf8_lossy(&self.0.lock()).contains(words)
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_demo_that_ends_shows_no_address_and_says_how_to_keep_it() {
+        let screen = Screen::default();
+        run(false, std::future::pending(), &mut screen.clone()).await.unwrap();
+        assert!(screen.says("SHA-256 right") && screen.says("--keep"));
+        assert_eq!(screen.urls(), Vec::<String>::new(), "nobody answers there any more");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_demo_that_is_kept_answers_at_every_address_it_shows() {
+        let screen = Screen::default();
+        let visitor = async {
+            let client = reqwest::Client::builder().no_proxy().build().unwrap();
+            assert_eq!(screen.urls().len(), 4);
+            for url in screen.urls() {
+                assert_eq!(client.head(&url).send().await.unwrap().status(), 200, "{url}");
+            }
+        };
+        run(true, visitor, &mut screen.clone()).await.unwrap();
+    }
 }

@@ -169,8 +169,8 @@ impl Seeder {
         let store = Store::open(StoreOptions::in_memory(content.bytes.len() as u64 + (1 << 20))).await;
         let store = store.unwrap_or_else(|e| panic!("a store in memory: {e}"));
         fill(&store, content).await;
-        let stats = Arc::new(ProtocolStats::default());
-        let context = SwarmContext { store: store.clone(), events: EventBus::new(), stats: stats.clone() };
+        let context = SwarmContext::new(store.clone(), EventBus::new());
+        let stats = context.stats.clone();
         let protocol = BitTorrentProtocol::start(seeder_options(), sockets(), None, context).await;
         let protocol = protocol.unwrap_or_else(|e| panic!("a seeder: {e}"));
         let added = protocol.add_metainfo(content.metainfo.clone(), true).await;

@@ -15,7 +15,7 @@ use swarmgate_bittorrent_proto::geometry::Geometry;
 use swarmgate_bittorrent_proto::handshake::{Handshake, PeerId};
 use swarmgate_bittorrent_proto::metainfo::{Info, Metainfo, TorrentBuilder, hash_pieces};
 use swarmgate_bittorrent_proto::picker::{PeerKey, ReaderKey};
-use swarmgate_bittorrent_proto::torrent::{DropReason, Torrent, TorrentConfig, TorrentEvent};
+use swarmgate_bittorrent_proto::torrent::{DropReason, Torrent, TorrentConfig, TorrentEvent, Transport};
 use swarmgate_bittorrent_proto::wire::{BlockRequest, PieceIndex};
 use swarmgate_content::VerifiedBytes;
 
@@ -217,7 +217,7 @@ impl SimWorld {
             self.links.insert((whose, to), (link, self.now, self.sequence));
             let peer_id = PeerId([u8::try_from(to.0 % 256).unwrap_or(0); 20]);
             let handshake = Handshake::ours(self.metainfo.infohash, peer_id);
-            self.nodes[whose.0].torrent.add_peer(self.now, PeerKey(to.0 as u64), &handshake);
+            self.nodes[whose.0].torrent.add_peer(self.now, PeerKey(to.0 as u64), Transport::Tcp, &handshake);
         }
         self.settle(a);
         self.settle(b);
@@ -427,7 +427,7 @@ impl SimWorld {
                 TorrentEvent::ReadBlock { peer, request } => {
                     self.at(now + Duration::from_micros(100), Happening::Read { node: id, peer, request });
                 }
-                TorrentEvent::Drop { peer, reason } => {
+                TorrentEvent::Drop { peer, reason, .. } => {
                     let other = NodeId(usize::try_from(peer.0).expect("keys are node numbers"));
                     if reason == DropReason::Guilty {
                         self.nodes[id.0].banned.push(other);

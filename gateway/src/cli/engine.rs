@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use swarmgate_bittorrent::BitTorrentProtocol;
 use swarmgate_bittorrent::dht::DhtNode;
 use swarmgate_config::Config;
-use swarmgate_content::{ContentId, ContentMeta, EventBus, Protocol, ProtocolStats, ResolveRequest};
+use swarmgate_content::{ContentId, ContentMeta, EventBus, Protocol, ResolveRequest};
 use swarmgate_store::{Store, StoreOptions};
 use swarmgate_swarm::SwarmContext;
 
@@ -35,15 +35,19 @@ impl Engine {
     /// Starts on ports that the system chooses, so that it runs beside a gateway.
     ///
     /// # Errors
-    /// When a part does not start.
+    /// When BitTorrent is switched off, or a part does not start.
     pub async fn start(config: &Config) -> Result<Self, Failure> {
+        if !config.bittorrent.enabled {
+            let off = "bittorrent.enabled is false in the configuration, and this command uses BitTorrent";
+            return Err(Failure::new(Exit::Usage, format!("{off}; --set bittorrent.enabled=true switches it on")));
+        }
         let fail = |error: &dyn std::error::Error| Failure::new(Exit::Error, error.to_string());
         let mut config = config.clone();
         config.bittorrent.listen_port = 0;
         config.bittorrent.dht_port = 0;
         let store = Store::open(StoreOptions::in_memory(MEMORY_BYTES)).await.map_err(|error| fail(&error))?;
         let context =
-            SwarmContext { store: store.clone(), events: EventBus::new(), stats: Arc::new(ProtocolStats::default()) };
+            SwarmContext::new(store.clone(), EventBus::new());
         let sockets = bind_peers(&config).map_err(|error| fail(&error))?;
         let dht = match config.bittorrent.dht {
             true => Some(DhtNode::start(dht_options(&config)).await.map_err(|error| fail(&error))?),
@@ -94,5 +98,34 @@ impl Engine {
             dht.shutdown().await;
         }
         self.store.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::Output;
+    use crate::cli::get::GetOptions;
+    use crate::cli::{get, ls};
+
+    #[tokio::test]
+    async fn a_command_that_needs_bittorrent_is_refused_where_it_is_switched_off() {
+        let mut config = Config::default();
+        config.bittorrent.enabled = false;
+        config.bittorrent.dht = false;
+        let uri = format!("magnet:?xt=urn:btih:{}", "ab".repeat(20));
+        let listed = within(ls::run(&config, &uri, Output::Human, &mut Vec::new())).await;
+        let dir = tempfile::tempdir().unwrap();
+        let options = GetOptions { uri, out: dir.path().to_owned(), select: None };
+        let got = within(get::run(&config, options, std::future::pending(), &mut Vec::new())).await;
+        for outcome in [listed, got] {
+            let failure = outcome.unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage, "{failure}");
+            assert!(failure.message.contains("bittorrent.enabled"), "{failure}");
+        }
+    }
+
+    async fn within(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+        tokio::time::timeout(Duration::from_secs(5), command).await.expect("a refusal does not wait for anybody")
     }
 }

@@ -13,7 +13,8 @@ use swarmgate_bittorrent_proto::handshake::{Handshake, PeerId};
 use swarmgate_bittorrent_proto::metainfo::Info;
 use swarmgate_bittorrent_proto::peer_book::PeerSource;
 use swarmgate_content::{Attempt, AttemptOutcome, Hints, InfoHash};
-use swarmgate_swarm::{PeerEnd, Swarm, SwarmContext, SwarmHandle, SwarmOptions};
+use swarmgate_swarm::directory::{Entry, is_websocket_tracker};
+use swarmgate_swarm::{PeerEnd, PeerOrigin, Swarm, SwarmContext, SwarmHandle, SwarmOptions};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -56,9 +57,11 @@ pub(crate) struct ActiveTorrent {
     informed: bool,
     /// Whether it was known to be private from the start.
     private: bool,
-    announcer: Mutex<Option<TorrentAnnouncer>>,
+    announcer: Arc<Mutex<Option<TorrentAnnouncer>>>,
     /// Announces to the operator's own trackers, until the torrent turns out to be private.
     extra: Arc<Mutex<Option<TorrentAnnouncer>>>,
+    /// Lends the swarm to those who bring peers by other ways.
+    entry: Mutex<Option<Entry>>,
     dialer: Arc<TorrentDialer>,
     found: mpsc::Sender<Found>,
     /// Ends the DHT's lookups for this torrent, when it turns out to be private.
@@ -99,9 +102,11 @@ impl ActiveTorrent {
         let extra = environment.extra_trackers.iter().filter(|tracker| !own(tracker));
         let extra: Vec<_> = extra.map(|tracker| vec![tracker.clone()]).collect();
         let extra = (!private && !extra.is_empty()).then(|| announcer(environment, &handle, &extra, found.clone()));
+        let entry = environment.context.directory.enter(handle.clone(), environment.peer_id, private, trackers);
         let torrent = Self {
             private,
-            announcer: Mutex::new(Some(announcer(environment, &handle, trackers, found.clone()))),
+            entry: Mutex::new(Some(entry)),
+            announcer: Arc::new(Mutex::new(Some(announcer(environment, &handle, &dialled(trackers), found.clone())))),
             extra: Arc::new(Mutex::new(extra)),
             swarm: Mutex::new(Some(swarm)),
             handle: handle.clone(),
@@ -122,6 +127,7 @@ impl ActiveTorrent {
         };
         torrent.tasks.spawn(usher.run(connected, ends, stop));
         torrent.learn(info);
+        torrent.tell_completion();
         if !private {
             torrent.ask_dht(environment);
         }
@@ -148,6 +154,23 @@ impl ActiveTorrent {
                 let extra = extra.lock().take();
                 if let Some(extra) = extra {
                     extra.shutdown().await;
+                }
+            }
+        });
+    }
+
+    /// Tells the trackers once when the last piece has come (BEP 3).
+    fn tell_completion(&self) {
+        let (handle, announcers) = (self.handle.clone(), [self.announcer.clone(), self.extra.clone()]);
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                completed = handle.wait_completed() => if completed.is_err() { return },
+                () = stop.cancelled() => return,
+            }
+            for announcer in announcers {
+                if let Some(announcer) = &*announcer.lock() {
+                    announcer.complete();
                 }
             }
         });
@@ -202,7 +225,22 @@ impl ActiveTorrent {
     /// Takes trackers of its own.
     pub(crate) fn add_trackers(&self, tiers: &[Vec<String>]) {
         if let Some(announcer) = self.announcer.lock().as_ref().filter(|_| !tiers.is_empty()) {
-            announcer.add_trackers(tiers);
+            announcer.add_trackers(&dialled(tiers));
+        }
+        if let Some(entry) = &*self.entry.lock() {
+            entry.add_trackers(tiers);
+        }
+    }
+
+    /// Somebody reads what is not here: without a peer to ask, trackers are asked again as soon as they allow.
+    pub(crate) fn seek_peers(&self) {
+        if *self.handle.peer_count().borrow() > 0 {
+            return;
+        }
+        for announcer in [&self.announcer, &self.extra] {
+            if let Some(announcer) = &*announcer.lock() {
+                announcer.announce_now();
+            }
         }
     }
 
@@ -216,14 +254,14 @@ impl ActiveTorrent {
         self.tasks.spawn(async move {
             let stream = Slotted { stream: peer.stream, _slot: slot };
             // The swarm is gone when this fails, and the peer with it.
-            let _ = handle.add_peer(stream, Some(peer.address), peer.handshake).await;
+            let _ = handle.add_peer(stream, PeerOrigin::tcp(peer.address), peer.handshake).await;
         });
     }
 
     /// What was tried to find and reach peers.
-    pub(crate) fn attempts(&self) -> Vec<Attempt> {
+    pub(crate) fn attempts(&self, environment: &Environment) -> Vec<Attempt> {
         let mut attempts = Vec::new();
-        for announcer in [&self.announcer, &*self.extra] {
+        for announcer in [&self.announcer, &self.extra] {
             attempts.extend(announcer.lock().as_ref().map_or_else(Vec::new, TorrentAnnouncer::attempts));
         }
         if let Some((since, count)) = *self.dht_found.lock() {
@@ -231,6 +269,7 @@ impl ActiveTorrent {
             attempts.push(Attempt { source: "dht", target: None, outcome, took: since.elapsed() });
         }
         attempts.extend(self.dialer.attempts());
+        attempts.extend(environment.context.directory.attempts(&self.handle.infohash()));
         let peers = self.handle.status().peers;
         if peers > 0 {
             let outcome = AttemptOutcome::Ok(format!("{peers} connected now"));
@@ -250,12 +289,14 @@ impl ActiveTorrent {
             announcer.lock().as_ref().is_some_and(TorrentAnnouncer::has_trackers)
         };
         let trackers = asks(&self.announcer) || asks(&self.extra);
-        trackers || environment.dht.is_some() || self.dialer.known() > 0 || self.handle.status().peers > 0
+        let others = environment.context.directory.may_find(&self.handle.infohash());
+        trackers || others || environment.dht.is_some() || self.dialer.known() > 0 || self.handle.status().peers > 0
     }
 
     /// Stops everything this torrent started, in reverse order, and returns when it has ended.
     pub(crate) async fn shutdown(&self) {
         self.stop.cancel();
+        drop(self.entry.lock().take());
         let announcers = [self.announcer.lock().take(), self.extra.lock().take()];
         join_all(announcers.into_iter().flatten().map(TorrentAnnouncer::shutdown)).await;
         self.dialer.shutdown().await;
@@ -265,6 +306,12 @@ impl ActiveTorrent {
         }
         self.tasks.wait().await;
     }
+}
+
+/// The trackers that are asked over HTTP or UDP; those of browsers are for another way.
+fn dialled(tiers: &[Vec<String>]) -> Vec<Vec<String>> {
+    let tiers = tiers.iter().map(|tier| tier.iter().filter(|url| !is_websocket_tracker(url)).cloned().collect());
+    tiers.filter(|tier: &Vec<_>| !tier.is_empty()).collect()
 }
 
 fn announcer(
@@ -311,28 +358,27 @@ impl Usher {
         mut ends: mpsc::Receiver<PeerEnd>,
         stop: CancellationToken,
     ) {
-        let mut here = 0_usize;
+        let mut count = self.handle.peer_count();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                Some(peer) = connected.recv() => here += usize::from(self.lead_in(peer).await),
-                Some(end) = ends.recv() => {
-                    here = here.saturating_sub(1);
-                    self.see_out(&end);
-                }
+                Some(peer) = connected.recv() => self.lead_in(peer).await,
+                Some(end) = ends.recv() => self.see_out(&end),
+                Ok(()) = count.changed() => {}
                 else => return,
             }
+            let here = *count.borrow_and_update();
             self.want.send_replace(self.max_peers.saturating_sub(here).min(self.slots.available_permits()));
         }
     }
 
-    async fn lead_in(&self, peer: PeerStream) -> bool {
+    async fn lead_in(&self, peer: PeerStream) {
         let Ok(slot) = self.slots.clone().try_acquire_owned() else {
-            self.dialer.on_disconnected(peer.address, false);
-            return false;
+            return self.dialer.on_disconnected(peer.address, false);
         };
         let stream = Slotted { stream: peer.stream, _slot: slot };
-        self.handle.add_peer(stream, Some(peer.address), peer.handshake).await.is_ok()
+        // The swarm is gone when this fails, and the torrent with it.
+        let _ = self.handle.add_peer(stream, PeerOrigin::tcp(peer.address), peer.handshake).await;
     }
 
     fn see_out(&self, end: &PeerEnd) {

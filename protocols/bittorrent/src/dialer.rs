@@ -13,13 +13,14 @@ use serde::Serialize;
 use swarmgate_bittorrent_proto::handshake::Handshake;
 use swarmgate_bittorrent_proto::peer_book::{PeerBook, PeerSource};
 use swarmgate_content::{Attempt, AttemptOutcome, ProtocolStats};
+use swarmgate_swarm::greeting::{HandshakeError, check_handshake, read_handshake, within, write_handshake};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::peer_stream::{HandshakeError, PeerStream, read_handshake, within, write_handshake};
+use crate::peer_stream::PeerStream;
 use crate::wait::until;
 use swarmgate_egress::EgressPolicy;
 
@@ -304,12 +305,7 @@ async fn connect(address: SocketAddr, ours: &Handshake, limits: &DialLimits) -> 
         read_handshake(&mut stream).await
     };
     let handshake = within(limits.handshake_timeout, exchange).await?;
-    if handshake.peer_id == ours.peer_id {
-        return Err(HandshakeError::Ourselves);
-    }
-    if handshake.infohash != ours.infohash {
-        return Err(HandshakeError::OtherTorrent);
-    }
+    check_handshake(ours, &handshake)?;
     Ok(PeerStream { stream, address, handshake })
 }
 

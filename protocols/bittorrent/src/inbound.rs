@@ -18,7 +18,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::peer_stream::{HandshakeError, PeerStream, read_handshake, within, write_handshake};
+use crate::peer_stream::PeerStream;
+use swarmgate_swarm::greeting::{HandshakeError, read_handshake, within, write_handshake};
 
 /// How long accepting rests after an error that will not pass by itself, such as no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

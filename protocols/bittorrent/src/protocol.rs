@@ -20,6 +20,7 @@ use swarmgate_content::{
     FetchErrorKind, FileRef, Health, HealthState, Hints, InfoHash, Protocol, ProtocolKind, ProtocolStats,
     ResolveRequest, Stage, StatsSnapshot,
 };
+use swarmgate_swarm::greeting::HandshakeError;
 use swarmgate_swarm::{Known, ReadFault, SwarmContext, SwarmOptions, SwarmReader, SwarmStatus};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::Semaphore;
@@ -29,7 +30,7 @@ use tokio_util::task::TaskTracker;
 use crate::active::{ActiveTorrent, Environment};
 use crate::dht::DhtHandle;
 use crate::inbound::{Inbound, InboundHandler, InboundLimits};
-use crate::peer_stream::{HandshakeError, PeerStream};
+use crate::peer_stream::PeerStream;
 use crate::tracker_client::TrackerClient;
 use swarmgate_egress::{EgressPolicy, HttpClient, HttpError};
 
@@ -236,6 +237,7 @@ impl BitTorrentProtocol {
     pub async fn add_metainfo(&self, metainfo: Metainfo, keep: bool) -> Result<bool, AddItemError> {
         let Metainfo { infohash, info, info_bytes, announce, .. } = metainfo;
         let record = Record { trackers: announce.clone(), name: Some(info.name.clone()), kept: keep };
+        self.engine.keep_info(infohash, &info_bytes).await;
         let already = self.engine.remember(infohash, record);
         let torrent = self.engine.activate(infohash, Some((info.clone(), info_bytes.clone())))?;
         torrent.add_trackers(&announce);
@@ -439,6 +441,18 @@ impl Engine {
         self.activate(infohash, info)
     }
 
+    /// Stores an `info` dictionary before anybody is told that its torrent was added: a restart finds it.
+    async fn keep_info(&self, infohash: InfoHash, info_bytes: &Bytes) {
+        let store = &self.environment.context.store;
+        let outcome = match store.verifier().verify(BlockHash::from(infohash), info_bytes.clone()).await {
+            Ok(block) => store.put(block).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(%infohash, %error, "the metadata is not cached and will be asked for again after a restart");
+        }
+    }
+
     async fn stored_info(&self, infohash: InfoHash) -> Option<(Info, Bytes)> {
         let (store, hash) = (&self.environment.context.store, BlockHash::from(infohash));
         let bytes = store.read_all(&hash).await.ok()??.into_bytes();
@@ -516,7 +530,10 @@ impl Engine {
         torrent.add_hints(&request.hints);
         if !torrent.is_informed() && !torrent.has_sources(&self.environment) {
             let detail = "nobody to ask: no tracker, no peer, and the DHT is off".to_owned();
-            return Err(fail(FetchErrorKind::NoSource, detail).with_attempts(torrent.attempts()));
+            return Err(fail(FetchErrorKind::NoSource, detail).with_attempts(torrent.attempts(&self.environment)));
+        }
+        if !torrent.is_informed() {
+            torrent.seek_peers();
         }
         let deadline = tokio::time::Instant::from_std(request.deadline);
         match tokio::time::timeout_at(deadline, torrent.handle().wait_known()).await {
@@ -525,7 +542,7 @@ impl Engine {
             Ok(Err(gone)) => Err(fail(FetchErrorKind::Removed, gone.to_string())),
             Err(_) => {
                 let detail = "no peer sent its metadata in time".to_owned();
-                Err(fail(FetchErrorKind::TimedOut, detail).with_attempts(torrent.attempts()))
+                Err(fail(FetchErrorKind::TimedOut, detail).with_attempts(torrent.attempts(&self.environment)))
             }
         }
     }
@@ -544,7 +561,10 @@ impl Engine {
         let inside = inside.ok_or_else(|| fail(FetchErrorKind::NotFound, "the range leaves the file"))?;
         if !known.has_range(inside.start()..inside.end()) && !torrent.has_sources(&self.environment) {
             let error = fail(FetchErrorKind::NoSource, "not in the cache, and nobody to ask");
-            return Err(error.with_attempts(torrent.attempts()));
+            return Err(error.with_attempts(torrent.attempts(&self.environment)));
+        }
+        if !known.has_range(inside.start()..inside.end()) {
+            torrent.seek_peers();
         }
         let reader = torrent.handle().read(&known, inside.start()..inside.end());
         let stats = self.environment.context.stats.clone();
@@ -610,7 +630,7 @@ impl Protocol for BitTorrentProtocol {
 
     fn attempts(&self, id: &ContentId) -> Vec<Attempt> {
         let torrent = id.as_v1().and_then(|infohash| self.engine.items.lock().active.get(&infohash).cloned());
-        torrent.map_or_else(Vec::new, |torrent| torrent.attempts())
+        torrent.map_or_else(Vec::new, |torrent| torrent.attempts(&self.engine.environment))
     }
 
     fn health(&self) -> Health {

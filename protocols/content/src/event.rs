@@ -73,8 +73,6 @@ pub enum Event {
     PeerBanned {
         /// The content it lied about.
         item: ContentId,
-        /// Corrupt pieces it had a part in.
-        corrupt_pieces: u32,
     },
     /// The cache dropped blocks to stay in its budget.
     #[serde(rename = "cache.evicted")]

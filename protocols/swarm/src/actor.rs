@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::board::{Change, Wake};
 use crate::peer_io::{self, PeerInput, WRITE_QUEUE};
 use crate::reader::ReadFault;
-use crate::{Command, Known, Metadata, PeerEnd, PeerStream, Shared};
+use crate::{Command, Known, Metadata, PeerEnd, PeerOrigin, PeerStream, Shared};
 
 /// Batches of messages that may wait for the actor; peers wait beyond that.
 const INPUT_QUEUE: usize = 32;
@@ -35,7 +35,7 @@ const MAX_FORMER: usize = 256;
 const PROGRESS_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
 struct Connection {
-    addr: Option<SocketAddr>,
+    origin: PeerOrigin,
     batches: mpsc::Sender<VecDeque<Bytes>>,
     cancel: CancellationToken,
 }
@@ -127,12 +127,12 @@ impl Actor {
 
     fn on_command(&mut self, command: Command) {
         match command {
-            Command::AddPeer { io, addr, handshake } => {
+            Command::AddPeer { io, origin, handshake } => {
                 if self.connections.len() < self.shared.options.max_peers {
-                    let key = self.connect(io, addr);
-                    self.torrent.add_peer(Instant::now(), key, &handshake);
+                    let key = self.connect(io, origin);
+                    self.torrent.add_peer(Instant::now(), key, origin.transport, &handshake);
                 } else {
-                    self.tell_end(addr, false, false, "too many peers".to_owned());
+                    self.tell_end(origin.addr, false, false, "too many peers".to_owned());
                 }
             }
             Command::SetInfo { known } => self.set_known(known),
@@ -145,7 +145,7 @@ impl Actor {
         }
     }
 
-    fn connect(&mut self, io: Box<dyn PeerStream>, addr: Option<SocketAddr>) -> PeerKey {
+    fn connect(&mut self, io: Box<dyn PeerStream>, origin: PeerOrigin) -> PeerKey {
         let key = PeerKey(self.next_peer);
         self.next_peer += 1;
         let (reading, writing) = tokio::io::split(io);
@@ -155,8 +155,9 @@ impl Actor {
         let write = peer_io::write(key, writing, receiver, self.input_sender.clone());
         self.tasks.spawn(until(cancel.clone(), read));
         self.tasks.spawn(until(cancel.clone(), write));
-        self.connections.insert(key, Connection { addr, batches, cancel });
-        self.shared.context.stats.peers_connected(1);
+        self.connections.insert(key, Connection { origin, batches, cancel });
+        self.shared.peers.send_replace(self.connections.len());
+        self.shared.context.stats_of(origin.transport).peers_connected(1);
         key
     }
 
@@ -174,7 +175,8 @@ impl Actor {
             PeerInput::Frames(key, frames) => self.torrent.handle_input(now, key, frames),
             PeerInput::Written(key, bytes) => self.torrent.on_written(now, key, bytes),
             PeerInput::Closed(key, reason) => {
-                self.disconnect(key, false, reason);
+                let useful = self.torrent.was_useful(key);
+                self.disconnect(key, useful, false, reason);
                 self.torrent.remove_peer(now, key);
             }
         }
@@ -346,6 +348,9 @@ impl Actor {
             self.shared.board.wake(twin, &Wake::Here);
         }
         let complete = known.have.lock().is_all();
+        if complete {
+            self.shared.completed.send_replace(true);
+        }
         if complete || now.saturating_duration_since(self.told_progress) >= PROGRESS_INTERVAL {
             self.told_progress = now;
             let item = ContentId::BtV1(self.shared.infohash);
@@ -377,14 +382,14 @@ impl Actor {
             TorrentEvent::PieceComplete { piece, bytes } => self.verify_and_store(piece, bytes),
             TorrentEvent::ReadBlock { peer, request } => self.read_block(peer, request),
             TorrentEvent::Metadata(info) => self.on_metadata(info),
-            TorrentEvent::Drop { peer, reason } => {
+            TorrentEvent::Drop { peer, useful, reason } => {
                 let banned = reason == DropReason::Guilty;
                 if banned {
                     self.shared.context.stats.peers_banned(1);
                     let item = ContentId::BtV1(self.shared.infohash);
-                    self.shared.context.events.publish(Event::PeerBanned { item, corrupt_pieces: 1 });
+                    self.shared.context.events.publish(Event::PeerBanned { item });
                 }
-                self.disconnect(peer, banned, reason.to_string());
+                self.disconnect(peer, useful, banned, reason.to_string());
             }
             other => tracing::error!(?other, "the shell does not know this event"),
         }
@@ -436,20 +441,20 @@ impl Actor {
         }));
     }
 
-    fn disconnect(&mut self, key: PeerKey, banned: bool, reason: String) {
+    fn disconnect(&mut self, key: PeerKey, useful: bool, banned: bool, reason: String) {
         let addr = match self.connections.remove(&key) {
             Some(connection) => {
                 connection.cancel.cancel();
-                self.former.insert(key, connection.addr);
+                self.shared.peers.send_replace(self.connections.len());
+                self.former.insert(key, connection.origin.addr);
                 if self.former.len() > MAX_FORMER {
                     self.former.pop_first();
                 }
-                connection.addr
+                connection.origin.addr
             }
             None if banned => self.former.get(&key).copied().flatten(),
             None => return,
         };
-        let useful = self.torrent.was_useful(key);
         self.tell_end(addr, useful, banned, reason);
     }
 
@@ -466,10 +471,14 @@ impl Actor {
         if totals == before {
             return;
         }
-        let stats = &self.shared.context.stats;
-        stats.bytes_downloaded(totals.downloaded - before.downloaded);
+        let (stats, webrtc) = (&self.shared.context.stats, &self.shared.context.webrtc_stats);
+        let webrtc_downloaded = totals.webrtc_downloaded - before.webrtc_downloaded;
+        let webrtc_uploaded = totals.webrtc_uploaded - before.webrtc_uploaded;
+        webrtc.bytes_downloaded(webrtc_downloaded);
+        webrtc.bytes_uploaded(webrtc_uploaded);
+        stats.bytes_downloaded(totals.downloaded - before.downloaded - webrtc_downloaded);
+        stats.bytes_uploaded(totals.uploaded - before.uploaded - webrtc_uploaded);
         stats.bytes_wasted(totals.wasted - before.wasted);
-        stats.bytes_uploaded(totals.uploaded - before.uploaded);
         stats.blocks_verified(totals.verified - before.verified);
         stats.blocks_corrupt(totals.corrupt - before.corrupt);
         self.counted = totals;

@@ -14,6 +14,8 @@
 
 mod actor;
 mod board;
+pub mod directory;
+pub mod greeting;
 mod peer_io;
 mod reader;
 mod status;
@@ -28,6 +30,7 @@ use swarmgate_bittorrent_proto::bitfield::Bitfield;
 use swarmgate_bittorrent_proto::geometry::Geometry;
 use swarmgate_bittorrent_proto::handshake::Handshake;
 use swarmgate_bittorrent_proto::metainfo::Info;
+use swarmgate_bittorrent_proto::torrent::Transport;
 use swarmgate_bittorrent_proto::wire::PieceIndex;
 use swarmgate_content::{BlockHash, ContentMeta, EventBus, InfoHash, ProtocolStats};
 use swarmgate_store::Store;
@@ -35,6 +38,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::directory::SwarmDirectory;
 
 pub use reader::{ReadFault, SwarmReader};
 pub use status::{SwarmStatus, TransferRates};
@@ -70,6 +75,51 @@ pub struct SwarmContext {
     pub events: EventBus,
     /// Where to count.
     pub stats: Arc<ProtocolStats>,
+    /// Where to count what WebRTC peers give and take.
+    pub webrtc_stats: Arc<ProtocolStats>,
+    /// Which swarms are active, for those who bring peers by other ways.
+    pub directory: SwarmDirectory,
+}
+
+impl SwarmContext {
+    /// A context with counters of its own.
+    #[must_use]
+    pub fn new(store: Store, events: EventBus) -> Self {
+        let directory = SwarmDirectory::default();
+        Self { store, events, stats: Arc::default(), webrtc_stats: Arc::default(), directory }
+    }
+
+    /// Where the peers of one transport are counted.
+    pub(crate) fn stats_of(&self, transport: Transport) -> &Arc<ProtocolStats> {
+        match transport {
+            Transport::Tcp => &self.stats,
+            Transport::WebRtc => &self.webrtc_stats,
+        }
+    }
+}
+
+/// Where a peer comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerOrigin {
+    /// What carries it.
+    pub transport: Transport,
+    /// Its address, where it has one that means anything to others.
+    pub addr: Option<SocketAddr>,
+}
+
+impl PeerOrigin {
+    /// A TCP peer.
+    #[must_use]
+    pub const fn tcp(addr: SocketAddr) -> Self {
+        Self { transport: Transport::Tcp, addr: Some(addr) }
+    }
+
+    /// A WebRTC peer. Its address is nobody else's business: behind it may be a whole house, and no other peer could
+    /// dial it.
+    #[must_use]
+    pub const fn webrtc() -> Self {
+        Self { transport: Transport::WebRtc, addr: None }
+    }
 }
 
 /// How a peer's time in the swarm ended.
@@ -161,6 +211,10 @@ pub(crate) struct Shared {
     context: SwarmContext,
     options: SwarmOptions,
     metadata: watch::Sender<Metadata>,
+    /// Connected peers, whatever carries them.
+    peers: watch::Sender<usize>,
+    /// Whether the last missing piece came while the swarm was running.
+    completed: watch::Sender<bool>,
     board: board::Board,
     status: Mutex<status::StatusCell>,
 }
@@ -175,7 +229,7 @@ impl Shared {
 }
 
 pub(crate) enum Command {
-    AddPeer { io: Box<dyn PeerStream>, addr: Option<SocketAddr>, handshake: Handshake },
+    AddPeer { io: Box<dyn PeerStream>, origin: PeerOrigin, handshake: Handshake },
     SetInfo { known: Arc<Known> },
     WantEverything(bool),
     CheckStore(oneshot::Sender<()>),
@@ -216,6 +270,8 @@ impl Swarm {
             context,
             options,
             metadata: watch::Sender::new(Metadata::Unknown),
+            peers: watch::Sender::new(0),
+            completed: watch::Sender::new(false),
             board: board::Board::default(),
             status: Mutex::new(status::StatusCell::new(Instant::now())),
         });
@@ -253,10 +309,10 @@ impl SwarmHandle {
     pub async fn add_peer(
         &self,
         io: impl PeerStream,
-        addr: Option<SocketAddr>,
+        origin: PeerOrigin,
         handshake: Handshake,
     ) -> Result<(), SwarmGone> {
-        let command = Command::AddPeer { io: Box::new(io), addr, handshake };
+        let command = Command::AddPeer { io: Box::new(io), origin, handshake };
         self.commands.send(command).await.map_err(|_| SwarmGone)
     }
 
@@ -299,6 +355,24 @@ impl SwarmHandle {
             Metadata::Known(known) => Ok(Ok(known)),
             Metadata::Malformed(reason) => Ok(Err(reason)),
             Metadata::Unknown => Err(SwarmGone),
+        }
+    }
+
+    /// How many peers are connected, whatever carries them, as it changes.
+    #[must_use]
+    pub fn peer_count(&self) -> watch::Receiver<usize> {
+        self.shared.peers.subscribe()
+    }
+
+    /// Waits until the last missing piece has come. For what was complete from the start, that is never.
+    ///
+    /// # Errors
+    /// When the swarm is shut down first.
+    pub async fn wait_completed(&self) -> Result<(), SwarmGone> {
+        let mut completed = self.shared.completed.subscribe();
+        tokio::select! {
+            completed = completed.wait_for(|completed| *completed) => completed.map(|_| ()).map_err(|_| SwarmGone),
+            () = self.commands.closed() => Err(SwarmGone),
         }
     }
 

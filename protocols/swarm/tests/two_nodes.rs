@@ -1,15 +1,14 @@
 //! Two swarms in one process, over a stream in memory.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up its story fails")]
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use swarmgate_bittorrent_proto::handshake::{Handshake, PeerId};
 use swarmgate_bittorrent_proto::metainfo::{Metainfo, TorrentBuilder, hash_pieces};
-use swarmgate_content::{EventBus, ProtocolStats};
+use swarmgate_content::EventBus;
 use swarmgate_store::{Store, StoreOptions};
-use swarmgate_swarm::{PeerEnd, Swarm, SwarmContext, SwarmOptions};
+use swarmgate_swarm::{PeerEnd, PeerOrigin, Swarm, SwarmContext, SwarmOptions};
 use tokio::sync::mpsc;
 
 const PIECE: u32 = 256 * 1024;
@@ -26,8 +25,7 @@ async fn node(metainfo: &Metainfo) -> Node {
 
 async fn node_with_cache(metainfo: &Metainfo, cache_bytes: u64) -> Node {
     let store = Store::open(StoreOptions::in_memory(cache_bytes)).await.unwrap();
-    let context =
-        SwarmContext { store: store.clone(), events: EventBus::new(), stats: Arc::new(ProtocolStats::default()) };
+    let context = SwarmContext::new(store.clone(), EventBus::new());
     let options =
         SwarmOptions { max_partial_bytes: 32 << 20, upload_slots: 4, max_peers: 8, keep_behind_bytes: 0, seed: 1 };
     let (sender, ends) = mpsc::channel(8);
@@ -37,8 +35,8 @@ async fn node_with_cache(metainfo: &Metainfo, cache_bytes: u64) -> Node {
 async fn join(a: &Node, b: &Node, metainfo: &Metainfo) {
     let (left, right) = tokio::io::duplex(256 * 1024);
     let handshake = |id| Handshake::ours(metainfo.infohash, PeerId([id; 20]));
-    a.swarm.handle().add_peer(left, None, handshake(1)).await.unwrap();
-    b.swarm.handle().add_peer(right, None, handshake(2)).await.unwrap();
+    a.swarm.handle().add_peer(left, PeerOrigin::webrtc(), handshake(1)).await.unwrap();
+    b.swarm.handle().add_peer(right, PeerOrigin::webrtc(), handshake(2)).await.unwrap();
 }
 
 fn payload() -> Bytes {

@@ -8,7 +8,7 @@ use swarmgate_bittorrent_proto::bitfield::Bitfield;
 use swarmgate_bittorrent_proto::geometry::Geometry;
 use swarmgate_bittorrent_proto::handshake::{Handshake, PeerId};
 use swarmgate_bittorrent_proto::picker::{PeerKey, ReaderKey};
-use swarmgate_bittorrent_proto::torrent::{Torrent, TorrentConfig};
+use swarmgate_bittorrent_proto::torrent::{Torrent, TorrentConfig, Transport};
 use swarmgate_bittorrent_proto::wire::{complete_frames, next_message};
 use swarmgate_content::InfoHash;
 
@@ -29,7 +29,7 @@ fuzz_target!(|input: &[u8]| {
     let infohash = InfoHash::new([1; 20]);
     let config = TorrentConfig { max_partial_bytes: 1 << 20, upload_slots: 2, seed: 1 };
     let mut torrent = Torrent::new(infohash, config);
-    torrent.add_peer(now, PEER, &Handshake::ours(infohash, PeerId([2; 20])));
+    torrent.add_peer(now, PEER, Transport::Tcp, &Handshake::ours(infohash, PeerId([2; 20])));
     // The first byte decides whether the metadata is known before the peer speaks, or only afterwards.
     let geometry = Geometry::new(32 * 1024, 200_000).expect("a valid shape");
     let know = |torrent: &mut Torrent| torrent.set_info(now, Bytes::from_static(b"de"), geometry, Bitfield::all(geometry.pieces()));

@@ -18,6 +18,7 @@ mod ranges;
 mod restart;
 mod slow_client;
 mod statistics;
+mod trackers;
 
 /// 1 MiB.
 const MIB: usize = 1 << 20;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::session::{Early, MAX_UNASKED_BYTES, MAX_UPLOAD_QUEUE};
-use super::{DropReason, LT_DONTHAVE, Torrent, TorrentEvent, UT_METADATA};
+use super::{DropReason, LT_DONTHAVE, Torrent, TorrentEvent, Transport, UT_METADATA};
 use crate::bitfield::Bitfield;
 use crate::extension::{
     ExtensionError, ExtensionHandshake, MetadataError, MetadataFetch, MetadataMessage, parse_dont_have,
@@ -199,6 +199,7 @@ impl Torrent {
         let (Some(session), Some(known)) = (self.sessions.get_mut(&key), &mut self.known) else { return Ok(()) };
         let len = data.len() as u64;
         self.totals.downloaded += len;
+        self.totals.webrtc_downloaded += if session.transport == Transport::WebRtc { len } else { 0 };
         session.downloaded += len;
         session.merit += len;
         session.was_withdrawn(&BlockRequest { piece, begin, len: u32::try_from(len).unwrap_or(u32::MAX) });

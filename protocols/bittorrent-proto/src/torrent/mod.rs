@@ -104,9 +104,20 @@ pub enum TorrentEvent {
     Drop {
         /// The peer.
         peer: PeerKey,
+        /// Whether it gave us a block, or took one.
+        useful: bool,
         /// Why.
         reason: DropReason,
     },
+}
+
+/// What carries a peer. The rules treat all alike and count them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// A TCP connection.
+    Tcp,
+    /// A WebRTC data channel.
+    WebRtc,
 }
 
 /// Totals since the torrent was made.
@@ -118,6 +129,10 @@ pub struct TorrentTotals {
     pub wasted: u64,
     /// Block bytes sent.
     pub uploaded: u64,
+    /// Those of `downloaded` that came over WebRTC.
+    pub webrtc_downloaded: u64,
+    /// Those of `uploaded` that went over WebRTC.
+    pub webrtc_uploaded: u64,
     /// Pieces verified.
     pub verified: u64,
     /// Pieces that failed their hash.
@@ -129,6 +144,8 @@ pub struct TorrentTotals {
 pub struct PeerSummary {
     /// The peer.
     pub key: PeerKey,
+    /// What carries it.
+    pub transport: Transport,
     /// Block bytes it sent us.
     pub downloaded: u64,
     /// Block bytes we sent it.
@@ -232,6 +249,7 @@ impl Torrent {
         let picker = self.known.as_ref().map(|known| &known.picker);
         let summary = |(key, session): (&PeerKey, &Session)| PeerSummary {
             key: *key,
+            transport: session.transport,
             downloaded: session.downloaded,
             uploaded: session.uploaded,
             rate: picker.and_then(|picker| picker.rate_of(*key)),
@@ -251,7 +269,7 @@ impl Torrent {
     /// Whether a connected peer gave us a block, or took one.
     #[must_use]
     pub fn was_useful(&self, key: PeerKey) -> bool {
-        self.sessions.get(&key).is_some_and(|session| session.downloaded + session.uploaded > 0)
+        self.sessions.get(&key).is_some_and(Session::was_useful)
     }
 
     /// How many peers are connected.
@@ -263,8 +281,8 @@ impl Torrent {
     // --- peers -------------------------------------------------------------------------------------------------
 
     /// A peer connected and its handshake was read. Its key must be new.
-    pub fn add_peer(&mut self, now: Instant, key: PeerKey, handshake: &Handshake) {
-        let mut session = Session::new(now, handshake);
+    pub fn add_peer(&mut self, now: Instant, key: PeerKey, transport: Transport, handshake: &Handshake) {
+        let mut session = Session::new(now, transport, handshake);
         if session.extended {
             let hello = ExtensionHandshake {
                 ut_metadata: Some(UT_METADATA),
@@ -303,9 +321,9 @@ impl Torrent {
     }
 
     fn drop_peer(&mut self, peer: PeerKey, reason: DropReason) {
-        if self.sessions.remove(&peer).is_some() {
+        if let Some(session) = self.sessions.remove(&peer) {
             self.forget_peer(peer);
-            self.events.push_back(TorrentEvent::Drop { peer, reason });
+            self.events.push_back(TorrentEvent::Drop { peer, useful: session.was_useful(), reason });
         }
     }
 
@@ -431,7 +449,8 @@ impl Torrent {
         if self.sessions.remove(&peer).is_some() {
             self.forget_peer(peer);
         }
-        self.events.push_back(TorrentEvent::Drop { peer, reason: DropReason::Guilty });
+        // Its blocks were what it is convicted for.
+        self.events.push_back(TorrentEvent::Drop { peer, useful: true, reason: DropReason::Guilty });
     }
 
     /// A piece could not be stored.
@@ -464,7 +483,9 @@ impl Torrent {
         {
             match data {
                 Some(data) if !session.am_choking => {
-                    self.totals.uploaded += data.len() as u64;
+                    let len = data.len() as u64;
+                    self.totals.uploaded += len;
+                    self.totals.webrtc_uploaded += if session.transport == Transport::WebRtc { len } else { 0 };
                     session.send_block(&request, data);
                 }
                 _ => session.refuse(request),

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
+use super::Transport;
 use crate::extension::MetadataFetch;
 use crate::handshake::Handshake;
 use crate::wire::{BlockRequest, Message, PieceIndex, piece_header};
@@ -37,6 +38,7 @@ pub(super) struct Extensions {
 
 #[derive(Debug)]
 pub(super) struct Session {
+    pub(super) transport: Transport,
     pub(super) fast: bool,
     pub(super) extended: bool,
     pub(super) extensions: Extensions,
@@ -71,8 +73,9 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(now: Instant, handshake: &Handshake) -> Self {
+    pub(super) fn new(now: Instant, transport: Transport, handshake: &Handshake) -> Self {
         Self {
+            transport,
             fast: handshake.fast(),
             extended: handshake.extended(),
             extensions: Extensions::default(),
@@ -100,6 +103,11 @@ impl Session {
             outbox: VecDeque::new(),
             unsent: 0,
         }
+    }
+
+    /// Whether the peer gave us a block, or took one.
+    pub(super) const fn was_useful(&self) -> bool {
+        self.downloaded + self.uploaded > 0
     }
 
     pub(super) fn send(&mut self, message: &Message) {

@@ -31,7 +31,7 @@ impl Alone {
 
     fn join(&mut self) -> Vec<Message> {
         let handshake = Handshake::ours(InfoHash::new([1; 20]), PeerId([2; 20]));
-        self.torrent.add_peer(self.now, PEER, &handshake);
+        self.torrent.add_peer(self.now, PEER, Transport::Tcp, &handshake);
         self.sent()
     }
 
