@@ -8,14 +8,14 @@ use swarmgate_content::Event;
 use swarmgate_tests::hostile::{HostilePeer, Manners};
 use swarmgate_tests::node::{Content, Node, Seeder};
 
-use super::MIB;
+use super::{MIB, bulk_mib};
 
 /// Honest peers beside the liar.
 const HONEST: usize = 4;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_liar_of_one_percent_among_honest_peers_is_banned_and_no_wrong_byte_passes() {
-    let content = Content::single("film.mkv", 11, 128 * MIB + 777, 256 * 1024);
+    let content = Content::single("film.mkv", 11, bulk_mib(128) * MIB + 777, 256 * 1024);
     let mut honest = Vec::new();
     for _ in 0..HONEST {
         honest.push(Seeder::start(&content).await);

@@ -20,6 +20,11 @@ mod slow_client;
 mod statistics;
 mod trackers;
 
+/// How many MiB a story of bulk moves: `usual`, or what `SWARMGATE_STORY_MIB` says for a run at full size.
+fn bulk_mib(usual: usize) -> usize {
+    std::env::var("SWARMGATE_STORY_MIB").ok().map_or(usual, |mib| mib.parse().unwrap())
+}
+
 /// 1 MiB.
 const MIB: usize = 1 << 20;
 /// 1 KiB.

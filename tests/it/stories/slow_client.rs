@@ -6,7 +6,7 @@ use swarmgate_config::Size;
 use swarmgate_tests::measure::{alone, resident_bytes};
 use swarmgate_tests::node::{Content, Node, Seeder};
 
-use super::{KIB, MIB};
+use super::{KIB, MIB, bulk_mib};
 
 /// What one stream may fetch ahead and hold in memory, whatever the client's speed.
 const MAX_HELD: u64 = 4 * MIB as u64;
@@ -18,7 +18,7 @@ async fn a_client_of_one_kib_a_second_holds_back_the_swarm_and_little_memory() {
     if !alone("stories::slow_client::a_client_of_one_kib_a_second_holds_back_the_swarm_and_little_memory") {
         return;
     }
-    let content = Content::single("film.mkv", 5, 64 * MIB, 512 * 1024);
+    let content = Content::single("film.mkv", 5, bulk_mib(64) * MIB, 512 * 1024);
     let piece_len = u64::from(content.metainfo.info.piece_len);
     let seeder = Seeder::start(&content).await;
     let node = Node::with(|config| config.cache.memory = Size::mib(1)).await;

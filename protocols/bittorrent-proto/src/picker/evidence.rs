@@ -1,5 +1,6 @@
 //! Who sent wrong bytes. A piece that fails its hash convicts its only sender at once. When several peers sent it, the
-//! hashes of its blocks are kept until the piece is verified: who had sent other bytes is guilty then.
+//! hashes of its blocks are kept until the piece is verified: who had sent other bytes is guilty then. Meanwhile it is
+//! asked of one peer alone, so that the second attempt settles the matter either way.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,6 +36,11 @@ impl Evidence {
             }
         }
         Vec::new()
+    }
+
+    /// Whether a piece failed and nobody is convicted for it so far.
+    pub(crate) fn is_open(&self, piece: PieceIndex) -> bool {
+        self.cases.contains_key(&piece)
     }
 
     /// Takes the right bytes of a piece; returns everybody who had sent others for it.
@@ -75,8 +81,11 @@ mod tests {
         let mut bad = good.clone();
         bad[BLOCK_LEN as usize + 5] ^= 1;
         let mut evidence = Evidence::default();
+        assert!(!evidence.is_open(PIECE));
         assert_eq!(evidence.convict(PIECE, &bad, &[PeerKey(1), PeerKey(2), PeerKey(3)]), []);
+        assert!(evidence.is_open(PIECE));
         assert_eq!(evidence.acquit(PIECE, &good), [PeerKey(2)]);
+        assert!(!evidence.is_open(PIECE));
         assert_eq!(evidence.acquit(PIECE, &good), [], "a case is closed once");
     }
 }

@@ -452,10 +452,11 @@ impl Picker {
             self.partial_bytes += partial.len() as u64;
             self.partials.insert(piece, partial);
         }
+        let disputed = self.evidence.is_open(piece);
         let mut from = 0;
         while let Some(block) = self.partials.get(&piece).and_then(|partial| partial.next_missing(from)) {
-            let Some(peer) = self.soonest(piece, room, None) else { break };
-            if self.better_wait(now, want, peer) {
+            let Some(peer) = self.next_sender(piece, room, None) else { break };
+            if !disputed && self.better_wait(now, want, peer) {
                 break;
             }
             self.ask(now, peer, piece, block, room);
@@ -464,6 +465,33 @@ impl Picker {
         if want.urgent(now) {
             self.ask_again(now, piece, room);
         }
+    }
+
+    /// Whom to ask for the next block of a piece, of those with room.
+    fn next_sender(
+        &mut self,
+        piece: PieceIndex,
+        room: &BTreeMap<PeerKey, u32>,
+        not: Option<PeerKey>,
+    ) -> Option<PeerKey> {
+        if self.evidence.is_open(piece) {
+            self.sole_sender(piece, room).filter(|key| Some(*key) != not)
+        } else {
+            self.soonest(piece, room, not)
+        }
+    }
+
+    /// Whom to ask for a piece that failed: one peer and, while it delivers, no other. `None` while that one has no room.
+    fn sole_sender(&mut self, piece: PieceIndex, room: &BTreeMap<PeerKey, u32>) -> Option<PeerKey> {
+        let able = |peer: &Peer| peer.may_request && !peer.silent && peer.offers(piece);
+        let partial = self.partials.get_mut(&piece)?;
+        let chosen = partial.sole.filter(|key| self.peers.get(key).is_some_and(able));
+        let soonest = || {
+            let able = self.peers.iter().filter(|(_, peer)| able(peer));
+            able.min_by_key(|(key, peer)| (peer.pipeline.completion(), **key)).map(|(key, _)| *key)
+        };
+        partial.sole = chosen.or_else(soonest);
+        partial.sole.filter(|key| room.contains_key(key))
     }
 
     fn somebody_has(&self, piece: PieceIndex, room: &BTreeMap<PeerKey, u32>) -> bool {
@@ -531,9 +559,7 @@ impl Picker {
             let Some(outstanding) = peer.outstanding.get(&request) else { continue };
             let late_at = outstanding.expected + peer.pipeline.slack();
             let remaining = outstanding.expected.saturating_duration_since(now);
-            let Some(second) = self.soonest(piece, room, Some(owner)) else {
-                continue;
-            };
+            let Some(second) = self.next_sender(piece, room, Some(owner)) else { continue };
             let completion = self.peers.get(&second).map_or(Duration::MAX, |peer| peer.pipeline.completion());
             let much_sooner = remaining > completion.saturating_mul(2) + STEAL_MARGIN;
             if now >= late_at || much_sooner {

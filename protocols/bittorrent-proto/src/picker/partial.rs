@@ -27,6 +27,8 @@ pub(crate) struct Partial {
     missing: u32,
     received: u32,
     bytes: BytesMut,
+    /// The one peer that may be asked for it, after it failed.
+    pub(crate) sole: Option<PeerKey>,
 }
 
 impl Partial {
@@ -38,6 +40,7 @@ impl Partial {
             missing: blocks,
             received: 0,
             bytes: BytesMut::zeroed(len as usize),
+            sole: None,
         }
     }
 

@@ -142,6 +142,37 @@ fn a_request_that_was_lost_is_made_again_even_if_there_is_no_other_peer() {
 }
 
 #[test]
+fn a_piece_that_failed_is_asked_of_one_peer_and_so_whoever_lied_is_found() {
+    let (mut picker, now) = (picker(1), crate::testing::start());
+    (0..4).for_each(|key| _ = seed(&mut picker, now, key));
+    picker.open_reader(now, ReaderKey(1), 0..1000);
+    picker.schedule(now);
+    let lie = vec![9; BLOCK_LEN as usize];
+    let mut piece = None;
+    for (peer, request) in requested(&drain(&mut picker)) {
+        let outcome = match peer {
+            PeerKey(0) => picker.on_block(now, peer, request.piece, request.begin, &lie),
+            _ => deliver(&mut picker, now, peer, request),
+        };
+        if let BlockOutcome::PieceComplete(bytes) = outcome {
+            piece = Some(bytes);
+        }
+    }
+    assert_eq!(picker.on_corrupt(PieceIndex(0), &piece.unwrap()), [], "four peers sent it");
+    picker.schedule(now);
+    let again = requested(&drain(&mut picker));
+    let senders: BTreeSet<_> = again.iter().map(|(peer, _)| *peer).collect();
+    assert_eq!((again.len(), senders.len()), (4, 1), "{again:?}");
+    let mut guilty = Vec::new();
+    for (peer, request) in again {
+        if let BlockOutcome::PieceComplete(bytes) = deliver(&mut picker, now, peer, request) {
+            guilty = picker.on_verified(PieceIndex(0), Some(&bytes));
+        }
+    }
+    assert_eq!(guilty, [PeerKey(0)]);
+}
+
+#[test]
 fn an_evicted_piece_that_is_wanted_is_fetched_again() {
     let (mut picker, now) = (picker(10), crate::testing::start());
     seed(&mut picker, now, 1);
