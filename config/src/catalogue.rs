@@ -204,7 +204,8 @@ mod tests {
         assert_eq!(shape("bittorrent.dht"), Shape::Boolean);
         assert_eq!(shape("cache.max_size"), Shape::Text);
         assert_eq!(shape("auth.mode"), Shape::Text);
-        assert_eq!(catalogue.keys().filter(|key| catalogue.is_secret(key)).collect::<Vec<_>>(), ["auth.token"]);
+        let secrets: Vec<_> = catalogue.keys().filter(|key| catalogue.is_secret(key)).collect();
+        assert_eq!(secrets, ["auth.token", "webtorrent.turn_password"]);
     }
 
     #[test]

@@ -39,7 +39,7 @@ mod values;
 
 pub use load::Loaded;
 pub use mistakes::{ConfigErrors, Mistake};
-pub use networks::{Bittorrent, Network, Seeding, SeedingPolicy};
+pub use networks::{Bittorrent, Network, Seeding, SeedingPolicy, TrackerAllow, Webtorrent};
 pub use options::{
     AnonymousContent, Auth, AuthMode, Cache, Config, Deadlines, Items, LogFormat, Observe, Server, Switch,
 };

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::values::urls;
+use crate::values::{Secret, optional_ip, or_no_ip, urls};
 
 /// What the gateway may dial.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -47,6 +47,60 @@ pub struct Bittorrent {
     pub max_half_open: usize,
 }
 
+/// The WebTorrent network: browsers as peers of the same swarms, over WebRTC.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Webtorrent {
+    /// Whether the gateway is a WebRTC peer at all. Its swarms are those of `bittorrent`, which has to be on as well.
+    pub enabled: bool,
+    /// IP address for WebRTC. `::` is every address that this machine has at its start.
+    pub listen_ip: IpAddr,
+    /// UDP port of all WebRTC connections. 0 lets the system choose, which is fine wherever a firewall lets answers in;
+    /// say a number to open or forward it.
+    pub listen_port: u16,
+    /// The address that the world knows this machine by, behind a one-to-one NAT as clouds have it. Empty: none.
+    #[serde(deserialize_with = "optional_ip", serialize_with = "or_no_ip")]
+    #[schemars(with = "String")]
+    pub external_ip: Option<IpAddr>,
+    /// Trackers to ask besides the torrent's own, as `wss://host/announce`. Private torrents never use them.
+    #[serde(deserialize_with = "urls")]
+    #[schemars(with = "Vec<String>")]
+    pub trackers: Vec<Url>,
+    /// STUN servers that tell the gateway its public address, as `stun:host:port`. Not needed on a LAN or with
+    /// `external_ip`.
+    pub stun: Vec<String>,
+    /// TURN servers that relay where nothing else gets through, as `turn:host:port`.
+    pub turn: Vec<String>,
+    /// User name at the TURN servers.
+    pub turn_username: String,
+    /// Password at the TURN servers.
+    pub turn_password: Secret,
+    /// WebRTC connections of all torrents. Each holds about 300 KiB.
+    pub max_connections: usize,
+    /// WebRTC connections of one torrent. The smaller of the two wins.
+    pub max_connections_per_torrent: usize,
+    /// Whether the gateway is a tracker too, at `/announce` of its HTTP address. Its swarms cost no port.
+    pub builtin_tracker: bool,
+    /// Whose swarms the built-in tracker keeps.
+    pub tracker_allow: TrackerAllow,
+    /// Web sites whose pages may use the built-in tracker, as `https://player.example.org`. `*` is every site.
+    pub tracker_origins: Vec<String>,
+    /// WebSockets that one IP address may hold open at the built-in tracker. Raise it when many people share one.
+    pub tracker_sockets_per_ip: usize,
+    /// WebSockets that the built-in tracker holds open in all.
+    pub tracker_sockets: usize,
+}
+
+/// Whose swarms the built-in tracker keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrackerAllow {
+    /// Those of the contents that the gateway itself is working on.
+    Listed,
+    /// Any. Strangers may then use the gateway to find each other.
+    Any,
+}
+
 /// What is uploaded to peers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -82,6 +136,29 @@ impl Default for Bittorrent {
             max_peers_per_torrent: 80,
             max_peers: 400,
             max_half_open: 40,
+        }
+    }
+}
+
+impl Default for Webtorrent {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            listen_ip: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            listen_port: 0,
+            external_ip: None,
+            trackers: Vec::new(),
+            stun: Vec::new(),
+            turn: Vec::new(),
+            turn_username: String::new(),
+            turn_password: Secret::default(),
+            max_connections: 200,
+            max_connections_per_torrent: 30,
+            builtin_tracker: true,
+            tracker_allow: TrackerAllow::Listed,
+            tracker_origins: vec!["*".to_owned()],
+            tracker_sockets_per_ip: 64,
+            tracker_sockets: 10_000,
         }
     }
 }

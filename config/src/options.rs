@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::networks::{Bittorrent, Network, Seeding};
+use crate::networks::{Bittorrent, Network, Seeding, Webtorrent};
 use crate::values::{Secret, Size, Span, addresses, optional_url, or_empty};
 
 /// The configuration of one swarmgate process.
@@ -28,6 +28,8 @@ pub struct Config {
     pub network: Network,
     /// The BitTorrent network.
     pub bittorrent: Bittorrent,
+    /// The WebTorrent network: browsers as peers of the same swarms, over WebRTC.
+    pub webtorrent: Webtorrent,
     /// Giving back: what is uploaded to peers. Only verified pieces that are in the cache are ever uploaded.
     pub seeding: Seeding,
     /// Contents the gateway is working on.

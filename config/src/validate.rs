@@ -45,6 +45,25 @@ pub(crate) const RULES: &[Rule] = &[
     Rule { keys: &["bittorrent.max_peers_per_torrent"], check: |c| not_zero(c.bittorrent.max_peers_per_torrent) },
     Rule { keys: &["bittorrent.max_peers"], check: |c| not_zero(c.bittorrent.max_peers) },
     Rule { keys: &["bittorrent.max_half_open"], check: |c| not_zero(c.bittorrent.max_half_open) },
+    Rule {
+        keys: &["webtorrent.listen_port", "webtorrent.listen_ip", "bittorrent.dht_port", "bittorrent.listen_port"],
+        check: webrtc_has_its_own_port,
+    },
+    Rule { keys: &["webtorrent.trackers"], check: websocket_trackers_can_be_asked },
+    Rule { keys: &["webtorrent.stun"], check: |c| ice_servers(&c.webtorrent.stun, &["stun"]) },
+    Rule { keys: &["webtorrent.turn"], check: |c| ice_servers(&c.webtorrent.turn, &["turn", "turns"]) },
+    Rule {
+        keys: &["webtorrent.turn", "webtorrent.turn_username", "webtorrent.turn_password"],
+        check: turn_servers_know_us,
+    },
+    Rule { keys: &["webtorrent.max_connections"], check: |c| not_zero(c.webtorrent.max_connections) },
+    Rule {
+        keys: &["webtorrent.max_connections_per_torrent"],
+        check: |c| not_zero(c.webtorrent.max_connections_per_torrent),
+    },
+    Rule { keys: &["webtorrent.tracker_origins"], check: tracker_origins_are_sites },
+    Rule { keys: &["webtorrent.tracker_sockets_per_ip"], check: |c| not_zero(c.webtorrent.tracker_sockets_per_ip) },
+    Rule { keys: &["webtorrent.tracker_sockets"], check: |c| not_zero(c.webtorrent.tracker_sockets) },
     Rule { keys: &["seeding.upload_slots"], check: upload_has_a_slot },
     Rule { keys: &["items.max_active"], check: |c| not_zero(c.items.max_active) },
     Rule { keys: &["observe.log"], check: log_levels_exist },
@@ -210,6 +229,51 @@ fn trackers_can_be_asked(config: &Config) -> Vec<String> {
     config.bittorrent.trackers.iter().filter_map(reason).collect()
 }
 
+fn webrtc_has_its_own_port(config: &Config) -> Vec<String> {
+    let webrtc = SocketAddr::new(config.webtorrent.listen_ip, config.webtorrent.listen_port);
+    let dht = SocketAddr::new(config.bittorrent.listen_ip, config.bittorrent.effective_dht_port());
+    let both = config.webtorrent.enabled && config.bittorrent.enabled && config.bittorrent.dht;
+    when(both && overlap(&webrtc, &dht), || format!("WebRTC cannot have UDP {webrtc}, because the DHT has {dht}"))
+}
+
+fn websocket_trackers_can_be_asked(config: &Config) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let reason = |tracker: &Url| match matches!(tracker.scheme(), "ws" | "wss") && tracker.has_host() {
+        false => Some(format!("`{tracker}` is not a ws:// or wss:// tracker")),
+        true => (!seen.insert(tracker.clone())).then(|| format!("`{tracker}` is named twice")),
+    };
+    config.webtorrent.trackers.iter().filter_map(reason).collect()
+}
+
+/// RFC 7064 and RFC 7065: `stun:host:port`, `turn:host:port?transport=udp`.
+fn ice_servers(servers: &[String], schemes: &[&str]) -> Vec<String> {
+    let is_server = |text: &str| {
+        let Some((scheme, rest)) = text.split_once(':') else { return false };
+        let host = rest.split_once('?').map_or(rest, |(host, _)| host);
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        schemes.contains(&scheme) && !rest.starts_with("//") && Host::parse(name).is_ok()
+    };
+    let bad = servers.iter().filter(|server| !is_server(server));
+    bad.map(|server| format!("`{server}` is not a server, as {}:server.example.org:3478", schemes[0])).collect()
+}
+
+fn turn_servers_know_us(config: &Config) -> Vec<String> {
+    let webtorrent = &config.webtorrent;
+    let nameless = webtorrent.turn_username.is_empty() || !webtorrent.turn_password.is_set();
+    when(!webtorrent.turn.is_empty() && nameless, || {
+        "TURN servers serve who has an account: set webtorrent.turn_username and webtorrent.turn_password".to_owned()
+    })
+}
+
+fn tracker_origins_are_sites(config: &Config) -> Vec<String> {
+    let is_site = |text: &str| {
+        let site = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        site.is_some_and(|url| url.origin().ascii_serialization() == text)
+    };
+    let bad = config.webtorrent.tracker_origins.iter().filter(|text| *text != "*" && !is_site(text));
+    bad.map(|text| format!("`{text}` is not a site, as https://player.example.org, or `*`")).collect()
+}
+
 fn upload_has_a_slot(config: &Config) -> Vec<String> {
     when(config.seeding.upload_slots == 0, || {
         "has to be at least 1; to upload nothing say seeding.policy = \"off\"".to_owned()
@@ -363,6 +427,56 @@ mod tests {
             config.bittorrent.trackers = trackers.map(|tracker| tracker.parse().unwrap()).to_vec();
         });
         assert_eq!(found.len(), 3, "{found:?}");
+    }
+
+    #[test]
+    fn a_websocket_tracker_is_one_and_named_once() {
+        let trackers = ["wss://t.example/", "wss://t.example/", "https://t.example/announce"];
+        let found = reasons(websocket_trackers_can_be_asked, |config| {
+            config.webtorrent.trackers = trackers.map(|tracker| tracker.parse().unwrap()).to_vec();
+        });
+        assert_eq!(found.len(), 2, "{found:?}");
+    }
+
+    #[test]
+    fn ice_servers_are_hosts_without_slashes() {
+        for (server, fits) in [
+            ("stun:stun.example.org:3478", true),
+            ("stun:192.0.2.1", true),
+            ("stun://stun.example.org", false),
+            ("turn:stun.example.org", false),
+            ("stun.example.org:3478", false),
+        ] {
+            assert_eq!(ice_servers(&[server.to_owned()], &["stun"]).is_empty(), fits, "{server}");
+        }
+    }
+
+    #[test]
+    fn turn_servers_want_an_account() {
+        let found = reasons(turn_servers_know_us, |config| config.webtorrent.turn = vec!["turn:t.example".to_owned()]);
+        assert_eq!(found.len(), 1);
+    }
+
+    #[test]
+    fn webrtc_and_the_dht_cannot_share_a_port() {
+        assert_eq!(reasons(webrtc_has_its_own_port, |_| {}).len(), 0);
+        assert_eq!(reasons(webrtc_has_its_own_port, |config| config.webtorrent.listen_port = 8421).len(), 1);
+        let found = reasons(webrtc_has_its_own_port, |config| {
+            config.webtorrent.listen_port = 8421;
+            config.bittorrent.dht = false;
+        });
+        assert_eq!(found.len(), 0);
+    }
+
+    #[test]
+    fn a_site_is_an_origin_and_no_more() {
+        for (text, fits) in
+            [("*", true), ("https://a.example", true), ("https://a.example/", false), ("a.example", false)]
+        {
+            let found =
+                reasons(tracker_origins_are_sites, |config| config.webtorrent.tracker_origins = vec![text.to_owned()]);
+            assert_eq!(found.is_empty(), fits, "{text}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -254,6 +254,20 @@ pub(crate) fn optional_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result
 /// Writes a URL, where none is the empty text.
 pub(crate) fn or_empty<S: Serializer>(url: &Option<Url>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(url.as_ref().map_or("", Url::as_str))
+}
+
+/// Reads an IP address, where the empty text is none.
+pub(crate) fn optional_ip<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| de::Error::custom(format!("`{text}` is not an IP address")))
+}
+
+/// Writes an IP address, where none is the empty text.
+pub(crate) fn or_no_ip<S: Serializer>(ip: &Option<IpAddr>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&ip.map_or_else(String::new, |ip| ip.to_string()))
 }
 
 fn url_of<E: de::Error>(text: &str) -> Result<Url, E> {

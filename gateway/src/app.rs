@@ -4,6 +4,7 @@
 //! App
 //! ├── http          accept loops and their connections        started last, stopped first
 //! ├── manager       the registered protocols
+//! │   ├── webtorrent   WebRTC, WebSocket trackers, the tracker at /announce
 //! │   └── bittorrent   peers' listener, trackers, torrents
 //! ├── dht           the one node; protocols borrow a handle
 //! └── store         closed last, so that a clean stop is known to be clean
@@ -11,17 +12,20 @@
 //!
 //! Sockets come from outside, bound once ([`Listeners`]), so nothing here asks whether a port is free.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use swarmgate_bittorrent::dht::{DhtNode, DhtOptions};
 use swarmgate_bittorrent::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets};
-use swarmgate_config::{AnonymousContent, Config, SeedingPolicy};
+use swarmgate_config::{AnonymousContent, Config, SeedingPolicy, TrackerAllow};
 use swarmgate_content::{Event, EventBus, ManagerError, ProtocolManager};
 use swarmgate_egress::EgressPolicy;
 use swarmgate_store::{OpenError, Store, StoreEvent, StoreOptions};
 use swarmgate_swarm::SwarmContext;
+use swarmgate_webtorrent::hub::{HubAdmission, TableOptions, TrackerHub};
+use swarmgate_webtorrent::rtc::{RtcOptions, TurnServer};
+use swarmgate_webtorrent::{WebTorrentOptions, WebTorrentProtocol};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
@@ -56,6 +60,9 @@ pub enum StartupError {
     /// BitTorrent.
     #[error(transparent)]
     BitTorrent(#[from] swarmgate_bittorrent::StartError),
+    /// WebTorrent.
+    #[error(transparent)]
+    WebTorrent(#[from] swarmgate_webtorrent::StartError),
     /// A protocol was registered twice: a bug, caught.
     #[error(transparent)]
     Manager(#[from] ManagerError),
@@ -73,6 +80,7 @@ pub struct App {
     closing: CancellationToken,
     manager: Arc<ProtocolManager>,
     bittorrent: Option<Arc<BitTorrentProtocol>>,
+    webtorrent: Option<Arc<WebTorrentProtocol>>,
     dht: Option<DhtNode>,
     store: Store,
     ephemeral: Option<EphemeralDir>,
@@ -104,6 +112,7 @@ impl App {
             closing: closing.clone(),
             manager: Arc::new(ProtocolManager::new(events.clone())),
             bittorrent: None,
+            webtorrent: None,
             dht: None,
             store,
             ephemeral,
@@ -120,11 +129,16 @@ impl App {
     }
 
     async fn start(&mut self, config: &Config, listeners: Listeners, events: EventBus) -> Result<(), StartupError> {
-        let Listeners { http, peers } = listeners;
+        let Listeners { http, peers, webrtc } = listeners;
         // Without its sockets it was switched off: then there is no engine, so that nothing is dialled or announced.
         let (catalogue, fetch_torrent): (Arc<dyn Catalogue>, Arc<dyn FetchTorrent>) = match peers {
             Some(sockets) => {
-                let torrents = Arc::new(Torrents::new(self.start_bittorrent(config, sockets, events).await?));
+                let context = SwarmContext::new(self.store.clone(), events);
+                let engine = self.start_bittorrent(config, sockets, context.clone()).await?;
+                if let Some(sockets) = webrtc {
+                    self.start_webtorrent(config, sockets, &context)?;
+                }
+                let torrents = Arc::new(Torrents::new(engine));
                 (torrents.clone(), torrents)
             }
             None => (Arc::new(NoTorrents), Arc::new(NoTorrents)),
@@ -134,6 +148,7 @@ impl App {
             manager: Arc::clone(&self.manager),
             catalogue,
             fetch_torrent,
+            tracker: self.webtorrent.as_ref().and_then(|webtorrent| webtorrent.hub().cloned()),
             cache_status: Arc::new(move || cache_status(&store)),
             options: http_options(config),
             closing: self.closing.clone(),
@@ -151,9 +166,8 @@ impl App {
         &mut self,
         config: &Config,
         sockets: BitTorrentSockets,
-        events: EventBus,
+        context: SwarmContext,
     ) -> Result<Arc<BitTorrentProtocol>, StartupError> {
-        let context = SwarmContext::new(self.store.clone(), events);
         if config.bittorrent.dht {
             let node = DhtNode::start(dht_options(config)).await?;
             self.sockets.push(("udp", node.address()));
@@ -164,6 +178,19 @@ impl App {
         self.bittorrent = Some(Arc::clone(&bittorrent));
         self.manager.register(bittorrent.clone(), Instant::now())?;
         Ok(bittorrent)
+    }
+
+    fn start_webtorrent(
+        &mut self,
+        config: &Config,
+        sockets: Vec<UdpSocket>,
+        context: &SwarmContext,
+    ) -> Result<(), StartupError> {
+        let options = webtorrent_options(config, sockets, own_authorities(config, &self.addresses));
+        let webtorrent = WebTorrentProtocol::start(options, context)?;
+        self.webtorrent = Some(Arc::clone(&webtorrent));
+        self.manager.register(webtorrent, Instant::now())?;
+        Ok(())
     }
 
     /// The HTTP addresses, in the order of `server.listen`.
@@ -206,6 +233,9 @@ impl App {
             tracing::info!("responses still running are cut");
         }
         self.manager.shutdown(Instant::now(), deadline).await;
+        if let Some(webtorrent) = self.webtorrent {
+            swarmgate_content::Protocol::shutdown(&*webtorrent, deadline).await;
+        }
         if let Some(bittorrent) = self.bittorrent {
             // What was started and not registered is stopped here; for the rest the second time is nothing.
             swarmgate_content::Protocol::shutdown(&*bittorrent, deadline).await;
@@ -294,6 +324,62 @@ pub(crate) fn bittorrent_options(config: &Config, egress: EgressPolicy) -> BitTo
     }
 }
 
+pub(crate) fn webtorrent_options(
+    config: &Config,
+    sockets: Vec<UdpSocket>,
+    own_authorities: Vec<String>,
+) -> WebTorrentOptions {
+    let turn = |url: &String| TurnServer {
+        url: url.clone(),
+        username: config.webtorrent.turn_username.clone(),
+        credential: config.webtorrent.turn_password.expose().to_owned(),
+    };
+    WebTorrentOptions {
+        rtc: RtcOptions {
+            sockets,
+            stun: config.webtorrent.stun.clone(),
+            turn: config.webtorrent.turn.iter().map(turn).collect(),
+            external_ip: config.webtorrent.external_ip,
+            egress: egress(config),
+            max_connections: config.webtorrent.max_connections,
+            ..RtcOptions::default()
+        },
+        trackers: config.webtorrent.trackers.iter().map(ToString::to_string).collect(),
+        hub: config.webtorrent.builtin_tracker.then(|| tracker_hub(config)),
+        own_authorities,
+        max_connections_per_torrent: config.webtorrent.max_connections_per_torrent,
+        max_peers_per_torrent: config.bittorrent.max_peers_per_torrent,
+        uploads: config.seeding.policy != SeedingPolicy::Off,
+    }
+}
+
+fn tracker_hub(config: &Config) -> Arc<TrackerHub> {
+    let options = TableOptions {
+        max_sockets: config.webtorrent.tracker_sockets,
+        max_sockets_per_host: config.webtorrent.tracker_sockets_per_ip,
+        ..TableOptions::default()
+    };
+    let admission = match config.webtorrent.tracker_allow {
+        TrackerAllow::Listed => HubAdmission::Listed,
+        TrackerAllow::Any => HubAdmission::Any,
+    };
+    TrackerHub::new(options, admission)
+}
+
+/// Hosts with ports under which clients reach this gateway's HTTP server, and so its tracker.
+fn own_authorities(config: &Config, listen: &[SocketAddr]) -> Vec<String> {
+    let public = config.server.public_url.as_ref();
+    let public = public.and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
+    let local = listen.iter().flat_map(|address| {
+        let port = address.port();
+        let on_this_machine = address.ip().is_unspecified() || address.ip().is_loopback();
+        let names = ["localhost", "127.0.0.1", "[::1]"].into_iter().filter(move |_| on_this_machine);
+        let names = names.map(move |name| format!("{name}:{port}"));
+        names.chain(std::iter::once(address.to_string()))
+    });
+    local.chain(public).collect()
+}
+
 fn http_options(config: &Config) -> HttpOptions {
     HttpOptions {
         resolve: config.deadlines.resolve.duration(),
@@ -311,6 +397,7 @@ fn http_options(config: &Config) -> HttpOptions {
         },
         public_url: config.server.public_url.clone(),
         base_path: config.server.base_path.clone(),
+        tracker_origins: config.webtorrent.tracker_origins.clone(),
         torrent_url_enabled: config.allows_torrent_url(),
         show_attempts: config.server.is_loopback_only(),
         log_names: config.observe.log_names,

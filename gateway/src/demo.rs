@@ -11,7 +11,7 @@ use bytes::Bytes;
 use swarmgate_bittorrent::{BitTorrentProtocol, BitTorrentSockets};
 use swarmgate_bittorrent_proto::metainfo::{Metainfo, TorrentBuilder, hash_pieces};
 use swarmgate_config::{Config, Size};
-use swarmgate_content::{EventBus, Protocol};
+use swarmgate_content::{EventBus, Protocol, ProtocolKind};
 use swarmgate_store::{Store, StoreOptions};
 use swarmgate_swarm::SwarmContext;
 
@@ -54,8 +54,7 @@ impl Seeder {
             let block = store.verifier().verify(hash, payload.slice_ref(piece)).await?;
             store.put(block).await?;
         }
-        let context =
-            SwarmContext::new(store.clone(), EventBus::new());
+        let context = SwarmContext::new(store.clone(), EventBus::new());
         let config = loopback_config();
         let sockets: BitTorrentSockets = bind_peers(&config)?;
         let options = bittorrent_options(&config, egress(&config));
@@ -87,6 +86,8 @@ fn loopback_config() -> Config {
     config.bittorrent.listen_ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
     config.bittorrent.listen_port = 0;
     config.bittorrent.dht = false;
+    config.webtorrent.listen_ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    config.webtorrent.listen_port = 0;
     config.cache.max_size = Size::from_bytes(CACHE_BYTES);
     config.cache.min_free = Size::from_bytes(0);
     config.cache.memory = Size::from_bytes(CACHE_BYTES / 2);
@@ -119,6 +120,7 @@ pub async fn run(
     let app = App::build(&config, Listeners::bind(&config)?).await?;
     let outcome = async {
         show(&app, &seeder, out).await?;
+        show_webrtc(&app, &seeder, out).await?;
         if keep {
             invite(&app, &seeder, out)?;
             interrupted.await;
@@ -172,6 +174,38 @@ async fn show(app: &App, seeder: &Seeder, out: &mut (dyn Write + Send)) -> Resul
         "  whole file:       200, SHA-256 right, {pieces} pieces verified, {rate:.0} MB/s over BitTorrent\n"
     )?;
     Ok(())
+}
+
+/// Streams the file once more, from a second gateway that knows nothing but the first one's tracker: what a browser would
+/// do, over the same WebRTC.
+async fn show_webrtc(app: &App, seeder: &Seeder, out: &mut (dyn Write + Send)) -> Result<(), DemoError> {
+    let dir = std::env::temp_dir().join(format!("swarmgate-demo-{:016x}", rand::random::<u64>()));
+    let mut config = loopback_config();
+    config.cache.dir.clone_from(&dir);
+    let second = App::build(&config, Listeners::bind(&config)?).await?;
+    let tracker = format!("{}/announce", root(app)?.replacen("http", "ws", 1));
+    let url = format!("{}/magnet?xt=urn:btih:{}&tr={tracker}", root(&second)?, seeder.metainfo.infohash);
+    let outcome = async {
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        let started = Instant::now();
+        let whole = client.get(&url).send().await?.error_for_status()?.bytes().await?;
+        if digest::digest(&digest::SHA256, &whole).as_ref() != seeder.digest {
+            return Err("the file came back wrong over WebRTC".into());
+        }
+        let rate = whole.len() as f64 / started.elapsed().as_secs_f64() / 1e6;
+        let peers = second.manager().list().into_iter().find(|network| network.kind == ProtocolKind::WebTorrent);
+        let bytes = peers.map_or(0, |network| network.stats.bytes_downloaded);
+        if bytes < whole.len() as u64 {
+            return Err("the file did not come over WebRTC".into());
+        }
+        writeln!(out, "A second gateway knows only the first one's tracker, as a browser would.\n")?;
+        writeln!(out, "  over WebRTC:      200, SHA-256 right, {bytes} bytes from the first, {rate:.0} MB/s\n")?;
+        Ok(())
+    };
+    let outcome = outcome.await;
+    second.shutdown(Duration::from_secs(1)).await;
+    std::fs::remove_dir_all(&dir)?;
+    outcome
 }
 
 /// Names commands that work while the gateway runs.

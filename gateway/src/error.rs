@@ -66,6 +66,8 @@ problem_kinds! {
     Unauthorized = 401 "unauthorized" "A valid token is required",
     /// A page of another site sent this request.
     ForeignOrigin = 403 "foreign-origin" "Requests from other sites may not change anything",
+    /// A page of a site that the operator has not named wants to use the tracker.
+    ForeignPage = 403 "foreign-page" "Pages of that site may not use this tracker",
     /// The operator does not let this gateway fetch `.torrent` URLs.
     TorrentUrlDisabled = 403 "torrent-url-disabled" "Fetching .torrent files from URLs is switched off",
     /// The URL leads to an address, scheme or port that may not be contacted.
@@ -100,6 +102,8 @@ problem_kinds! {
     InvalidTorrent = 422 "invalid-torrent" "That does not describe a torrent",
     /// The client has too many streams open.
     TooManyStreams = 429 "too-many-streams" "Too many streams from one client",
+    /// The client, or all of them together, has too many WebSockets open at the tracker.
+    TooManySockets = 429 "too-many-sockets" "Too many WebSockets",
     /// A bug of ours, caught.
     Internal = 500 "internal" "Something went wrong here",
     /// No enabled network serves such ids.
@@ -129,7 +133,7 @@ impl ProblemKind {
     const fn retry_after(self) -> Option<Duration> {
         if matches!(self, Self::ItemRemoved) {
             Some(Duration::from_secs(1))
-        } else if matches!(self, Self::Busy | Self::TooManyStreams | Self::ShuttingDown) {
+        } else if matches!(self, Self::Busy | Self::TooManyStreams | Self::TooManySockets | Self::ShuttingDown) {
             Some(Duration::from_secs(5))
         } else if matches!(self, Self::TimedOut | Self::NoSource) {
             Some(Duration::from_secs(20))

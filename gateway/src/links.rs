@@ -4,14 +4,14 @@
 //! `Location` name the path from the root, with the base path.
 
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, LOCATION};
-use http::{HeaderValue, StatusCode};
+use http::header::{CACHE_CONTROL, HOST, LOCATION};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_content::{ContentId, FileEntry, Hints, InfoHash};
 
 use crate::query;
-use crate::state::HttpOptions;
+use crate::state::{Gateway, HttpOptions};
 
 /// Everything but RFC 3986's unreserved characters, so that links survive shells, playlists and a leading `@`.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -51,10 +51,23 @@ pub fn item(options: &HttpOptions, id: &InfoHash) -> String {
     format!("{}/api/v1/items/{id}", options.base_path)
 }
 
-/// A magnet link to a content.
+/// The tracker of this gateway as the client of a request reaches it; none when it is no tracker.
 #[must_use]
-pub fn magnet(id: &ContentId, name: &str) -> String {
-    let hints = Hints { name: Some(name.to_owned()), ..Hints::default() };
+pub fn tracker(gateway: &Gateway, headers: &HeaderMap) -> Option<String> {
+    gateway.tracker.as_ref()?;
+    if let Some(public) = &gateway.options.public_url {
+        let (scheme, rest) = public.as_str().trim_end_matches('/').split_once("://")?;
+        return Some(format!("{}://{rest}/announce", if scheme == "https" { "wss" } else { "ws" }));
+    }
+    let host = headers.get(HOST)?.to_str().ok()?;
+    Some(format!("ws://{host}{}/announce", gateway.options.base_path))
+}
+
+/// A magnet link to a content; with a tracker, a browser that opens it finds its peers there.
+#[must_use]
+pub fn magnet(id: &ContentId, name: &str, tracker: Option<&str>) -> String {
+    let trackers = tracker.map(|tracker| vec![tracker.to_owned()]).into_iter().collect();
+    let hints = Hints { name: Some(name.to_owned()), trackers, ..Hints::default() };
     Magnet { hints, ..query::topic(id) }.to_string()
 }
 

@@ -1,7 +1,7 @@
 //! Every socket of the application, bound once, at start-up, before anything else runs. The DHT library binds its own
 //! UDP socket; [`crate::app::App`] adds it to the declared list.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use swarmgate_bittorrent::BitTorrentSockets;
 use swarmgate_bittorrent::listener::{BindError, Binding, bind_tcp, bind_udp};
@@ -18,6 +18,8 @@ pub struct Listeners {
     pub http: Vec<TcpListener>,
     /// BitTorrent's, unless it is switched off.
     pub peers: Option<BitTorrentSockets>,
+    /// WebRTC's, one for each address of this machine, unless it is switched off.
+    pub webrtc: Option<Vec<UdpSocket>>,
 }
 
 impl Listeners {
@@ -29,7 +31,8 @@ impl Listeners {
         let bind_http = |address: &SocketAddr| bind_tcp(&Binding::new(*address, "server.listen"));
         let http = config.server.listen.iter().map(bind_http).collect::<Result<_, _>>()?;
         let peers = config.bittorrent.enabled.then(|| bind_peers(config)).transpose()?;
-        Ok(Self { http, peers })
+        let webrtc = uses_webrtc(config).then(|| bind_webrtc(config)).transpose()?;
+        Ok(Self { http, peers, webrtc })
     }
 
     /// Where HTTP is served.
@@ -43,7 +46,8 @@ impl Listeners {
     pub fn declared(&self) -> Vec<(&'static str, SocketAddr)> {
         let http = self.http_addresses().into_iter().map(|address| ("tcp", address));
         let peers = self.peers.iter().flat_map(BitTorrentSockets::addresses);
-        http.chain(peers).collect()
+        let webrtc = self.webrtc.iter().flatten().filter_map(|socket| Some(("udp", socket.local_addr().ok()?)));
+        http.chain(peers).chain(webrtc).collect()
     }
 }
 
@@ -71,4 +75,55 @@ pub(crate) fn bind_peers(config: &Config) -> Result<BitTorrentSockets, BindError
         IpAddr::V6(ip) => sockets.udp_v6 = Some(any_port(ip.into())?),
     }
     Ok(sockets)
+}
+
+/// Addresses of this machine that WebRTC is offered at; more would only make descriptions long.
+const MAX_WEBRTC_ADDRESSES: usize = 8;
+
+/// Whether WebRTC peers are to be had: their swarms are BitTorrent's.
+pub(crate) const fn uses_webrtc(config: &Config) -> bool {
+    config.webtorrent.enabled && config.bittorrent.enabled
+}
+
+/// WebRTC's UDP port at each address: a peer is told addresses, and a socket on all of them has none to tell.
+pub(crate) fn bind_webrtc(config: &Config) -> Result<Vec<UdpSocket>, BindError> {
+    let (ip, port) = (config.webtorrent.listen_ip, config.webtorrent.listen_port);
+    let bind = |ip: IpAddr| {
+        let binding = Binding::new(SocketAddr::new(ip, port), "webtorrent.listen_port");
+        bind_udp(&binding)?.into_std().map_err(|source| binding.error("UDP", source))
+    };
+    if !ip.is_unspecified() {
+        return Ok(vec![bind(ip)?]);
+    }
+    let mut sockets = Vec::new();
+    for ip in interface_addresses(ip.is_ipv6(), config.network.allow_private) {
+        match bind(ip) {
+            Ok(socket) => sockets.push(socket),
+            Err(error) if error.source.kind() == std::io::ErrorKind::AddrInUse => return Err(error),
+            // An address can go between being listed and being bound.
+            Err(error) => tracing::warn!(%error, "WebRTC is not offered at an address"),
+        }
+    }
+    Ok(sockets)
+}
+
+/// The addresses of this machine that others may reach; its own loopback where others on it may be peers, or where there
+/// is nothing else.
+fn interface_addresses(with_v6: bool, with_loopback: bool) -> Vec<IpAddr> {
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the addresses of this machine cannot be listed");
+        Vec::new()
+    });
+    let usable = |ip: &IpAddr| match ip {
+        IpAddr::V4(ip) => !ip.is_link_local(),
+        IpAddr::V6(ip) => with_v6 && !ip.is_unicast_link_local(),
+    };
+    let all: Vec<_> = interfaces.iter().map(if_addrs::Interface::ip).filter(usable).collect();
+    let (loopback, mut outer): (Vec<_>, Vec<_>) = all.into_iter().partition(IpAddr::is_loopback);
+    outer.truncate(MAX_WEBRTC_ADDRESSES - 1);
+    if with_loopback || outer.is_empty() {
+        let v4 = loopback.iter().find(|ip| ip.is_ipv4()).or_else(|| loopback.first());
+        outer.extend(v4);
+    }
+    outer
 }

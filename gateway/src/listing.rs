@@ -21,6 +21,8 @@ pub struct Listing<'a> {
     folder: &'a [String],
     /// Everything below the folder.
     files: Vec<(usize, &'a FileEntry)>,
+    /// The tracker that magnets name.
+    tracker: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -58,7 +60,18 @@ impl<'a> Listing<'a> {
     pub fn of(meta: &'a ContentMeta, folder: &'a [String]) -> Option<Self> {
         let below = |(_, file): &(usize, &FileEntry)| !file.padding && lies_below(folder, &file.path);
         let files: Vec<_> = meta.files.iter().enumerate().filter(below).collect();
-        (folder.is_empty() || !files.is_empty()).then_some(Self { meta, folder, files })
+        (folder.is_empty() || !files.is_empty()).then_some(Self { meta, folder, files, tracker: None })
+    }
+
+    /// Names a tracker in magnets, unless the content is private and has its own (BEP 27).
+    #[must_use]
+    pub fn with_tracker(self, tracker: Option<String>) -> Self {
+        let tracker = tracker.filter(|_| !self.meta.private);
+        Self { tracker, ..self }
+    }
+
+    fn magnet(&self) -> String {
+        links::magnet(&self.meta.id, &self.meta.name, self.tracker.as_deref())
     }
 
     /// The listing for programs.
@@ -78,7 +91,7 @@ impl<'a> Listing<'a> {
             path: self.folder.join("/"),
             total_len: self.files.iter().map(|(_, file)| file.len).sum(),
             private: self.meta.private,
-            magnet: links::magnet(&self.meta.id, &self.meta.name),
+            magnet: self.magnet(),
             files: self.files.iter().map(row).collect(),
         };
         serde_json::to_string_pretty(&document).unwrap_or_default() + "\n"
@@ -94,7 +107,7 @@ impl<'a> Listing<'a> {
             p.actions {
                 a href="?format=m3u8" { "Playlist" } " "
                 a href="?format=torrent" { ".torrent" } " "
-                a href=(links::magnet(&self.meta.id, &self.meta.name)) { "Magnet" } " "
+                a href=(self.magnet()) { "Magnet" } " "
                 a href="?format=json" { "JSON" }
             }
             p { (count(self.files.len(), "file")) ", " (size(total)) @if self.meta.private { ", private" } }

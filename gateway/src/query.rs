@@ -181,7 +181,7 @@ mod tests {
         let magnet = magnet_of(&id, Some("tr=udp%3A%2F%2Ft%3A1&x.pe=10.0.0.1:6881&so=0,2-3&wait=5")).unwrap();
         assert_eq!(magnet.v1, id.as_v1());
         assert_eq!(magnet.hints.trackers, [["udp://t:1"]]);
-        assert_eq!(magnet.hints.peers, ["10.0.0.1:6881".parse().unwrap()]);
+        assert_eq!(magnet.hints.peers, ["10.0.0.1:6881".parse::<std::net::SocketAddr>().unwrap()]);
         assert_eq!(magnet.select.unwrap().to_string(), "0,2-3");
         assert_eq!(magnet_of(&id, Some("so=x")).unwrap_err().kind(), ProblemKind::BadQuery);
         assert_eq!(magnet_of(&id, Some(&"a".repeat(20_000))).unwrap_err().kind(), ProblemKind::UriTooLong);

@@ -88,6 +88,7 @@ pub fn router(state: GatewayState) -> Router {
     let routes = Router::new()
         .merge(routes::content(&state))
         .merge(routes::pages(&state))
+        .merge(routes::tracker(&state))
         .merge(routes::ops(&state))
         .merge(api::routes(&state))
         .method_not_allowed_fallback(|| async { routes::method_not_allowed() })
@@ -181,7 +182,7 @@ async fn connection(
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.header_read_timeout).max_buf_size(WRITE_BUFFER_BYTES);
-    let mut served = std::pin::pin!(http.serve_connection(socket, service));
+    let mut served = std::pin::pin!(http.serve_connection(socket, service).with_upgrades());
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
         () = shutdown.cancelled() => {

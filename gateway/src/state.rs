@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use swarmgate_content::{BoxFuture, ProtocolManager};
+use swarmgate_webtorrent::hub::TrackerHub;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -29,6 +30,8 @@ pub struct Parts {
     pub catalogue: Arc<dyn Catalogue>,
     /// Fetches `.torrent` files from URLs, guarded against private addresses.
     pub fetch_torrent: Arc<dyn FetchTorrent>,
+    /// The tracker at `/announce`, unless it is switched off.
+    pub tracker: Option<Arc<TrackerHub>>,
     /// Facts about the cache.
     pub cache_status: CacheStatus,
     /// How to behave.
@@ -49,6 +52,8 @@ pub struct Gateway {
     pub catalogue: Arc<dyn Catalogue>,
     /// Fetches `.torrent` files from URLs.
     pub fetch_torrent: Arc<dyn FetchTorrent>,
+    /// The tracker at `/announce`, unless it is switched off.
+    pub tracker: Option<Arc<TrackerHub>>,
     /// Facts about the cache.
     pub cache_status: CacheStatus,
     /// How to behave.
@@ -92,6 +97,8 @@ pub struct HttpOptions {
     /// The path below which a proxy publishes the gateway, with a leading and no trailing slash, or empty. The proxy may
     /// strip it or not. Default empty.
     pub base_path: String,
+    /// Sites whose pages may use the tracker at `/announce`, as origins; `*` is all. Default none.
+    pub tracker_origins: Vec<String>,
     /// Whether `/torrent?url=` and URLs in `POST /items` are fetched. Default true.
     pub torrent_url_enabled: bool,
     /// Whether error answers list what was tried. Default true; switch it off on gateways open to strangers.
@@ -160,6 +167,7 @@ impl Default for HttpOptions {
             anonymous_content: Anonymous::Loopback,
             public_url: None,
             base_path: String::new(),
+            tracker_origins: Vec::new(),
             torrent_url_enabled: true,
             show_attempts: true,
             log_names: false,
@@ -171,7 +179,7 @@ impl GatewayState {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { manager, catalogue, fetch_torrent, cache_status, mut options, closing } = parts;
+        let Parts { manager, catalogue, fetch_torrent, tracker, cache_status, mut options, closing } = parts;
         let base = options.base_path.trim_matches('/');
         options.base_path = if base.is_empty() { String::new() } else { format!("/{base}") };
         Self(Arc::new(Gateway {
@@ -182,6 +190,7 @@ impl GatewayState {
             manager,
             catalogue,
             fetch_torrent,
+            tracker,
             cache_status,
             options,
             closing,

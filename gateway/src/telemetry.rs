@@ -19,6 +19,8 @@ pub enum Route {
     Magnet,
     /// `/torrent`
     Torrent,
+    /// `/announce`
+    Announce,
     /// `/api/…`
     Api,
     /// Pages for people.
@@ -27,10 +29,11 @@ pub enum Route {
     Ops,
 }
 
-const ROUTES: [(Route, &str); 6] = [
+const ROUTES: [(Route, &str); 7] = [
     (Route::Bt, "bt"),
     (Route::Magnet, "magnet"),
     (Route::Torrent, "torrent"),
+    (Route::Announce, "announce"),
     (Route::Api, "api"),
     (Route::Page, "page"),
     (Route::Ops, "ops"),
@@ -61,6 +64,7 @@ impl Route {
             "bt" => Self::Bt,
             "magnet" => Self::Magnet,
             "torrent" => Self::Torrent,
+            "announce" => Self::Announce,
             "api" => Self::Api,
             "healthz" | "readyz" | "metrics" => Self::Ops,
             _ => Self::Page,
@@ -72,9 +76,10 @@ impl Route {
             Self::Bt => 0,
             Self::Magnet => 1,
             Self::Torrent => 2,
-            Self::Api => 3,
-            Self::Page => 4,
-            Self::Ops => 5,
+            Self::Announce => 3,
+            Self::Api => 4,
+            Self::Page => 5,
+            Self::Ops => 6,
         }
     }
 }

@@ -362,6 +362,7 @@ impl World {
             manager,
             catalogue: Arc::clone(&catalogue) as Arc<dyn Catalogue>,
             fetch_torrent: Arc::new(TestFetch),
+            tracker: None,
             cache_status: Arc::new(|| serde_json::json!({ "used": 7 })),
             options,
             closing: shutdown.clone(),

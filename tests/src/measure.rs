@@ -133,8 +133,8 @@ mod tests {
     #[test]
     fn the_kernels_spelling_of_addresses_is_read() {
         if cfg!(target_endian = "little") {
-            assert_eq!(address("0100007F:1F90"), "127.0.0.1:8080".parse().unwrap());
-            assert_eq!(address("00000000000000000000000001000000:0050"), "[::1]:80".parse().unwrap());
+            assert_eq!(address("0100007F:1F90"), "127.0.0.1:8080".parse::<SocketAddr>().unwrap());
+            assert_eq!(address("00000000000000000000000001000000:0050"), "[::1]:80".parse::<SocketAddr>().unwrap());
         }
     }
 

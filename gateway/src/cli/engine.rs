@@ -46,8 +46,7 @@ impl Engine {
         config.bittorrent.listen_port = 0;
         config.bittorrent.dht_port = 0;
         let store = Store::open(StoreOptions::in_memory(MEMORY_BYTES)).await.map_err(|error| fail(&error))?;
-        let context =
-            SwarmContext::new(store.clone(), EventBus::new());
+        let context = SwarmContext::new(store.clone(), EventBus::new());
         let sockets = bind_peers(&config).map_err(|error| fail(&error))?;
         let dht = match config.bittorrent.dht {
             true => Some(DhtNode::start(dht_options(&config)).await.map_err(|error| fail(&error))?),

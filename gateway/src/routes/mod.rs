@@ -1,5 +1,6 @@
 //! The routes, by who uses them: content for players, pages for people, health for operators.
 
+pub mod announce;
 pub mod bt;
 pub mod bt_path;
 pub mod magnet;
@@ -30,6 +31,11 @@ pub fn content(state: &GatewayState) -> Router<GatewayState> {
 /// What browsers show.
 pub fn pages(state: &GatewayState) -> Router<GatewayState> {
     pages::routes(state)
+}
+
+/// The tracker that WebTorrent clients meet at.
+pub fn tracker(state: &GatewayState) -> Router<GatewayState> {
+    announce::routes(state)
 }
 
 /// What operators watch.

@@ -43,6 +43,7 @@ pub fn folder(
     let Some(list) = Listing::of(meta, path) else {
         return Err(Problem::new(ProblemKind::NoSuchFile, "the content has no such folder").item(meta.id));
     };
+    let list = list.with_tracker(links::tracker(&exchange.state, &exchange.headers));
     match format {
         Format::Html => {
             let body = list.html().into_string();
@@ -108,7 +109,8 @@ fn torrent(exchange: &Exchange, meta: &ContentMeta) -> Result<Response, Problem>
 }
 
 fn magnet(exchange: &Exchange, meta: &ContentMeta) -> Response {
-    let link = links::magnet(&meta.id, &meta.name) + "\n";
+    let tracker = links::tracker(&exchange.state, &exchange.headers).filter(|_| !meta.private);
+    let link = links::magnet(&meta.id, &meta.name, tracker.as_deref()) + "\n";
     respond::derived(exchange, meta, "text/plain; charset=utf-8", link)
 }
 

@@ -180,7 +180,7 @@ async fn hints_on_a_content_url_reach_the_network() {
     let world = world(FILES).await;
     world.get(&format!("/bt/{IH}/song.mp3?x.pe=10.0.0.1:6881&tr=udp%3A%2F%2Ft%3A1&ws=http%3A%2F%2Fw%2F")).await;
     let hints = world.protocol.seen.hints.lock().pop().unwrap();
-    assert_eq!(hints.peers, ["10.0.0.1:6881".parse().unwrap()]);
+    assert_eq!(hints.peers, ["10.0.0.1:6881".parse::<std::net::SocketAddr>().unwrap()]);
     assert_eq!((hints.trackers.len(), hints.web_seeds.len()), (1, 1));
 }
 

@@ -59,7 +59,9 @@ impl Binding {
         Self { dual_stack: true, ..self }
     }
 
-    fn error(&self, transport: &'static str, source: io::Error) -> BindError {
+    /// What went wrong with it.
+    #[must_use]
+    pub const fn error(&self, transport: &'static str, source: io::Error) -> BindError {
         BindError { address: self.address, transport, key: self.key, source }
     }
 

@@ -32,7 +32,9 @@ fuzz_target!(|input: &[u8]| {
     torrent.add_peer(now, PEER, Transport::Tcp, &Handshake::ours(infohash, PeerId([2; 20])));
     // The first byte decides whether the metadata is known before the peer speaks, or only afterwards.
     let geometry = Geometry::new(32 * 1024, 200_000).expect("a valid shape");
-    let know = |torrent: &mut Torrent| torrent.set_info(now, Bytes::from_static(b"de"), geometry, Bitfield::all(geometry.pieces()));
+    let know = |torrent: &mut Torrent| {
+        torrent.set_info(now, Bytes::from_static(b"de"), geometry, Bitfield::all(geometry.pieces()))
+    };
     let early = input.first().is_some_and(|first| first % 2 == 0);
     if early {
         know(&mut torrent);

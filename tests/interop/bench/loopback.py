@@ -159,6 +159,7 @@ def gateway_env(**options):
     fixed = {
         "BITTORRENT__LISTEN_PORT": str(free_port()),
         "BITTORRENT__DHT": "false",
+        "WEBTORRENT__LISTEN_IP": "127.0.0.1",
         "NETWORK__ALLOW_PRIVATE": "true",
         "CACHE__MAX_SIZE": "64GiB",
         "CACHE__MIN_FREE": "0",

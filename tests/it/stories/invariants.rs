@@ -8,7 +8,7 @@ fn root() -> PathBuf {
 }
 
 /// The crates of the product, by folder, with the crates of ours that each may depend on. Dependencies point down only.
-const CRATES: [(&str, &[&str]); 8] = [
+const CRATES: [(&str, &[&str]); 10] = [
     ("protocols/content", &[]),
     ("config", &[]),
     ("protocols/store", &["content"]),
@@ -16,7 +16,9 @@ const CRATES: [(&str, &[&str]); 8] = [
     ("protocols/swarm", &["content", "store", "bittorrent-proto"]),
     ("protocols/egress", &[]),
     ("protocols/bittorrent", &["content", "store", "bittorrent-proto", "swarm", "egress"]),
-    ("gateway", &["config", "content", "store", "bittorrent-proto", "swarm", "egress", "bittorrent"]),
+    ("protocols/webtorrent-proto", &["content", "bittorrent-proto"]),
+    ("protocols/webtorrent", &["content", "bittorrent-proto", "swarm", "egress", "webtorrent-proto"]),
+    ("gateway", &["config", "content", "store", "bittorrent-proto", "swarm", "egress", "bittorrent", "webtorrent"]),
 ];
 
 /// Every source file below a crate's `src`, with its text.
@@ -120,5 +122,160 @@ fn only_the_verifier_vouches_for_bytes() {
             let may = path.ends_with("store/src/verify.rs") || path.ends_with("content/src/verified.rs");
             assert!(!vouches || may, "{} vouches for bytes", path.display());
         }
+    }
+}
+
+/// Something that the product does in one place, and how a second place would be known. What goes by other names is for
+/// the reviewer to see.
+#[derive(Clone, Copy)]
+struct Concept {
+    what: &'static str,
+    /// How the paths of its sources begin; `None` while nothing does it.
+    home: Option<&'static str>,
+    /// What only code that does it contains.
+    signs: &'static [&'static str],
+    /// What the names of crates that do it contain.
+    words: &'static [&'static str],
+    /// The folders whose manifests may name such a crate.
+    users: &'static [&'static str],
+    /// Such crates in `Cargo.lock`, each in one version.
+    locked: &'static [&'static str],
+}
+
+const CONCEPTS: [Concept; 5] = [
+    Concept {
+        what: "bencode",
+        home: Some("protocols/bittorrent-proto/src/bencode"),
+        signs: &["b'd'"],
+        words: &["benc", "bendy"],
+        users: &[],
+        // The DHT node's own, for datagrams that nothing else here reads.
+        locked: &["librqbit-bencode"],
+    },
+    Concept {
+        what: "multihashes and CIDs",
+        home: Some("protocols/content/src/"),
+        signs: &["multihash::", "Multihash<", "cid::"],
+        words: &["multihash", "cid"],
+        users: &[".", "protocols/content"],
+        locked: &["cid", "multihash"],
+    },
+    Concept {
+        what: "a range of bytes",
+        home: Some("protocols/content/src/range.rs"),
+        signs: &["struct ByteRange"],
+        words: &[],
+        users: &[],
+        locked: &[],
+    },
+    Concept {
+        what: "the Range header",
+        home: Some("gateway/src/range.rs"),
+        signs: &["case(\"bytes\")", "prefix(\"bytes", "\"bytes=\"", "== \"bytes\""],
+        words: &["http-range", "range-header", "range-request", "headers"],
+        users: &[],
+        locked: &[],
+    },
+    Concept {
+        what: "a circuit breaker",
+        home: None,
+        signs: &["Breaker {", "Breaker<", "Breaker("],
+        words: &["breaker", "failsafe", "recloser"],
+        users: &[],
+        locked: &[],
+    },
+];
+
+impl Concept {
+    /// Whether code, tests apart, does it.
+    fn is_done_in(&self, text: &str) -> bool {
+        let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let mut lines = code.lines().map(|line| line.split("//").next().unwrap_or_default());
+        lines.any(|line| self.signs.iter().any(|sign| line.contains(sign)))
+    }
+
+    /// The crates for it among these.
+    fn crates<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+        names.into_iter().filter(|name| self.words.iter().any(|word| name.contains(word))).collect()
+    }
+}
+
+/// Every word of a manifest's dependencies of all kinds: names, and with them features and what renamed crates are called.
+fn words_of_dependencies(manifest: &str) -> Vec<&str> {
+    let mut inside = false;
+    let mut words = Vec::new();
+    for line in manifest.lines().map(|line| line.split('#').next().unwrap_or_default().trim()) {
+        if line.starts_with('[') {
+            inside = line.contains("dependencies");
+        }
+        if inside {
+            words.extend(line.split(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_'));
+        }
+    }
+    words
+}
+
+/// The folders that have a manifest: the workspace, its members, and the fuzz targets beside it.
+fn manifests() -> Vec<(String, String)> {
+    let read = |of: &str| std::fs::read_to_string(root().join(of).join("Cargo.toml")).unwrap();
+    let workspace = read(".");
+    let members = workspace.lines().skip_while(|line| *line != "members = [").skip(1).take_while(|line| *line != "]");
+    let members = members.map(|line| line.trim_matches([' ', '"', ',']));
+    let folders: Vec<&str> = [".", "tests/fuzz"].into_iter().chain(members).collect();
+    assert!(folders.len() > CRATES.len(), "the members were not found");
+    folders.into_iter().map(|of| (of.to_owned(), read(of))).collect()
+}
+
+fn is_test_file(path: &Path) -> bool {
+    path.components().any(|part| ["tests.rs", "testing.rs", "stories"].iter().any(|it| part.as_os_str() == *it))
+}
+
+#[test]
+fn each_concept_is_implemented_once() {
+    for concept in CONCEPTS {
+        let files = CRATES.iter().flat_map(|(of, _)| sources(of)).filter(|(path, _)| !is_test_file(path));
+        let doing = files.filter(|(_, text)| concept.is_done_in(text)).map(|(path, _)| path);
+        let places: Vec<_> =
+            doing.map(|path| path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned()).collect();
+        for place in &places {
+            assert!(concept.home.is_some_and(|home| place.starts_with(home)), "{} in {place}", concept.what);
+        }
+        assert_eq!(concept.home.is_some(), !places.is_empty(), "{} has moved", concept.what);
+    }
+}
+
+#[test]
+fn no_crate_brings_a_concept_a_second_time() {
+    for concept in CONCEPTS {
+        for (of, manifest) in manifests() {
+            let named = concept.crates(words_of_dependencies(&manifest));
+            assert!(named.is_empty() || concept.users.contains(&of.as_str()), "{}: {of} uses {named:?}", concept.what);
+        }
+        let lock = std::fs::read_to_string(root().join("Cargo.lock")).unwrap();
+        let packages = lock.lines().filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
+        assert_eq!(concept.crates(packages), concept.locked, "{}", concept.what);
+    }
+}
+
+#[test]
+fn a_second_implementation_would_be_seen() {
+    for (concept, code) in CONCEPTS.iter().zip([
+        "match byte {\n    b'd' => self.dict(),",
+        "use multihash::Multihash;",
+        "pub(crate) struct ByteRange {",
+        "let specs = header.strip_prefix(\"bytes=\")?;",
+        "struct Breaker { failures: u32 }",
+    ]) {
+        assert!(concept.is_done_in(code), "{}", concept.what);
+        assert!(!concept.is_done_in(&format!("// {code}\n").replace("\n ", "\n// ")), "{}: a comment", concept.what);
+        assert!(!concept.is_done_in(&format!("fn f() {{}}\n\n#[cfg(test)]\nmod tests {{\n{code}")));
+    }
+    for (manifest, seen) in [
+        ("[dev-dependencies]\nserde_bencode = \"0.2\"\n", true),
+        ("[target.'cfg(unix)'.dependencies]\nours = { package = \"bendy\", version = \"0.3\" }\n", true),
+        ("[dependencies.bt_bencode]\nversion = \"0.8\"\n", true),
+        ("[package]\ndescription = \"bencode\"\n\n[dependencies]\nbytes = \"1\" # bencode\n", false),
+    ] {
+        assert_eq!(!CONCEPTS[0].crates(words_of_dependencies(manifest)).is_empty(), seen, "{manifest}");
     }
 }

@@ -19,6 +19,7 @@ mod restart;
 mod slow_client;
 mod statistics;
 mod trackers;
+mod webtorrent;
 
 /// How many MiB a story of bulk moves: `usual`, or what `SWARMGATE_STORY_MIB` says for a run at full size.
 fn bulk_mib(usual: usize) -> usize {

@@ -18,6 +18,7 @@ mod provision;
 mod report;
 mod shell;
 mod steps;
+mod stories;
 
 use std::process::ExitCode;
 

@@ -8,6 +8,7 @@ use crate::provision::{self, Provisioned, Tool};
 use crate::report::{Outcome, Report};
 use crate::shell::{Cmd, in_ci};
 use crate::steps::{self, Step};
+use crate::stories;
 
 /// `cargo xtask check`.
 pub(crate) fn check() -> Report {
@@ -90,7 +91,10 @@ fn play(step: Step, tools: &[Provisioned], story: Option<&str>, fuzz_seconds: u3
         Step::Deny => steps::deny(tools),
         Step::Build => steps::build(),
         Step::Unit => steps::unit(),
-        Step::Interop => steps::interop(story, tools),
+        Step::Interop => match stories::named(story) {
+            Ok(stories) => steps::interop(&stories, tools),
+            Err(why) => Outcome::Failed(why),
+        },
         Step::Fuzz => fuzz::run(None, fuzz_seconds),
         Step::Demo => steps::demo(),
     }

@@ -1,7 +1,7 @@
 //! The programs that steps need and a fresh machine lacks: looked for first, installed when missing.
 //!
-//! Python packages and rqbit go into `$SWARMGATE_TOOLS`, else `swarmgate/tools` below the user's cache directory, and
-//! stay there for later runs. Debian packages are installed by apt-get, which takes root. A program that cannot be had
+//! Packages of Python and of Node, and rqbit, go into `$SWARMGATE_TOOLS`, else `swarmgate/tools` below the user's cache
+//! directory, and stay there for later runs. Debian packages are installed by apt-get, which takes root. A program that cannot be had
 //! is a reason in words, never a silent absence. Versions are fixed: a story must not change its peer overnight.
 
 use std::path::{Path, PathBuf};
@@ -19,6 +19,20 @@ const CARGO_DENY_CRATE: &str = "cargo-deny@0.20.2";
 
 const RQBIT_CRATE: &str = "rqbit@9.1.0";
 
+/// webtorrent with what makes it a peer in Node and in a browser, and the tracker of its kind.
+const NODE_PACKAGES: [(&str, &str); 4] = [
+    ("webtorrent", "3.0.21"),
+    ("bittorrent-tracker", "11.2.3"),
+    ("@roamhq/wrtc", "0.10.0"),
+    ("playwright-core", "1.65.1"),
+];
+
+/// The oldest Node that runs these packages.
+const NODE_MAJOR: u32 = 20;
+
+/// Node itself, from npm, where Debian's is older.
+const NODE_VERSION: &str = "24.21.0";
+
 /// A program that some step needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Tool {
@@ -26,6 +40,10 @@ pub(crate) enum Tool {
     Aria2,
     Rqbit,
     Transmission,
+    Node,
+    /// A folder of packages for Node.
+    Webtorrent,
+    Chromium,
     CargoDeny,
     Nginx,
     Wrk,
@@ -33,7 +51,8 @@ pub(crate) enum Tool {
 
 impl Tool {
     /// The foreign clients of the interop stories.
-    pub(crate) const PEERS: [Self; 4] = [Self::Libtorrent, Self::Aria2, Self::Rqbit, Self::Transmission];
+    pub(crate) const PEERS: [Self; 7] =
+        [Self::Libtorrent, Self::Aria2, Self::Rqbit, Self::Transmission, Self::Node, Self::Webtorrent, Self::Chromium];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -41,6 +60,9 @@ impl Tool {
             Self::Aria2 => "aria2",
             Self::Rqbit => "rqbit",
             Self::Transmission => "transmission",
+            Self::Node => "node",
+            Self::Webtorrent => "webtorrent",
+            Self::Chromium => "chromium",
             Self::CargoDeny => "cargo-deny",
             Self::Nginx => "nginx",
             Self::Wrk => "wrk",
@@ -54,6 +76,9 @@ impl Tool {
             Self::Aria2 => Some("SWARMGATE_ARIA2"),
             Self::Rqbit => Some("SWARMGATE_RQBIT"),
             Self::Transmission => Some("SWARMGATE_TRANSMISSION"),
+            Self::Node => Some("SWARMGATE_NODE"),
+            Self::Webtorrent => Some("SWARMGATE_NODE_MODULES"),
+            Self::Chromium => Some("SWARMGATE_CHROMIUM"),
             Self::CargoDeny | Self::Nginx | Self::Wrk => None,
         }
     }
@@ -104,6 +129,9 @@ impl Shop {
             Tool::Aria2 => self.debian("aria2c", "aria2"),
             Tool::Rqbit => self.cargo_install("rqbit", RQBIT_CRATE),
             Tool::Transmission => self.debian("transmission-daemon", "transmission-daemon"),
+            Tool::Node => self.node(),
+            Tool::Webtorrent => self.webtorrent(),
+            Tool::Chromium => self.debian("chromium", "chromium"),
             Tool::CargoDeny => self.cargo_deny(),
             Tool::Nginx => self.debian("nginx", "nginx-light"),
             Tool::Wrk => self.debian("wrk", "wrk"),
@@ -149,6 +177,47 @@ impl Shop {
             create.run()?;
         }
         Ok(python)
+    }
+
+    /// A Node that is new enough: the machine's, Debian's, or one of our own.
+    fn node(&mut self) -> Result<PathBuf, String> {
+        let arch = match std::env::consts::ARCH {
+            "x86_64" => "x64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        let package = format!("node-linux-{arch}");
+        let folder = self.dir.join("node");
+        let own = folder.join("node_modules").join(&package).join("bin/node");
+        let found = |own: &Path| which("node").into_iter().chain([own.to_owned()]).find(|node| is_new_enough(node));
+        if let Some(node) = found(&own) {
+            return Ok(node);
+        }
+        let npm = self.npm()?;
+        // npm may have brought a Node along just now.
+        if found(&own).is_none() {
+            npm_install(&npm, &folder, &[format!("{package}@{NODE_VERSION}")])?;
+        }
+        found(&own)
+            .ok_or_else(|| format!("no Node {NODE_MAJOR} or newer: neither here, nor Debian's, nor npm's {package}"))
+    }
+
+    /// The folder of Node's packages, with just the fixed versions in it.
+    fn webtorrent(&mut self) -> Result<PathBuf, String> {
+        let node = self.node()?;
+        let folder = self.dir.join("webtorrent");
+        let modules = folder.join("node_modules");
+        let probe = Cmd::new(&node).arg("-e").arg(node_probe(&modules));
+        if probe.quiet().is_err() {
+            let packages = NODE_PACKAGES.map(|(name, version)| format!("{name}@{version}"));
+            npm_install(&self.npm()?, &folder, &packages)?;
+            probe.quiet()?;
+        }
+        Ok(modules)
+    }
+
+    fn npm(&mut self) -> Result<PathBuf, String> {
+        self.debian("npm", "npm")
     }
 
     /// A program of a Debian package, by the name it has on the PATH.
@@ -204,4 +273,41 @@ impl Shop {
 
 fn pip(python: &Path, requirement: &str) -> Result<(), String> {
     Cmd::new(python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement]).run()
+}
+
+/// Without scripts: that of one package far below looks for a compiler, and nothing here needs what it would build.
+fn npm_install(npm: &Path, folder: &Path, packages: &[String]) -> Result<(), String> {
+    std::fs::create_dir_all(folder).map_err(|e| format!("cannot create {}: {e}", folder.display()))?;
+    Cmd::new(npm)
+        .args([
+            "install",
+            "--ignore-scripts",
+            "--save-exact",
+            "--no-audit",
+            "--no-fund",
+            "--loglevel=error",
+            "--prefix",
+        ])
+        .arg(folder)
+        .args(packages)
+        .run()
+}
+
+fn is_new_enough(node: &Path) -> bool {
+    let version = Cmd::new(node).arg("--version").quiet().unwrap_or_default();
+    let major = version.trim_start_matches('v').split('.').next().and_then(|major| major.parse::<u32>().ok());
+    major.is_some_and(|major| major >= NODE_MAJOR)
+}
+
+/// Asks for each package's version, and loads the one that is a library of machine code.
+fn node_probe(modules: &Path) -> String {
+    let wanted = NODE_PACKAGES.map(|(name, version)| format!("[{name:?},{version:?}]")).join(",");
+    format!(
+        "const at = {:?}; for (const [name, version] of [{wanted}]) {{
+            const found = require(`${{at}}/${{name}}/package.json`).version;
+            if (found !== version) throw new Error(`${{name}} is ${{found}}`);
+        }}
+        require(`${{at}}/@roamhq/wrtc`)",
+        modules.to_string_lossy()
+    )
 }

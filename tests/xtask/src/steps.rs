@@ -138,7 +138,7 @@ pub(crate) fn unit() -> Outcome {
 }
 
 /// `--workspace` although one package is meant: the same features as the unit step, so nothing is built twice.
-pub(crate) fn interop(name: Option<&str>, tools: &[Provisioned]) -> Outcome {
+pub(crate) fn interop(stories: &[String], tools: &[Provisioned]) -> Outcome {
     let mut test = Cmd::cargo("test --workspace --test it --").env("SWARMGATE_BIN", binary());
     for Provisioned { tool, program } in tools {
         if let (Some(variable), Ok(path)) = (tool.variable(), program) {
@@ -147,7 +147,7 @@ pub(crate) fn interop(name: Option<&str>, tools: &[Provisioned]) -> Outcome {
             test = test.arg("--skip").arg(format!("::{}", tool.name()));
         }
     }
-    test.arg("--test-threads=4").arg(name.unwrap_or("interop::")).run().into()
+    test.arg("--test-threads=4").args(stories).run().into()
 }
 
 pub(crate) fn sim(seed: u64) -> Outcome {

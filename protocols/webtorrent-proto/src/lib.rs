@@ -1,0 +1,23 @@
+//! WebTorrent's signalling as rules: how two peers that cannot dial each other meet.
+//!
+//! A browser has no socket to listen on. Its peers exchange an *offer* and an *answer* (SDP, RFC 8829) first, and a tracker
+//! carries them: over one WebSocket a client announces itself with a few offers, the tracker relays each to another
+//! member of the swarm, and that one's answer comes back the same way. There is no specification; [`message`] is the
+//! format as the implementations in use speak it.
+//!
+//! * [`message`]: the JSON, both ways.
+//! * [`signaller`]: the client's part, for one torrent on one tracker; [`backoff`] for the socket they share.
+//! * [`swarm_table`]: the tracker's part; [`classic`] for clients that announce to it over HTTP.
+//!
+//! What is absent here: async, sockets, a clock, WebRTC. Time and seeds are arguments, so that one seed replays a whole
+//! swarm. No session description is ever printed: it holds addresses of its sender and a password.
+
+pub mod backoff;
+pub mod classic;
+pub mod message;
+pub mod pace;
+pub mod signaller;
+pub mod swarm_table;
+
+#[cfg(test)]
+mod testing;

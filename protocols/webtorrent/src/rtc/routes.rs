@@ -1,0 +1,337 @@
+//! Decides which connection a datagram on a shared socket is for.
+//!
+//! A remote address belongs to one connection at a time. It comes to belong to one by a STUN message that is signed
+//! with a password which only that connection's description has said: a request to us, or the answer to a request of
+//! ours. Until then nothing but such messages gets through, so that whoever only knows our port can reach nobody.
+//!
+//! # Why one connection an address?
+//! DTLS packets say nothing about whose they are but their addresses. Two gateways that both share one port can
+//! therefore have one connection between the two ports; a second one takes a socket of its own at one end (see
+//! [`Routes::is_taken`]).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::stun::{Class, StunMessage, TransactionId, looks_like_stun};
+
+/// Addresses that one connection may have: a peer's interfaces and what NATs make of them. More would be a peer that
+/// signs for addresses of others.
+pub const MAX_ADDRESSES: usize = 16;
+/// STUN requests of one connection that wait for their response; the oldest is forgotten. ICE sends one a pair of
+/// addresses at a time, eight times at most.
+pub const MAX_TRANSACTIONS: usize = 64;
+/// An address that was silent for this long may be taken over by another connection that proves itself: the peer has
+/// been restarted on the same port. ICE sends something every two seconds.
+pub const STALE_AFTER: Duration = Duration::from_secs(5);
+
+/// A connection, as far as a socket knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerKey(pub u64);
+
+/// Who is reached at which address.
+#[derive(Debug, Default)]
+pub struct Routes {
+    peers: BTreeMap<PeerKey, Peer>,
+    by_ufrag: BTreeMap<String, PeerKey>,
+    by_address: BTreeMap<SocketAddr, Bound>,
+    by_transaction: BTreeMap<TransactionId, Sent>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    ufrag: String,
+    password: String,
+    remote_password: Option<String>,
+    /// Addresses that are bound to it.
+    bound: Vec<SocketAddr>,
+    /// Where its description says that it is.
+    expected: Vec<SocketAddr>,
+    /// Oldest first.
+    transactions: VecDeque<TransactionId>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bound {
+    key: PeerKey,
+    heard_at: Instant,
+}
+
+/// A STUN request of ours that has no response yet.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    key: PeerKey,
+    to: SocketAddr,
+    /// A connectivity check, rather than a question to a STUN server.
+    is_check: bool,
+}
+
+impl Routes {
+    /// Makes a connection reachable by its username fragment and password. A fragment that is already there is
+    /// replaced; fragments are random, so that does not happen.
+    pub fn insert(&mut self, key: PeerKey, ufrag: &str, password: &str) {
+        self.remove(key);
+        let (ufrag, password) = (ufrag.to_owned(), password.to_owned());
+        self.by_ufrag.insert(ufrag.clone(), key);
+        let peer = Peer {
+            ufrag,
+            password,
+            remote_password: None,
+            bound: Vec::new(),
+            expected: Vec::new(),
+            transactions: VecDeque::new(),
+        };
+        self.peers.insert(key, peer);
+    }
+
+    /// Takes down what the other side's description says: its password, and where it may be found.
+    pub fn expect(&mut self, key: PeerKey, remote_password: &str, addresses: impl Iterator<Item = SocketAddr>) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.remote_password = Some(remote_password.to_owned());
+            peer.expected = addresses.collect();
+        }
+    }
+
+    /// Forgets a connection and all that belonged to it.
+    pub fn remove(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.remove(&key) else { return };
+        self.by_ufrag.remove(&peer.ufrag);
+        for address in peer.bound {
+            self.by_address.remove(&address);
+        }
+        for transaction in peer.transactions {
+            self.by_transaction.remove(&transaction);
+        }
+    }
+
+    /// Whether an address belongs to another connection than `key`, or is where another one expects its peer, so that
+    /// `key` cannot share the socket with it.
+    #[must_use]
+    pub fn is_taken(&self, address: SocketAddr, key: Option<PeerKey>) -> bool {
+        let bound = self.by_address.get(&address).is_some_and(|bound| Some(bound.key) != key);
+        let mut others = self.peers.iter().filter(|(other, _)| Some(**other) != key);
+        bound || others.any(|(_, peer)| peer.expected.contains(&address))
+    }
+
+    /// Connections that are reachable.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+    }
+
+    /// Says whom a datagram is for. `None` is nobody: it is dropped.
+    pub fn deliver(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) -> Option<PeerKey> {
+        if !looks_like_stun(datagram) {
+            let bound = self.by_address.get_mut(&from)?;
+            bound.heard_at = now;
+            return Some(bound.key);
+        }
+        let message = StunMessage::parse(datagram)?;
+        match message.class {
+            Class::Request => self.request(now, from, &message),
+            Class::Response => self.response(now, from, &message),
+            Class::Indication => self.heard(now, from),
+        }
+    }
+
+    /// Takes note of a datagram that a connection sends, so that the response finds its way back.
+    pub fn sent(&mut self, key: PeerKey, to: SocketAddr, datagram: &[u8]) {
+        if !looks_like_stun(datagram) {
+            return;
+        }
+        let Some(message) = StunMessage::parse(datagram).filter(|message| message.class == Class::Request) else {
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if peer.transactions.len() == MAX_TRANSACTIONS
+            && let Some(oldest) = peer.transactions.pop_front()
+        {
+            self.by_transaction.remove(&oldest);
+        }
+        let sent = Sent { key, to, is_check: message.username.is_some() };
+        // A request that is sent again has its old id.
+        if self.by_transaction.insert(message.transaction, sent).is_none() {
+            peer.transactions.push_back(message.transaction);
+        }
+    }
+
+    fn heard(&mut self, now: Instant, from: SocketAddr) -> Option<PeerKey> {
+        let bound = self.by_address.get_mut(&from)?;
+        bound.heard_at = now;
+        Some(bound.key)
+    }
+
+    fn request(&mut self, now: Instant, from: SocketAddr, message: &StunMessage<'_>) -> Option<PeerKey> {
+        let key = *self.by_ufrag.get(message.wanted()?)?;
+        // Bound already: the agent checks the signature itself, and once is enough.
+        if self.by_address.get(&from).is_some_and(|bound| bound.key == key) {
+            return self.heard(now, from);
+        }
+        let signed = message.is_signed_with(&self.peers.get(&key)?.password);
+        (signed && self.bind(now, from, key)).then_some(key)
+    }
+
+    fn response(&mut self, now: Instant, from: SocketAddr, message: &StunMessage<'_>) -> Option<PeerKey> {
+        let sent = self.by_transaction.get(&message.transaction).filter(|sent| sent.to == from).copied()?;
+        self.by_transaction.remove(&message.transaction);
+        let peer = self.peers.get_mut(&sent.key)?;
+        peer.transactions.retain(|transaction| *transaction != message.transaction);
+        let signed = peer.remote_password.as_deref().is_some_and(|password| message.is_signed_with(password));
+        if !sent.is_check {
+            return Some(sent.key);
+        }
+        (signed && self.bind(now, from, sent.key)).then_some(sent.key)
+    }
+
+    /// Gives an address to a connection that has proved itself, unless another one is using it.
+    fn bind(&mut self, now: Instant, address: SocketAddr, key: PeerKey) -> bool {
+        if let Some(bound) = self.by_address.get_mut(&address) {
+            if bound.key == key {
+                bound.heard_at = now;
+                return true;
+            }
+            if now.saturating_duration_since(bound.heard_at) < STALE_AFTER {
+                return false;
+            }
+        }
+        let Some(peer) = self.peers.get_mut(&key).filter(|peer| peer.bound.len() < MAX_ADDRESSES) else { return false };
+        peer.bound.push(address);
+        if let Some(stale) = self.by_address.insert(address, Bound { key, heard_at: now })
+            && let Some(loser) = self.peers.get_mut(&stale.key)
+        {
+            loser.bound.retain(|bound| *bound != address);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::stun::tests::message;
+    use super::*;
+
+    const REQUEST: u16 = 0x0001;
+    const SUCCESS: u16 = 0x0101;
+    const DTLS: &[u8] = &[22, 254, 253, 0];
+    const ALICE: PeerKey = PeerKey(1);
+    const BOB: PeerKey = PeerKey(2);
+
+    fn at(port: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], port))
+    }
+
+    fn routes() -> Routes {
+        let mut routes = Routes::default();
+        routes.insert(ALICE, "alice", "password of alice");
+        routes.insert(BOB, "bob", "password of bob");
+        routes
+    }
+
+    fn check(name: &str, password: &str) -> Vec<u8> {
+        message(REQUEST, [9; 12], Some(&format!("{name}:theirs")), Some(password))
+    }
+
+    #[test]
+    fn an_address_belongs_to_whom_it_has_signed_for() {
+        let (mut routes, now) = (routes(), Instant::now());
+        assert_eq!(routes.deliver(now, at(1), DTLS), None);
+        assert_eq!(routes.deliver(now, at(1), &check("alice", "password of alice")), Some(ALICE));
+        assert_eq!(routes.deliver(now, at(1), DTLS), Some(ALICE));
+        assert_eq!(routes.deliver(now, at(2), DTLS), None, "another port is another peer");
+    }
+
+    #[test]
+    fn a_wrong_or_missing_signature_binds_nothing() {
+        let (mut routes, now) = (routes(), Instant::now());
+        for datagram in [
+            check("alice", "password of bob"),
+            message(REQUEST, [9; 12], Some("alice:theirs"), None),
+            check("nobody", "password of alice"),
+            message(REQUEST, [9; 12], None, Some("password of alice")),
+            message(SUCCESS, [9; 12], None, Some("password of alice")),
+        ] {
+            assert_eq!(routes.deliver(now, at(1), &datagram), None);
+            assert_eq!(routes.deliver(now, at(1), DTLS), None);
+        }
+    }
+
+    #[test]
+    fn the_signed_response_to_our_check_binds_and_nothing_else_does() {
+        let (mut routes, now) = (routes(), Instant::now());
+        routes.expect(ALICE, "remote password", std::iter::once(at(1)));
+        routes.sent(ALICE, at(1), &message(REQUEST, [5; 12], Some("theirs:alice"), Some("remote password")));
+        let response = message(SUCCESS, [5; 12], None, Some("remote password"));
+        assert_eq!(routes.deliver(now, at(2), &response), None, "from elsewhere");
+        assert_eq!(routes.deliver(now, at(1), &response), Some(ALICE));
+        assert_eq!(routes.deliver(now, at(1), DTLS), Some(ALICE));
+        assert_eq!(routes.deliver(now, at(3), &response), None, "a response is used once");
+    }
+
+    #[test]
+    fn a_forged_response_is_dropped() {
+        let (mut routes, now) = (routes(), Instant::now());
+        routes.expect(ALICE, "remote password", std::iter::once(at(1)));
+        routes.sent(ALICE, at(1), &message(REQUEST, [5; 12], Some("theirs:alice"), Some("remote password")));
+        assert_eq!(routes.deliver(now, at(1), &message(SUCCESS, [5; 12], None, Some("guess"))), None);
+        assert_eq!(routes.deliver(now, at(1), DTLS), None);
+    }
+
+    #[test]
+    fn a_stun_servers_answer_reaches_who_asked_and_binds_nothing() {
+        let (mut routes, now) = (routes(), Instant::now());
+        for (key, id) in [(ALICE, [1; 12]), (BOB, [2; 12])] {
+            routes.sent(key, at(3478), &message(REQUEST, id, None, None));
+        }
+        assert_eq!(routes.deliver(now, at(3478), &message(SUCCESS, [2; 12], None, None)), Some(BOB));
+        assert_eq!(routes.deliver(now, at(3478), &message(SUCCESS, [1; 12], None, None)), Some(ALICE));
+        assert_eq!(routes.deliver(now, at(3478), DTLS), None);
+        assert!(!routes.is_taken(at(3478), None));
+    }
+
+    #[test]
+    fn a_live_address_is_not_given_away_and_a_silent_one_is() {
+        let (mut routes, now) = (routes(), Instant::now());
+        routes.deliver(now, at(1), &check("alice", "password of alice"));
+        let soon = now + STALE_AFTER / 2;
+        assert_eq!(routes.deliver(soon, at(1), DTLS), Some(ALICE));
+        assert_eq!(routes.deliver(soon, at(1), &check("bob", "password of bob")), None);
+        let later = soon + STALE_AFTER;
+        assert_eq!(routes.deliver(later, at(1), &check("bob", "password of bob")), Some(BOB));
+        assert_eq!(routes.deliver(later, at(1), DTLS), Some(BOB));
+        routes.remove(ALICE);
+        assert_eq!(routes.deliver(later, at(1), DTLS), Some(BOB), "what Alice lost is not taken from Bob");
+    }
+
+    #[test]
+    fn a_removed_connection_leaves_nothing() {
+        let (mut routes, now) = (routes(), Instant::now());
+        routes.expect(ALICE, "remote password", std::iter::once(at(8)));
+        routes.deliver(now, at(1), &check("alice", "password of alice"));
+        routes.sent(ALICE, at(2), &message(REQUEST, [5; 12], Some("theirs:alice"), None));
+        assert!(routes.is_taken(at(1), None) && routes.is_taken(at(8), Some(BOB)));
+        assert!(!routes.is_taken(at(1), Some(ALICE)) && !routes.is_taken(at(8), Some(ALICE)));
+        routes.remove(ALICE);
+        routes.remove(BOB);
+        assert!(routes.is_empty() && routes.by_ufrag.is_empty());
+        assert!(routes.by_address.is_empty() && routes.by_transaction.is_empty());
+    }
+
+    #[test]
+    fn addresses_and_open_requests_of_one_connection_are_bounded() {
+        let (mut routes, now) = (routes(), Instant::now());
+        let bound =
+            (1..=100).filter(|port| routes.deliver(now, at(*port), &check("alice", "password of alice")).is_some());
+        assert_eq!(bound.count(), MAX_ADDRESSES);
+        for id in 0..=255 {
+            routes.sent(ALICE, at(1), &message(REQUEST, [id; 12], Some("theirs:alice"), None));
+        }
+        assert_eq!(routes.by_transaction.len(), MAX_TRANSACTIONS);
+        assert_eq!(routes.peers[&ALICE].transactions.len(), MAX_TRANSACTIONS);
+    }
+}

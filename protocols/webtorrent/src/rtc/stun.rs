@@ -1,0 +1,211 @@
+//! The little of STUN (RFC 8489) that a shared socket must read to know whose a datagram is.
+//!
+//! A connectivity check names the connection that it is for in USERNAME and proves with MESSAGE-INTEGRITY that its
+//! sender has read that connection's description (RFC 8445 §7.2.2). Nothing else of a message is looked at here: the
+//! ICE agent behind the socket judges it again, in full.
+
+use aws_lc_rs::hmac;
+
+/// Type, length, magic cookie and transaction id (§5), in bytes.
+pub const HEADER_BYTES: usize = 20;
+/// Tells STUN from everything else on a port (§5).
+const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
+/// Attribute type of USERNAME (§14.3).
+const USERNAME: u16 = 0x0006;
+/// Attribute type of MESSAGE-INTEGRITY (§14.5).
+const MESSAGE_INTEGRITY: u16 = 0x0008;
+/// Type and length of an attribute, in bytes (§14).
+const ATTRIBUTE_HEADER_BYTES: usize = 4;
+/// An HMAC-SHA1, in bytes (§14.5).
+const INTEGRITY_BYTES: usize = 20;
+/// A USERNAME's longest value, in bytes (§14.3).
+const MAX_USERNAME_BYTES: usize = 513;
+
+/// What a request and its response have in common (§5).
+pub type TransactionId = [u8; 12];
+
+/// What kind of message it is (§5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Wants a response.
+    Request,
+    /// Wants none.
+    Indication,
+    /// The response to a request, good or bad.
+    Response,
+}
+
+/// A STUN message that is well-formed as far as this module reads it.
+#[derive(Debug, Clone, Copy)]
+pub struct StunMessage<'a> {
+    /// Request, indication or response.
+    pub class: Class,
+    /// Of the request and its response.
+    pub transaction: TransactionId,
+    /// USERNAME, `theirs:ours` as the sender sees it (RFC 8445 §7.2.2), when there is one before the integrity.
+    pub username: Option<&'a str>,
+    bytes: &'a [u8],
+    /// Where MESSAGE-INTEGRITY's attribute begins.
+    integrity_at: Option<usize>,
+}
+
+/// Whether a datagram may be STUN, by its first two bits: DTLS begins with 20 to 63 (RFC 7983).
+#[must_use]
+pub fn looks_like_stun(datagram: &[u8]) -> bool {
+    datagram.first().is_some_and(|first| *first < 4)
+}
+
+impl<'a> StunMessage<'a> {
+    /// Reads a datagram. `None` is anything that is not exactly one STUN message.
+    #[must_use]
+    pub fn parse(datagram: &'a [u8]) -> Option<Self> {
+        let (header, attributes) = datagram.split_first_chunk::<HEADER_BYTES>()?;
+        let kind = u16::from_be_bytes([header[0], header[1]]);
+        let len = usize::from(u16::from_be_bytes([header[2], header[3]]));
+        let whole = kind >> 14 == 0 && header[4..8] == MAGIC_COOKIE && len == attributes.len() && len % 4 == 0;
+        if !whole {
+            return None;
+        }
+        let class = match (kind >> 7 & 0b10) | (kind >> 4 & 0b01) {
+            0b00 => Class::Request,
+            0b01 => Class::Indication,
+            _ => Class::Response,
+        };
+        let transaction = *header.last_chunk()?;
+        let mut message = Self { class, transaction, username: None, bytes: datagram, integrity_at: None };
+        message.read_attributes()?;
+        Some(message)
+    }
+
+    /// Walks the attributes up to MESSAGE-INTEGRITY: what follows it is not protected by it (§14.5).
+    fn read_attributes(&mut self) -> Option<()> {
+        let mut at = HEADER_BYTES;
+        while let Some(header) = self.bytes.get(at..at + ATTRIBUTE_HEADER_BYTES) {
+            let kind = u16::from_be_bytes([header[0], header[1]]);
+            let len = usize::from(u16::from_be_bytes([header[2], header[3]]));
+            let value_at = at + ATTRIBUTE_HEADER_BYTES;
+            let value = self.bytes.get(value_at..value_at + len)?;
+            if kind == MESSAGE_INTEGRITY {
+                self.integrity_at = (len == INTEGRITY_BYTES).then_some(at);
+                return Some(());
+            }
+            if kind == USERNAME && len <= MAX_USERNAME_BYTES && self.username.is_none() {
+                self.username = Some(str::from_utf8(value).ok()?);
+            }
+            at = value_at + len.next_multiple_of(4);
+        }
+        Some(())
+    }
+
+    /// The first half of USERNAME: whom the sender of a request wants.
+    #[must_use]
+    pub fn wanted(&self) -> Option<&'a str> {
+        self.username?.split_once(':').map(|(wanted, _)| wanted)
+    }
+
+    /// Whether MESSAGE-INTEGRITY is there and was made with this password (short-term credentials, §9.1).
+    #[must_use]
+    pub fn is_signed_with(&self, password: &str) -> bool {
+        self.signature(password).is_some()
+    }
+
+    fn signature(&self, password: &str) -> Option<()> {
+        let at = self.integrity_at?;
+        let value_at = at + ATTRIBUTE_HEADER_BYTES;
+        let tag = self.bytes.get(value_at..value_at + INTEGRITY_BYTES)?;
+        // The length that was signed ends with this attribute, whatever follows it now.
+        let signed_len = u16::try_from(value_at + INTEGRITY_BYTES - HEADER_BYTES).ok()?;
+        let mut signed = self.bytes.get(..at)?.to_vec();
+        signed.get_mut(2..4)?.copy_from_slice(&signed_len.to_be_bytes());
+        let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes());
+        hmac::verify(&key, &signed, tag).ok()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// RFC 5769 §2.1: a request with its software, priority, role, username, integrity and fingerprint.
+    const SAMPLE_REQUEST: &[u8] = b"\x00\x01\x00\x58\x21\x12\xa4\x42\xb7\xe7\xa7\x01\xbc\x34\xd6\x86\xfa\x87\xdf\xae\
+        \x80\x22\x00\x10STUN test client\x00\x24\x00\x04\x6e\x00\x01\xff\x80\x29\x00\x08\x93\x2f\xf9\xb1\x51\x26\x3b\x36\
+        \x00\x06\x00\x09evtj:h6vY\x20\x20\x20\x00\x08\x00\x14\x9a\xea\xa7\x0c\xbf\xd8\xcb\x56\x78\x1e\xf2\xb5\xb2\xd3\
+        \xf2\x49\xc1\xb5\x71\xa2\x80\x28\x00\x04\xe5\x7a\x3b\xcf";
+    const SAMPLE_PASSWORD: &str = "VOkJxbRl1RmTxUk/WvJxBt";
+
+    /// A message of ours, signed when there is a password.
+    pub(crate) fn message(kind: u16, id: TransactionId, username: Option<&str>, password: Option<&str>) -> Vec<u8> {
+        let mut bytes = kind.to_be_bytes().to_vec();
+        bytes.extend([0, 0]);
+        bytes.extend(MAGIC_COOKIE);
+        bytes.extend(id);
+        if let Some(name) = username {
+            bytes.extend(USERNAME.to_be_bytes());
+            bytes.extend(u16::try_from(name.len()).unwrap().to_be_bytes());
+            bytes.extend(name.as_bytes());
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+        }
+        let unsigned = bytes.len() - HEADER_BYTES;
+        let extra = password.map_or(0, |_| ATTRIBUTE_HEADER_BYTES + INTEGRITY_BYTES);
+        let len = u16::try_from(unsigned + extra).unwrap();
+        bytes[2..4].copy_from_slice(&len.to_be_bytes());
+        if let Some(password) = password {
+            let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes());
+            let tag = hmac::sign(&key, &bytes);
+            bytes.extend(MESSAGE_INTEGRITY.to_be_bytes());
+            bytes.extend([0, 20]);
+            bytes.extend(tag.as_ref());
+        }
+        bytes
+    }
+
+    #[test]
+    fn the_sample_of_the_rfc_is_read_and_its_signature_holds() {
+        let request = StunMessage::parse(SAMPLE_REQUEST).unwrap();
+        assert_eq!((request.class, request.wanted()), (Class::Request, Some("evtj")));
+        assert_eq!(request.transaction, SAMPLE_REQUEST[8..20]);
+        assert!(request.is_signed_with(SAMPLE_PASSWORD));
+        assert!(!request.is_signed_with("another password altogether"));
+    }
+
+    #[test]
+    fn one_changed_bit_before_the_signature_breaks_it() {
+        for at in (24..40).chain(64..76) {
+            let mut bytes = SAMPLE_REQUEST.to_vec();
+            bytes[at] ^= 1;
+            let request = StunMessage::parse(&bytes).unwrap();
+            assert!(!request.is_signed_with(SAMPLE_PASSWORD), "bit of byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_username_behind_the_signature_is_not_believed() {
+        let mut bytes = message(1, [7; 12], None, Some("password"));
+        bytes.extend([0, 6, 0, 4]);
+        bytes.extend(b"a:bc");
+        let len = u16::try_from(bytes.len() - HEADER_BYTES).unwrap();
+        bytes[2..4].copy_from_slice(&len.to_be_bytes());
+        let request = StunMessage::parse(&bytes).unwrap();
+        assert!(request.is_signed_with("password"));
+        assert_eq!(request.username, None);
+    }
+
+    #[test]
+    fn what_is_cut_short_or_not_stun_is_nothing() {
+        for len in 0..SAMPLE_REQUEST.len() {
+            assert!(StunMessage::parse(&SAMPLE_REQUEST[..len]).is_none(), "{len} bytes");
+        }
+        assert!(StunMessage::parse(&[22; 64]).is_none());
+        let mut overlong = message(1, [1; 12], Some("a:b"), None);
+        overlong[22] = 255;
+        assert!(StunMessage::parse(&overlong).is_none(), "an attribute longer than the message");
+    }
+
+    #[test]
+    fn both_kinds_of_response_are_responses() {
+        for kind in [0x0101, 0x0111] {
+            assert_eq!(StunMessage::parse(&message(kind, [0; 12], None, None)).unwrap().class, Class::Response);
+        }
+        assert_eq!(StunMessage::parse(&message(0x0011, [0; 12], None, None)).unwrap().class, Class::Indication);
+    }
+}
