@@ -58,7 +58,7 @@ impl Offers {
 
     /// Uses an offer up. Says whether it was there to be answered.
     pub(super) fn take_sent(&mut self, id: &OfferId) -> bool {
-        self.sent.contains_key(id)
+        self.sent.remove(id).is_some()
     }
 
     /// The ids of those whose life has ended.

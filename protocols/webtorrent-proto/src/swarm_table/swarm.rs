@@ -98,7 +98,7 @@ impl Swarm {
         // Two rounds reach everybody who can be reached: the first may be nearly over.
         (0..MAX_DRAWS.min(2 * self.web.len())).find_map(|_| {
             let (key, member) = self.web.draw(random)?;
-            let suits = !(complete && member.complete);
+            let suits = member.peer_id != peer_id && !(complete && member.complete);
             (suits && !asked.contains(&key)).then_some(key)
         })
     }
