@@ -18,6 +18,7 @@ mod ranges;
 mod restart;
 mod slow_client;
 mod statistics;
+mod tracker_clients;
 mod trackers;
 mod webtorrent;
 
