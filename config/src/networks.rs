@@ -87,6 +87,8 @@ pub struct Webtorrent {
     pub tracker_origins: Vec<String>,
     /// WebSockets that one IP address may hold open at the built-in tracker. Raise it when many people share one.
     pub tracker_sockets_per_ip: usize,
+    /// Messages a second that one WebSocket may send to the built-in tracker, in the long run.
+    pub tracker_messages_per_second: u32,
     /// WebSockets that the built-in tracker holds open in all.
     pub tracker_sockets: usize,
 }
@@ -158,6 +160,7 @@ impl Default for Webtorrent {
             tracker_allow: TrackerAllow::Listed,
             tracker_origins: vec!["*".to_owned()],
             tracker_sockets_per_ip: 64,
+            tracker_messages_per_second: 10,
             tracker_sockets: 10_000,
         }
     }

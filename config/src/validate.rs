@@ -63,6 +63,10 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule { keys: &["webtorrent.tracker_origins"], check: tracker_origins_are_sites },
     Rule { keys: &["webtorrent.tracker_sockets_per_ip"], check: |c| not_zero(c.webtorrent.tracker_sockets_per_ip) },
+    Rule {
+        keys: &["webtorrent.tracker_messages_per_second"],
+        check: |c| not_zero(c.webtorrent.tracker_messages_per_second as usize),
+    },
     Rule { keys: &["webtorrent.tracker_sockets"], check: |c| not_zero(c.webtorrent.tracker_sockets) },
     Rule { keys: &["seeding.upload_slots"], check: upload_has_a_slot },
     Rule { keys: &["items.max_active"], check: |c| not_zero(c.items.max_active) },

@@ -357,6 +357,7 @@ fn tracker_hub(config: &Config) -> Arc<TrackerHub> {
     let options = TableOptions {
         max_sockets: config.webtorrent.tracker_sockets,
         max_sockets_per_host: config.webtorrent.tracker_sockets_per_ip,
+        messages_per_second: config.webtorrent.tracker_messages_per_second,
         ..TableOptions::default()
     };
     let admission = match config.webtorrent.tracker_allow {

@@ -25,9 +25,14 @@ pub struct Gateway {
 impl Gateway {
     /// Starts a gateway whose data live below `dir`; `None` when there is no binary to start.
     pub async fn start(dir: &Path) -> Option<Self> {
+        Self::start_with(dir, &[]).await
+    }
+
+    /// The same with some options, as variables of its environment.
+    pub async fn start_with(dir: &Path, options: &[(&str, &str)]) -> Option<Self> {
         let (http, bittorrent) = (ports::free(), ports::free());
         let mut command = command(bittorrent, &dir.join("gateway-data"))?;
-        command.arg("serve").args(["--listen", &http.to_string()]);
+        command.arg("serve").args(["--listen", &http.to_string()]).envs(options.iter().copied());
         let mut process = Process::start("swarmgate", &command, dir);
         let ready = format!("http://{http}/readyz");
         wait::until("the gateway to be ready", READY_WITHIN, async || {

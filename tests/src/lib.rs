@@ -21,3 +21,4 @@ pub mod sim;
 pub mod torrent;
 pub mod tracker;
 pub mod wait;
+pub mod webtorrent;

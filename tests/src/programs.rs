@@ -18,6 +18,12 @@ pub enum Program {
     Rqbit,
     /// transmission-daemon.
     Transmission,
+    /// Node.
+    Node,
+    /// A folder of packages for Node, webtorrent among them.
+    NodeModules,
+    /// Chromium.
+    Chromium,
 }
 
 impl Program {
@@ -29,6 +35,9 @@ impl Program {
             Self::Aria2 => "SWARMGATE_ARIA2",
             Self::Rqbit => "SWARMGATE_RQBIT",
             Self::Transmission => "SWARMGATE_TRANSMISSION",
+            Self::Node => "SWARMGATE_NODE",
+            Self::NodeModules => "SWARMGATE_NODE_MODULES",
+            Self::Chromium => "SWARMGATE_CHROMIUM",
         }
     }
 

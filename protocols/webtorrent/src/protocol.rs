@@ -233,12 +233,11 @@ impl Inner {
 
 impl PeerWay for Inner {
     fn may_find(&self, torrent: &ActiveSwarm) -> bool {
-        let trackers = self.trackers_of(torrent, &torrent.trackers().borrow());
+        // Who names a tracker, ours among them, says that somebody will come there.
+        let named = !torrent.trackers().borrow().is_empty();
         let infohash = torrent.handle.infohash();
-        trackers.iter().any(|tracker| match tracker {
-            TrackerId::Url(_) => true,
-            TrackerId::InProcess => self.hub.as_ref().is_some_and(|hub| hub.knows_others(&infohash)),
-        })
+        let known = || self.hub.as_ref().is_some_and(|hub| hub.knows_others(&infohash));
+        named || !torrent.is_private() && (!self.trackers.is_empty() || known())
     }
 
     fn attempts(&self, infohash: &InfoHash) -> Vec<Attempt> {

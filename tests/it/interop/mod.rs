@@ -9,6 +9,8 @@ mod cold_magnets;
 mod command_line;
 mod they_seed;
 mod we_seed;
+mod webtorrent;
+mod webtorrent_with_us;
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,10 +1,11 @@
 //! Whole-system benches: our release build beside other programs, alternating in one sitting, ratios of medians.
 //!
 //! The measuring itself is done by the scripts in `tests/interop/bench`; here they get their programs and their sizes.
+//! What one part costs is measured by the benches of its crate, which need no other programs.
 
 use clap::Subcommand;
 
-use crate::provision::{self, Provisioned, Tool};
+use crate::provision::{self, Tool};
 use crate::shell::{Cmd, root, target_dir};
 
 /// A bench may take this long, whatever its sizes.
@@ -46,6 +47,23 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 3)]
         runs: u32,
     },
+    /// The tracker at /announce under many clients, beside npm's bittorrent-tracker
+    Tracker {
+        /// Clients at once
+        #[arg(long, default_value_t = 1000)]
+        clients: u32,
+        /// Offers an announce
+        #[arg(long, default_value_t = 2)]
+        offers: u32,
+        /// Seconds a measurement
+        #[arg(long, default_value_t = 10)]
+        seconds: u32,
+        /// Measurements a tracker
+        #[arg(long, default_value_t = 3)]
+        runs: u32,
+    },
+    /// What one event costs the piece picker, as the torrent grows from 1k to 100k pieces
+    Picker,
     /// wrk on cached content, beside nginx with the same file
     Http {
         /// Size of the payload
@@ -60,27 +78,32 @@ pub(crate) enum Bench {
     },
 }
 
-/// Builds the release binary, provides the programs and runs one bench.
+/// Runs one bench, with what it needs.
 pub(crate) fn run(bench: &Bench) -> Result<(), String> {
-    let needed: &[Tool] = match bench {
-        Bench::Download { .. } => &[Tool::Libtorrent, Tool::Rqbit, Tool::Aria2],
-        Bench::Stream { .. } => &[Tool::Libtorrent, Tool::Rqbit],
-        Bench::Http { .. } => &[Tool::Libtorrent, Tool::Nginx, Tool::Wrk],
-    };
-    let tools = provision::provide(needed);
-    Cmd::cargo("build --package swarmgate-gateway --bin swarmgate --release").run()?;
-    let script = match bench {
-        Bench::Download { size_mib, runs } => {
-            script(&tools, "download.py")?.args(["--size", &size_mib.to_string(), "--runs", &runs.to_string()])
-        }
+    let measure = match bench {
+        Bench::Download { size_mib, runs } => script("download.py", &[Tool::Rqbit, Tool::Aria2])?.args([
+            "--size",
+            &size_mib.to_string(),
+            "--runs",
+            &runs.to_string(),
+        ]),
         Bench::Stream { seeders, rate_kib, size_mib, parallel, play_rate_kib, with_staller, runs } => {
-            let stream = script(&tools, "stream.py")?
+            let stream = script("stream.py", &[Tool::Rqbit])?
                 .args(["--seeders", &seeders.to_string(), "--rate", &rate_kib.to_string()])
                 .args(["--size", &size_mib.to_string(), "--parallel", &parallel.to_string()])
                 .args(["--play-rate", &play_rate_kib.to_string(), "--runs", &runs.to_string()]);
             if *with_staller { stream.arg("--with-staller") } else { stream }
         }
-        Bench::Http { size_mib, seconds, runs } => script(&tools, "http_cached.py")?.args([
+        Bench::Tracker { clients, offers, seconds, runs } => {
+            Cmd::cargo("build --package swarmgate-tests --bin tracker-load --release").run()?;
+            script("tracker.py", &[Tool::Node, Tool::Webtorrent])?
+                .arg("--load")
+                .arg(target_dir().join("release/tracker-load"))
+                .args(["--clients", &clients.to_string(), "--offers", &offers.to_string()])
+                .args(["--seconds", &seconds.to_string(), "--runs", &runs.to_string()])
+        }
+        Bench::Picker => Cmd::cargo("bench --package swarmgate-bittorrent-proto --bench picker"),
+        Bench::Http { size_mib, seconds, runs } => script("http_cached.py", &[Tool::Nginx, Tool::Wrk])?.args([
             "--size",
             &size_mib.to_string(),
             "--seconds",
@@ -89,21 +112,28 @@ pub(crate) fn run(bench: &Bench) -> Result<(), String> {
             &runs.to_string(),
         ]),
     };
-    script.limit(BENCH_LIMIT_SECONDS).run()
+    measure.limit(BENCH_LIMIT_SECONDS).run()
 }
 
-/// A script with the programs it may use. Python and libtorrent are what every script is made of; another program
-/// that is missing is left out of the comparison, and the script says so.
-fn script(tools: &[Provisioned], name: &str) -> Result<Cmd, String> {
+/// A script with our release binary and the programs beside it. Python and libtorrent are what every script is made of;
+/// another program that is missing is left out of the comparison, and the script says so.
+fn script(name: &str, beside: &[Tool]) -> Result<Cmd, String> {
+    let tools = provision::provide(&[&[Tool::Libtorrent], beside].concat());
+    Cmd::cargo("build --package swarmgate-gateway --bin swarmgate --release").run()?;
     let path = |wanted: Tool| tools.iter().find(|t| t.tool == wanted).and_then(|t| t.program.as_ref().ok());
     let python = path(Tool::Libtorrent).ok_or("the benches need libtorrent's Python binding")?;
     let mut script = Cmd::new(python)
         .arg(root().join("tests/interop/bench").join(name))
         .arg("--swarmgate")
         .arg(target_dir().join("release/swarmgate"));
-    for (flag, tool) in
-        [("--rqbit", Tool::Rqbit), ("--aria2", Tool::Aria2), ("--nginx", Tool::Nginx), ("--wrk", Tool::Wrk)]
-    {
+    for (flag, tool) in [
+        ("--rqbit", Tool::Rqbit),
+        ("--aria2", Tool::Aria2),
+        ("--nginx", Tool::Nginx),
+        ("--wrk", Tool::Wrk),
+        ("--node", Tool::Node),
+        ("--node-modules", Tool::Webtorrent),
+    ] {
         if let Some(program) = path(tool) {
             script = script.arg(flag).arg(program);
         }
