@@ -345,7 +345,7 @@ pub(crate) fn webtorrent_options(
             ..RtcOptions::default()
         },
         trackers: config.webtorrent.trackers.iter().map(ToString::to_string).collect(),
-        hub: config.webtorrent.builtin_tracker.then(|| tracker_hub(config)),
+        hub: hub_options(config).map(|(options, admission)| TrackerHub::new(options, admission)),
         own_authorities,
         max_connections_per_torrent: config.webtorrent.max_connections_per_torrent,
         max_peers_per_torrent: config.bittorrent.max_peers_per_torrent,
@@ -353,7 +353,8 @@ pub(crate) fn webtorrent_options(
     }
 }
 
-fn tracker_hub(config: &Config) -> Arc<TrackerHub> {
+/// How the tracker in this process behaves, unless it is switched off.
+fn hub_options(config: &Config) -> Option<(TableOptions, HubAdmission)> {
     let options = TableOptions {
         max_sockets: config.webtorrent.tracker_sockets,
         max_sockets_per_host: config.webtorrent.tracker_sockets_per_ip,
@@ -364,7 +365,7 @@ fn tracker_hub(config: &Config) -> Arc<TrackerHub> {
         TrackerAllow::Listed => HubAdmission::Listed,
         TrackerAllow::Any => HubAdmission::Any,
     };
-    TrackerHub::new(options, admission)
+    config.webtorrent.builtin_tracker.then_some((options, admission))
 }
 
 /// Hosts with ports under which clients reach this gateway's HTTP server, and so its tracker.

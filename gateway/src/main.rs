@@ -14,6 +14,7 @@ use swarmgate_gateway::cli::source::Failure;
 use swarmgate_gateway::cli::{Exit, ls};
 use swarmgate_gateway::demo;
 use swarmgate_gateway::listeners::Listeners;
+use swarmgate_webtorrent::rtc::QUIET_LIBRARY;
 use tracing_subscriber::EnvFilter;
 
 /// How long running responses may go on after SIGTERM or Ctrl-C.
@@ -87,7 +88,9 @@ fn greet(config: &Config, app: &App) {
 
 fn start_log(filter: &str, format: LogFormat) {
     // The DHT library warns of every unreachable router, every minute; the health report says it once.
-    let filter = EnvFilter::try_new(format!("librqbit_dht=error,{filter}")).unwrap_or_else(|_| EnvFilter::new("info"));
+    // The WebRTC library comes last, so that nobody can ask for it: it logs session descriptions and passwords.
+    let filter = format!("librqbit_dht=error,{filter},{QUIET_LIBRARY}");
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new(format!("info,{QUIET_LIBRARY}")));
     let json = match format {
         LogFormat::Json => true,
         LogFormat::Human => false,

@@ -9,12 +9,20 @@ use swarmgate_config::{AuthMode, Secret, Size, Span, Switch};
 use super::*;
 
 /// Options that the parts' own options do not show: listeners, whether parts start at all, and the log of `main`.
-const ELSEWHERE: [&str; 4] = ["bittorrent.enabled", "bittorrent.dht", "observe.log", "observe.log_format"];
+const ELSEWHERE: [&str; 7] = [
+    "bittorrent.enabled",
+    "bittorrent.dht",
+    "webtorrent.enabled",
+    "webtorrent.listen_ip",
+    "webtorrent.listen_port",
+    "observe.log",
+    "observe.log_format",
+];
 
 type Change = fn(&mut Config);
 
 /// Every other option, changed to something that is not its default.
-const CHANGES: [(&str, Change); 33] = [
+const CHANGES: [(&str, Change); 47] = [
     ("server.listen", |c| c.server.listen = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))]),
     ("server.public_url", |c| c.server.public_url = "https://media.example/".parse().ok()),
     ("server.base_path", |c| c.server.base_path = "/gate".to_owned()),
@@ -43,6 +51,20 @@ const CHANGES: [(&str, Change); 33] = [
     ("bittorrent.max_peers_per_torrent", |c| c.bittorrent.max_peers_per_torrent = 7),
     ("bittorrent.max_peers", |c| c.bittorrent.max_peers = 7),
     ("bittorrent.max_half_open", |c| c.bittorrent.max_half_open = 7),
+    ("webtorrent.external_ip", |c| c.webtorrent.external_ip = "192.0.2.7".parse().ok()),
+    ("webtorrent.trackers", |c| c.webtorrent.trackers = vec!["wss://t.example/".parse().unwrap()]),
+    ("webtorrent.stun", |c| c.webtorrent.stun = vec!["stun:s.example".to_owned()]),
+    ("webtorrent.turn", |c| c.webtorrent.turn = vec!["turn:other.example".to_owned()]),
+    ("webtorrent.turn_username", |c| c.webtorrent.turn_username = "me".to_owned()),
+    ("webtorrent.turn_password", |c| c.webtorrent.turn_password = Secret::new("p")),
+    ("webtorrent.max_connections", |c| c.webtorrent.max_connections = 7),
+    ("webtorrent.max_connections_per_torrent", |c| c.webtorrent.max_connections_per_torrent = 7),
+    ("webtorrent.builtin_tracker", |c| c.webtorrent.builtin_tracker = false),
+    ("webtorrent.tracker_allow", |c| c.webtorrent.tracker_allow = TrackerAllow::Any),
+    ("webtorrent.tracker_origins", |c| c.webtorrent.tracker_origins = Vec::new()),
+    ("webtorrent.tracker_sockets_per_ip", |c| c.webtorrent.tracker_sockets_per_ip = 7),
+    ("webtorrent.tracker_messages_per_second", |c| c.webtorrent.tracker_messages_per_second = 7),
+    ("webtorrent.tracker_sockets", |c| c.webtorrent.tracker_sockets = 7),
     ("seeding.policy", |c| c.seeding.policy = SeedingPolicy::Off),
     ("seeding.upload_slots", |c| c.seeding.upload_slots = 7),
     ("items.idle_grace", |c| c.items.idle_grace = Span::from_secs(7)),
@@ -54,7 +76,15 @@ const CHANGES: [(&str, Change); 33] = [
 fn told(config: &Config) -> String {
     let (store, ephemeral) = store_options(config).unwrap();
     let bittorrent = bittorrent_options(config, egress(config));
-    format!("{store:?} {ephemeral:?} {:?} {bittorrent:?} {:?}", dht_options(config), http_options(config))
+    // The tracker is more than its options, and no two are alike.
+    let webtorrent = WebTorrentOptions { hub: None, ..webtorrent_options(config, Vec::new(), Vec::new()) };
+    let accounts: Vec<_> = webtorrent.rtc.turn.iter().map(|turn| (&turn.username, &turn.credential)).collect();
+    format!(
+        "{store:?} {ephemeral:?} {:?} {bittorrent:?} {webtorrent:?} {accounts:?} {:?} {:?}",
+        dht_options(config),
+        hub_options(config),
+        http_options(config)
+    )
 }
 
 fn config(dir: &Path) -> Config {
@@ -66,6 +96,7 @@ fn config(dir: &Path) -> Config {
     config.bittorrent.listen_ip = Ipv4Addr::LOCALHOST.into();
     config.bittorrent.listen_port = 0;
     config.bittorrent.dht = false;
+    config.webtorrent.listen_ip = Ipv4Addr::LOCALHOST.into();
     config
 }
 
@@ -79,6 +110,7 @@ fn each_option_changes_what_some_part_is_told() {
     let mut base = Config::default();
     base.cache.dir = dir.path().to_owned();
     base.auth.token = Secret::new("t");
+    base.webtorrent.turn = vec!["turn:t.example".to_owned()];
     let before = told(&base);
     for (key, change) in CHANGES {
         let mut changed = base.clone();

@@ -39,7 +39,6 @@ const MAX_EXTRA_CHANNELS: usize = 4;
 const LABEL: &str = "webtorrent";
 
 /// What a connection knows of itself.
-#[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) key: PeerKey,
     pub(crate) lane: Arc<Lane>,
@@ -57,16 +56,9 @@ pub(crate) struct Connection {
 }
 
 /// The username fragment and password that a connection is reached with.
-#[derive(Clone)]
 pub(crate) struct Credentials {
     pub(crate) ufrag: String,
     pub(crate) password: String,
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("ufrag", &self.ufrag).finish_non_exhaustive()
-    }
 }
 
 /// The library's connection.
@@ -81,28 +73,11 @@ enum Peer {
     Gone,
 }
 
-impl std::fmt::Debug for Peer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Absent => "absent",
-            Self::Built(_) => "built",
-            Self::Gone => "gone",
-        })
-    }
-}
-
 /// A data channel, which has no other name than this.
 #[derive(Clone)]
 pub(crate) struct Channel(pub(crate) Arc<dyn DataChannel>);
 
-impl std::fmt::Debug for Channel {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "channel {:?}", self.0.id())
-    }
-}
-
 /// The one that a connection belongs to. Dropping it closes the connection and frees all that it held.
-#[derive(Debug)]
 pub(crate) struct Owner(Arc<Connection>);
 
 impl Owner {

@@ -30,6 +30,17 @@ pub fn in_flight_limit(granted: usize, ceiling: usize, remote: Option<IpAddr>) -
     (granted / KERNEL_SHARES).clamp(MIN_IN_FLIGHT_BYTES, ceiling.max(MIN_IN_FLIGHT_BYTES))
 }
 
+/// What to tell an operator whose kernel granted less than was asked for.
+#[must_use]
+pub fn receive_buffer_advice(granted: usize, wanted: usize) -> Option<String> {
+    (granted < wanted).then(|| {
+        format!(
+            "WebRTC got {granted} of {wanted} bytes of UDP receive buffer and is slower for it: \
+             set net.core.rmem_max to {wanted} or more (sysctl)"
+        )
+    })
+}
+
 /// Spaces new connections out: so many a second, and as many at once after a quiet second.
 #[derive(Debug)]
 pub struct Pacer {
@@ -84,6 +95,13 @@ mod tests {
     fn a_large_kernel_buffer_limits_nobody_and_a_tiny_one_leaves_a_message() {
         assert_eq!(limit(8 * MIB, "127.0.0.1"), MIB);
         assert_eq!(limit(4096, "127.0.0.1"), MIN_IN_FLIGHT_BYTES);
+    }
+
+    #[test]
+    fn too_small_a_buffer_is_said_with_its_cure() {
+        assert_eq!(receive_buffer_advice(8 * MIB, 4 * MIB), None);
+        let advice = receive_buffer_advice(STOCK, 4 * MIB).unwrap();
+        assert!(advice.contains("net.core.rmem_max to 4194304"), "{advice}");
     }
 
     #[test]

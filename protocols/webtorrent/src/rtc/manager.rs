@@ -1,6 +1,8 @@
 //! The one owner of all connections: what it admits, what it counts, how it ends.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,12 +12,12 @@ use parking_lot::Mutex;
 use rand::distr::{Alphanumeric, SampleString as _};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
-use webrtc::runtime::{Runtime, default_runtime};
+use webrtc::runtime::{Runtime, TokioRuntime};
 
 use super::connection::{Connection, Credentials, Owner};
 use super::error::RtcError;
 use super::lane::{Door, Lane};
-use super::limits::Pacer;
+use super::limits::{Pacer, receive_buffer_advice};
 use super::mux::{Mux, MuxReader};
 use super::offer::{Answered, PendingOffer};
 use super::options::RtcOptions;
@@ -57,13 +59,12 @@ enum Standing {
     Answerer,
 }
 
-#[derive(Debug)]
 struct Entry {
     standing: Standing,
     connection: Arc<Connection>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Book {
     closed: bool,
     last_key: u64,
@@ -71,7 +72,6 @@ struct Book {
 }
 
 /// What the manager and its connections have in common.
-#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) options: RtcOptions,
     /// Where the library binds: port 0 at each interface.
@@ -88,10 +88,16 @@ pub(crate) struct Shared {
 }
 
 /// Makes and owns WebRTC connections. Made once, at start-up; cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RtcManager {
     shared: Arc<Shared>,
     readers: Arc<Mutex<Vec<MuxReader>>>,
+}
+
+impl fmt::Debug for RtcManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RtcManager").field(&self.stats()).finish()
+    }
 }
 
 impl RtcManager {
@@ -99,8 +105,10 @@ impl RtcManager {
     /// receive buffer. Must be called within a runtime, which closes connections later.
     ///
     /// # Errors
-    /// When there is no address to be reached at, or the system refuses a thread or a socket option.
+    /// When there is no address to be reached at, no runtime, or the system refuses a thread or a socket option.
     pub fn start(mut options: RtcOptions) -> Result<Self, RtcError> {
+        let runtime = Handle::try_current()
+            .map_err(|error| RtcError::System { what: "run without a runtime", source: io::Error::other(error) })?;
         let wanted = options.receive_buffer_bytes;
         let sockets = std::mem::take(&mut options.sockets).into_iter();
         let readers = sockets.map(|socket| MuxReader::start(socket, wanted)).collect::<Result<Vec<_>, _>>()?;
@@ -110,17 +118,16 @@ impl RtcManager {
             return Err(RtcError::NoAddress);
         }
         let granted = granted(&muxes, wanted)?;
-        let library = default_runtime().ok_or(RtcError::NoAddress)?;
         let shared = Shared {
             pacer: Mutex::new(Pacer::new(options.new_connections_per_second)),
             options,
             addresses,
             granted,
-            runtime: Handle::current(),
+            runtime,
             tasks: TaskTracker::new(),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
-            library,
+            library: Arc::new(TokioRuntime),
             muxes,
             book: Mutex::default(),
         };
@@ -194,12 +201,8 @@ fn granted(muxes: &[Arc<Mux>], wanted: usize) -> Result<usize, RtcError> {
         Some(granted) => granted,
         None => probe().map_err(|source| RtcError::System { what: "ask for a receive buffer", source })?,
     };
-    if granted < wanted {
-        tracing::warn!(
-            granted_bytes = granted,
-            wanted_bytes = wanted,
-            "WebRTC is slowed down by a small UDP receive buffer; raise net.core.rmem_max (sysctl) to {wanted}"
-        );
+    if let Some(advice) = receive_buffer_advice(granted, wanted) {
+        tracing::warn!("{advice}");
     }
     Ok(granted)
 }
@@ -227,8 +230,7 @@ impl Book {
 impl Shared {
     /// Makes room for a connection. It gets shared sockets unless it would meet another connection there.
     fn admit(self: &Arc<Self>, standing: Standing, remote: Option<&RemoteDescription>) -> Result<Owner, RtcError> {
-        let own_sockets =
-            !self.options.turn.is_empty() || remote.is_some_and(|remote| self.meets_another(remote, None));
+        let own_sockets = !self.options.turn.is_empty() || remote.is_some_and(|remote| self.meets_another(remote));
         let mut book = self.book.lock();
         book.check_room(standing, &self.options)?;
         book.last_key += 1;
@@ -251,10 +253,20 @@ impl Shared {
         self.muxes.iter().map(door).collect()
     }
 
-    /// Whether some address of a description is that of another connection over a shared socket.
-    pub(crate) fn meets_another(&self, remote: &RemoteDescription, key: Option<PeerKey>) -> bool {
-        let taken = |address| self.muxes.iter().any(|mux| mux.is_taken(address, key));
-        remote.candidates().iter().any(|candidate| taken(candidate.address))
+    /// Whether some address of a description is that of a connection over a shared socket.
+    fn meets_another(&self, remote: &RemoteDescription) -> bool {
+        remote.candidates().iter().any(|candidate| self.is_taken(candidate.address, None))
+    }
+
+    /// Whether every address of a description is that of another connection than `key`. One alone says little: many
+    /// machines have the same private address.
+    pub(crate) fn is_known_elsewhere(&self, remote: &RemoteDescription, key: PeerKey) -> bool {
+        let candidates = remote.candidates();
+        !candidates.is_empty() && candidates.iter().all(|candidate| self.is_taken(candidate.address, Some(key)))
+    }
+
+    fn is_taken(&self, address: SocketAddr, key: Option<PeerKey>) -> bool {
+        self.muxes.iter().any(|mux| mux.is_taken(address, key))
     }
 
     /// Counts an offer as a connection from now on.

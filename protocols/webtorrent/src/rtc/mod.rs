@@ -12,7 +12,9 @@
 //! ```
 //!
 //! What a stranger sends is judged by rules apart from all I/O: [`sdp`] (descriptions are read, bounded and written
-//! anew), [`stun`] and [`routes`] (whose a datagram on a shared socket is), [`limits`] (buffers, pace).
+//! anew), [`stun`] and [`routes`] (whose a datagram on a shared socket is), [`limits`] (buffers, pace). A description
+//! sends us nowhere that the egress guard forbids. Whoever dials us from such a place, and signs with what only our
+//! description says, is answered: a browser on the same network hides its address and can come in no other way.
 //!
 //! # Logs
 //! The library logs through `log`, descriptions and passwords among them at its lower levels, and peers' mistakes as
@@ -38,8 +40,9 @@ pub use error::RtcError;
 pub use manager::{RtcManager, RtcStats};
 pub use offer::{Answered, PendingOffer};
 pub use options::{RtcOptions, TurnServer};
+pub use socket::outbound_addresses;
 pub use stream::RtcStream;
 
 /// Directives for a log filter that silence the library: what matters of it is said by this crate.
 pub const QUIET_LIBRARY: &str = "webrtc=off,rtc=off,rtc_ice=off,rtc_dtls=off,rtc_sctp=off,rtc_stun=off,rtc_turn=off,\
-    rtc_mdns=off,rtc_datachannel=off,rtc_sdp=off,rtc_srtp=off,rtc_interceptor=off,rtc_shared=off";
+    rtc_mdns=off,rtc_crypto=off,quinn_udp=off,rtc_datachannel=off,rtc_sdp=off,rtc_srtp=off,rtc_interceptor=off,rtc_shared=off";

@@ -29,6 +29,8 @@ use super::stun::looks_like_stun;
 
 /// Room for one datagram of Ethernet's size, in bytes; GRO joins several.
 const DATAGRAM_BYTES: usize = 1500;
+/// Datagrams that a driver takes at once; it keeps two buffers for so many. More are hardly faster.
+const MAX_JOINED_DATAGRAMS: usize = 16;
 /// A pause after a read that failed for another reason than having nothing, so that a broken socket does not spin.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 
@@ -320,7 +322,7 @@ impl AsyncUdpSocket for SharedSocket {
     }
 
     fn max_gro_segments(&self) -> usize {
-        self.mux.gro_segments.min(std::env::var("GRO").ok().and_then(|x| x.parse().ok()).unwrap_or(8))
+        self.mux.gro_segments.min(MAX_JOINED_DATAGRAMS)
     }
 }
 

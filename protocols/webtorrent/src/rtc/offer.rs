@@ -1,5 +1,6 @@
 //! The two ways to a connection: an offer of ours that somebody answers, and an offer that we answer.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout_at;
@@ -11,7 +12,6 @@ use super::sdp::{RemoteDescription, Role};
 use super::stream::RtcStream;
 
 /// An offer of ours. Dropping it closes it.
-#[derive(Debug)]
 pub struct PendingOffer {
     owner: Owner,
     sdp: String,
@@ -20,12 +20,23 @@ pub struct PendingOffer {
 }
 
 /// Our answer to an offer; the connection opens by itself from now on. Dropping it closes it.
-#[derive(Debug)]
 pub struct Answered {
     owner: Owner,
     sdp: String,
     remote: RemoteDescription,
     begun: Instant,
+}
+
+impl fmt::Debug for PendingOffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PendingOffer").field("key", &self.owner.key).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Answered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answered").field("key", &self.owner.key).finish_non_exhaustive()
+    }
 }
 
 impl PendingOffer {
@@ -53,7 +64,7 @@ impl PendingOffer {
         }
         let deadline = Instant::now() + options.connect_timeout;
         let remote = RemoteDescription::parse(answer, Role::Answer, options.egress)?;
-        if !owner.lane.doors().is_empty() && owner.shared.meets_another(&remote, Some(owner.key)) {
+        if !owner.lane.doors().is_empty() && owner.shared.is_known_elsewhere(&remote, owner.key) {
             return Err(RtcError::AlreadyConnected);
         }
         owner.shared.promote(owner.key)?;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use futures_util::FutureExt as _;
 use tokio::io::{AsyncReadExt as _, DuplexStream};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -49,18 +50,24 @@ impl Outbox {
     }
 
     async fn send_all(&self, mut pipe: DuplexStream) {
-        loop {
-            let mut message = BytesMut::with_capacity(self.chunk);
-            let mut room = (&mut pipe).take(self.chunk as u64);
-            // A pipe within the process fails in no other way than by ending.
-            if room.read_buf(&mut message).await.unwrap_or(0) == 0 {
-                break;
-            }
+        while let Some(message) = self.next_message(&mut pipe).await {
             if self.send(message).await.is_err() {
                 return;
             }
         }
         self.close().await;
+    }
+
+    /// Waits for a byte, and takes with it what is there. Room is made only then: most connections are idle.
+    async fn next_message(&self, pipe: &mut DuplexStream) -> Option<BytesMut> {
+        let mut first = [0; 64];
+        // A pipe within the process fails in no other way than by ending.
+        let count = pipe.read(&mut first).await.ok().filter(|count| *count > 0)?;
+        let mut message = BytesMut::with_capacity(self.chunk);
+        message.extend_from_slice(&first[..count]);
+        let mut rest = pipe.take((self.chunk - count) as u64);
+        let _ = rest.read_buf(&mut message).now_or_never();
+        Some(message)
     }
 
     async fn send(&self, message: BytesMut) -> Result<(), LibraryError> {

@@ -10,6 +10,7 @@
 //! [`Routes::is_taken`]).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -38,7 +39,6 @@ pub struct Routes {
     by_transaction: BTreeMap<TransactionId, Sent>,
 }
 
-#[derive(Debug)]
 struct Peer {
     ufrag: String,
     password: String,
@@ -49,6 +49,13 @@ struct Peer {
     expected: Vec<SocketAddr>,
     /// Oldest first.
     transactions: VecDeque<TransactionId>,
+}
+
+impl fmt::Debug for Peer {
+    /// Without the passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer").field("ufrag", &self.ufrag).field("bound", &self.bound).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -149,16 +156,21 @@ impl Routes {
             return;
         };
         let Some(peer) = self.peers.get_mut(&key) else { return };
+        let sent = Sent { key, to, is_check: message.username.is_some() };
+        if let Some(known) = self.by_transaction.get_mut(&message.transaction) {
+            // Sent again. Ids are random, so that it is the same connection's; if not, the first one keeps it.
+            if known.key == key {
+                *known = sent;
+            }
+            return;
+        }
         if peer.transactions.len() == MAX_TRANSACTIONS
             && let Some(oldest) = peer.transactions.pop_front()
         {
             self.by_transaction.remove(&oldest);
         }
-        let sent = Sent { key, to, is_check: message.username.is_some() };
-        // A request that is sent again has its old id.
-        if self.by_transaction.insert(message.transaction, sent).is_none() {
-            peer.transactions.push_back(message.transaction);
-        }
+        self.by_transaction.insert(message.transaction, sent);
+        peer.transactions.push_back(message.transaction);
     }
 
     fn heard(&mut self, now: Instant, from: SocketAddr) -> Option<PeerKey> {
@@ -295,6 +307,16 @@ mod tests {
     }
 
     #[test]
+    fn an_id_that_two_use_stays_with_the_first() {
+        let (mut routes, now) = (routes(), Instant::now());
+        for key in [ALICE, BOB] {
+            routes.sent(key, at(3478), &message(REQUEST, [1; 12], None, None));
+        }
+        routes.remove(BOB);
+        assert_eq!(routes.deliver(now, at(3478), &message(SUCCESS, [1; 12], None, None)), Some(ALICE));
+    }
+
+    #[test]
     fn a_live_address_is_not_given_away_and_a_silent_one_is() {
         let (mut routes, now) = (routes(), Instant::now());
         routes.deliver(now, at(1), &check("alice", "password of alice"));
@@ -333,5 +355,84 @@ mod tests {
         }
         assert_eq!(routes.by_transaction.len(), MAX_TRANSACTIONS);
         assert_eq!(routes.peers[&ALICE].transactions.len(), MAX_TRANSACTIONS);
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Insert(u64),
+        Remove(u64),
+        Check(u64, u16),
+        Dtls(u16),
+        Sent(u64, u16, u8),
+        Answer(u16, u8),
+        Pass(u64),
+    }
+
+    fn step() -> impl proptest::strategy::Strategy<Value = Step> {
+        use proptest::prelude::{Strategy as _, any, prop_oneof};
+        let (key, port, id) = (0..3u64, 1..4u16, 0..3u8);
+        prop_oneof![
+            key.clone().prop_map(Step::Insert),
+            key.clone().prop_map(Step::Remove),
+            (key.clone(), port.clone()).prop_map(|(key, port)| Step::Check(key, port)),
+            port.clone().prop_map(Step::Dtls),
+            (key, port.clone(), id.clone()).prop_map(|(key, port, id)| Step::Sent(key, port, id)),
+            (port, id).prop_map(|(port, id)| Step::Answer(port, id)),
+            any::<u8>().prop_map(|seconds| Step::Pass(u64::from(seconds % 8))),
+        ]
+    }
+
+    proptest::proptest! {
+        /// Whatever happens, each table says the same as the others, and nobody hears what is not for him.
+        #[test]
+        fn the_tables_agree(steps in proptest::collection::vec(step(), 0..60)) {
+            let (mut routes, mut now) = (Routes::default(), Instant::now());
+            for step in steps {
+                let heard = match step {
+                    Step::Insert(key) => {
+                        routes.insert(PeerKey(key), &format!("ufrag{key}"), &format!("password{key}"));
+                        routes.expect(PeerKey(key), &format!("remote{key}"), std::iter::empty());
+                        None
+                    }
+                    Step::Remove(key) => {
+                        routes.remove(PeerKey(key));
+                        None
+                    }
+                    Step::Check(key, port) => {
+                        let heard = routes.deliver(now, at(port), &check(&format!("ufrag{key}"), &format!("password{key}")));
+                        proptest::prop_assert!(heard.is_none_or(|heard| heard == PeerKey(key)));
+                        heard
+                    }
+                    Step::Dtls(port) => {
+                        let owner = routes.by_address.get(&at(port)).map(|bound| bound.key);
+                        proptest::prop_assert_eq!(routes.deliver(now, at(port), DTLS), owner);
+                        owner
+                    }
+                    Step::Sent(key, port, id) => {
+                        let name = format!("theirs:ufrag{key}");
+                        routes.sent(PeerKey(key), at(port), &message(REQUEST, [id; 12], Some(&name), None));
+                        None
+                    }
+                    Step::Answer(port, id) => {
+                        let to = routes.by_transaction.get(&[id; 12]).map_or(PeerKey(0), |sent| sent.key);
+                        let answer = message(SUCCESS, [id; 12], None, Some(&format!("remote{}", to.0)));
+                        routes.deliver(now, at(port), &answer)
+                    }
+                    Step::Pass(seconds) => {
+                        now += Duration::from_secs(seconds);
+                        None
+                    }
+                };
+                proptest::prop_assert!(heard.is_none_or(|key| routes.peers.contains_key(&key)));
+                let bound: usize = routes.peers.values().map(|peer| peer.bound.len()).sum();
+                let asked: usize = routes.peers.values().map(|peer| peer.transactions.len()).sum();
+                proptest::prop_assert_eq!(bound, routes.by_address.len());
+                proptest::prop_assert_eq!(asked, routes.by_transaction.len());
+                proptest::prop_assert_eq!(routes.by_ufrag.len(), routes.peers.len());
+                for (address, bound) in &routes.by_address {
+                    proptest::prop_assert!(routes.peers[&bound.key].bound.contains(address));
+                }
+            }
+        }
     }
 }

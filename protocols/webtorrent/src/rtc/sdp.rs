@@ -7,7 +7,7 @@
 
 mod candidate;
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 
 use swarmgate_egress::EgressPolicy;
@@ -25,8 +25,9 @@ pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// A remote that takes less than this at once, in bytes, would have us send bytes one by one.
 pub const MIN_MESSAGE_BYTES: usize = 1024;
 /// What the library is told in both directions, in bytes: it takes the smaller of both numbers as the limit of what it
-/// *receives* too, and loses larger messages without a word. Both real limits are kept by the stream.
-pub(crate) const LIBRARY_MESSAGE_BYTES: usize = 256 * 1024;
+/// *receives* too, and loses larger messages without a word, so that what is a little too long is told from what is
+/// right. Each connection keeps a buffer of this size. Both real limits are kept by the stream.
+pub(crate) const LIBRARY_MESSAGE_BYTES: usize = 96 * 1024;
 
 /// Which of the two descriptions of a connection it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +64,7 @@ enum Setup {
 }
 
 /// What is left of a stranger's description.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct RemoteDescription {
     role: Role,
     ufrag: String,
@@ -78,7 +79,15 @@ pub struct RemoteDescription {
     set_aside: usize,
 }
 
-#[derive(Debug, Default)]
+impl fmt::Debug for RemoteDescription {
+    /// Says no more than a log may hold.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (candidates, set_aside) = (self.candidates.len(), self.set_aside);
+        write!(f, "{:?} with {candidates} candidates, {set_aside} set aside", self.role)
+    }
+}
+
+#[derive(Default)]
 struct Draft {
     sections: usize,
     ufrag: Option<String>,

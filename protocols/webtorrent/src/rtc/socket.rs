@@ -1,6 +1,7 @@
 //! The kernel's receive buffer: asked for, and what was granted.
 
 use std::io;
+use std::net::{IpAddr, UdpSocket};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
@@ -14,6 +15,20 @@ pub(crate) fn enlarge_receive_buffer(socket: &SockRef<'_>, wanted: usize) -> io:
         let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&**socket, wanted);
     }
     socket.recv_buffer_size()
+}
+
+/// The addresses from which this machine reaches the world, one a family at most: those of the default routes. Nothing
+/// is sent. Where a listener is configured for all addresses, these are the ones to be told to peers.
+#[must_use]
+pub fn outbound_addresses() -> Vec<IpAddr> {
+    // Addresses that are documentation's: connecting a datagram socket only looks a route up.
+    let routes = [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")];
+    let address = |(any, far)| {
+        let socket = UdpSocket::bind::<&str>(any).ok()?;
+        socket.connect::<&str>(far).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    routes.into_iter().filter_map(address).filter(|ip| !ip.is_unspecified() && !ip.is_loopback()).collect()
 }
 
 /// What a socket of this machine would be granted.

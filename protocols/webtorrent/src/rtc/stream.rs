@@ -4,6 +4,11 @@
 //! the channel and whoever reads: a reader that does not read leaves messages in the library's queue, and from there
 //! SCTP's window closes. A writer fills a small pipe, and the [`Outbox`] behind it waits while a limited number of
 //! bytes is on its way.
+//!
+//! # What does the end of a stream prove?
+//! That the other side has closed, and no more. A data channel has no half-close, and the library tells of a close
+//! before it hands over all that came ahead of it, so that a reader which lies megabytes behind loses them. BitTorrent
+//! says how long each message is, and a piece has its hash: nothing there takes an end for a whole.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -120,6 +125,10 @@ impl RtcStream {
         let count = self.unread.len().min(buffer.remaining());
         buffer.put_slice(&self.unread[..count]);
         self.unread.advance(count);
+        if self.unread.is_empty() {
+            // Gives the message's memory back.
+            self.unread = BytesMut::new();
+        }
         Shared::count(&self.owner.shared.bytes_in, count);
         buffer.remaining() > 0
     }
@@ -184,7 +193,8 @@ impl AsyncWrite for RtcStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Waits until the peer has acknowledged everything (5 s at most) and closes the channel, in both directions.
+    /// Waits until the peer's end has acknowledged everything (5 s at most), read or not, and closes the channel in both
+    /// directions.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(Pin::new(&mut this.pipe).poll_shutdown(cx))?;

@@ -208,4 +208,18 @@ pub(crate) mod tests {
         }
         assert_eq!(StunMessage::parse(&message(0x0011, [0; 12], None, None)).unwrap().class, Class::Indication);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_datagram_is_too_strange(bytes: Vec<u8>, at: proptest::sample::Index, byte: u8) {
+            let mut changed = SAMPLE_REQUEST.to_vec();
+            changed[at.index(SAMPLE_REQUEST.len())] = byte;
+            for datagram in [bytes, changed] {
+                if let Some(message) = StunMessage::parse(&datagram) {
+                    let intact = datagram[..SAMPLE_REQUEST.len() - 8] == SAMPLE_REQUEST[..SAMPLE_REQUEST.len() - 8];
+                    proptest::prop_assert_eq!(message.is_signed_with(SAMPLE_PASSWORD), intact);
+                }
+            }
+        }
+    }
 }

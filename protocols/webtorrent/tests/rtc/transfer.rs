@@ -57,7 +57,6 @@ async fn a_reader_that_does_not_read_stops_the_writer_and_loses_nothing() {
         for block in 0..TOTAL / (16 * KIB) {
             near.write_all(&pattern(block, 16 * KIB)).await.unwrap();
         }
-        near.shutdown().await.unwrap();
         near
     });
     let mut before = u64::MAX;
@@ -71,8 +70,8 @@ async fn a_reader_that_does_not_read_stops_the_writer_and_loses_nothing() {
         tokio::time::timeout(PATIENCE, far.read_exact(&mut block)).await.unwrap().unwrap();
         assert!(block == pattern(at, 16 * KIB), "block {at}");
     }
+    writing.await.unwrap().shutdown().await.unwrap();
     assert_eq!(far.read(&mut block).await.unwrap(), 0, "nothing follows the last byte");
-    drop(writing.await.unwrap());
     a.shutdown().await;
     b.shutdown().await;
 }
