@@ -6,19 +6,17 @@
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::error::Error;
-use std::net::Ipv4Addr;
-use std::path::Path;
 use std::time::Duration;
 
-use swarmgate_config::{Config, Size};
 use swarmgate_gateway::app::App;
-use swarmgate_gateway::demo::Seeder;
+use swarmgate_gateway::demo::{Seeder, offline};
 use swarmgate_gateway::listeners::Listeners;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let dir = tempfile::tempdir()?;
-    let config = offline(dir.path());
+    let mut config = offline();
+    config.cache.dir = dir.path().to_owned();
     let seeder = Seeder::start().await?;
     let app = App::build(&config, Listeners::bind(&config)?).await?;
 
@@ -38,18 +36,4 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     app.shutdown(Duration::from_secs(1)).await;
     seeder.stop().await;
     Ok(())
-}
-
-/// A gateway that touches nothing but loopback and keeps its cache in `dir`.
-fn offline(dir: &Path) -> Config {
-    let loopback = Ipv4Addr::LOCALHOST;
-    let mut config = Config::default();
-    config.server.listen = vec![(loopback, 0).into()];
-    config.cache.dir = dir.to_owned();
-    config.cache.min_free = Size::from_bytes(0);
-    config.network.allow_private = true;
-    config.bittorrent.listen_ip = loopback.into();
-    config.bittorrent.listen_port = 0;
-    config.bittorrent.dht = false;
-    config
 }

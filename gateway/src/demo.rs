@@ -55,7 +55,7 @@ impl Seeder {
             store.put(block).await?;
         }
         let context = SwarmContext::new(store.clone(), EventBus::new());
-        let config = loopback_config();
+        let config = offline();
         let sockets: BitTorrentSockets = bind_peers(&config)?;
         let options = bittorrent_options(&config, egress(&config));
         let bittorrent = BitTorrentProtocol::start(options, sockets, None, context).await?;
@@ -78,8 +78,10 @@ impl Seeder {
     }
 }
 
-/// A configuration that touches nothing but loopback.
-fn loopback_config() -> Config {
+/// A configuration that touches nothing but loopback, on ports that the system chooses, with a small cache. Whoever
+/// starts a gateway with it says where `cache.dir` is.
+#[must_use]
+pub fn offline() -> Config {
     let mut config = Config::default();
     config.server.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
     config.network.allow_private = true;
@@ -114,7 +116,7 @@ pub async fn run(
     out: &mut (dyn Write + Send),
 ) -> Result<(), DemoError> {
     let dir = std::env::temp_dir().join(format!("swarmgate-demo-{:016x}", rand::random::<u64>()));
-    let mut config = loopback_config();
+    let mut config = offline();
     config.cache.dir.clone_from(&dir);
     let seeder = Seeder::start().await?;
     let app = App::build(&config, Listeners::bind(&config)?).await?;
@@ -180,7 +182,7 @@ async fn show(app: &App, seeder: &Seeder, out: &mut (dyn Write + Send)) -> Resul
 /// do, over the same WebRTC.
 async fn show_webrtc(app: &App, seeder: &Seeder, out: &mut (dyn Write + Send)) -> Result<(), DemoError> {
     let dir = std::env::temp_dir().join(format!("swarmgate-demo-{:016x}", rand::random::<u64>()));
-    let mut config = loopback_config();
+    let mut config = offline();
     config.cache.dir.clone_from(&dir);
     let second = App::build(&config, Listeners::bind(&config)?).await?;
     let tracker = format!("{}/announce", root(app)?.replacen("http", "ws", 1));

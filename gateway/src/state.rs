@@ -44,22 +44,10 @@ pub struct Parts {
 #[derive(Debug, Clone)]
 pub struct GatewayState(Arc<Gateway>);
 
-/// The fields of [`GatewayState`].
+/// The fields of [`GatewayState`]; those of its [`Parts`] are read as if they were its own.
+#[derive(Debug)]
 pub struct Gateway {
-    /// The protocols.
-    pub manager: Arc<ProtocolManager>,
-    /// The torrent engine's items.
-    pub catalogue: Arc<dyn Catalogue>,
-    /// Fetches `.torrent` files from URLs.
-    pub fetch_torrent: Arc<dyn FetchTorrent>,
-    /// The tracker at `/announce`, unless it is switched off.
-    pub tracker: Option<Arc<TrackerHub>>,
-    /// Facts about the cache.
-    pub cache_status: CacheStatus,
-    /// How to behave.
-    pub options: HttpOptions,
-    /// Cancelled when the gateway begins to stop.
-    pub closing: CancellationToken,
+    parts: Parts,
     /// Content requests under way.
     pub admission: Arc<Admission>,
     /// The gateway's counters.
@@ -178,22 +166,16 @@ impl Default for HttpOptions {
 impl GatewayState {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
-        let Parts { manager, catalogue, fetch_torrent, tracker, cache_status, mut options, closing } = parts;
+    pub fn new(mut parts: Parts) -> Self {
+        let options = &mut parts.options;
         let base = options.base_path.trim_matches('/');
         options.base_path = if base.is_empty() { String::new() } else { format!("/{base}") };
         Self(Arc::new(Gateway {
             admission: Admission::new(options.max_streams, options.max_streams_per_client),
             telemetry: Telemetry::default(),
-            history: History::new(manager.events(), SystemTime::now()),
+            history: History::new(parts.manager.events(), SystemTime::now()),
             started: Instant::now(),
-            manager,
-            catalogue,
-            fetch_torrent,
-            tracker,
-            cache_status,
-            options,
-            closing,
+            parts,
         }))
     }
 }
@@ -206,18 +188,20 @@ impl std::ops::Deref for GatewayState {
     }
 }
 
-impl fmt::Debug for Gateway {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gateway")
-            .field("manager", &self.manager)
-            .field("catalogue", &self.catalogue)
-            .field("options", &self.options)
-            .finish_non_exhaustive()
+impl std::ops::Deref for Gateway {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
     }
 }
 
 impl fmt::Debug for Parts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parts").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Parts")
+            .field("manager", &self.manager)
+            .field("catalogue", &self.catalogue)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }

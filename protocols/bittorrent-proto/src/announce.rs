@@ -9,15 +9,12 @@
 //! wild put unrelated trackers in tiers of one, so each tier's first working tracker is asked at the same time, as most
 //! clients do today.
 
-mod seed;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::metainfo::{MAX_TRACKERS, MAX_URL_BYTES};
+use crate::seed::SplitMix;
 use crate::tracker::{AnnounceEvent, AnnounceResponse, DEFAULT_INTERVAL, TrackerError};
-
-use seed::SplitMix;
 
 /// The shortest time between two regular announces to one tracker, whatever it says.
 pub const MIN_INTERVAL: Duration = Duration::from_secs(30);

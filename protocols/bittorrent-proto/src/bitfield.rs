@@ -111,6 +111,15 @@ impl Bitfield {
         self.ones == self.len
     }
 
+    /// A piece that is in both sets: the first at or after `from`, else the first of all, give or take the seven next
+    /// to `from`. Eight are compared at a time.
+    pub(crate) fn common(&self, other: &Self, from: PieceIndex) -> Option<PieceIndex> {
+        let start = ((from.0 / 8) as usize).min(self.bytes.len());
+        let both = |at: usize| self.bytes[at] & other.bytes.get(at).copied().unwrap_or(0);
+        let at = (start..self.bytes.len()).chain(0..start).find(|at| both(*at) != 0)?;
+        u32::try_from(at).ok().map(|byte| PieceIndex(byte * 8 + both(at).leading_zeros()))
+    }
+
     /// The pieces in the set, in order.
     pub fn iter(&self) -> impl Iterator<Item = PieceIndex> + '_ {
         (0..self.len).map(PieceIndex).filter(|piece| self.get(*piece))
@@ -141,6 +150,10 @@ mod tests {
             }
             prop_assert_eq!(field.iter().map(|piece| piece.0).collect::<Vec<_>>(), model.iter().copied().collect::<Vec<_>>());
             prop_assert_eq!(field.count() as usize, model.len());
+            let common = |other: &Bitfield| (0..len).map(|from| field.common(other, PieceIndex(from))).collect::<Vec<_>>();
+            prop_assert!(common(&Bitfield::all(len)).iter().all(|it| it.map_or(model.is_empty(), |it| model.contains(&it.0))));
+            prop_assert!(model.iter().all(|it| field.common(&field, PieceIndex(*it)).is_some_and(|found| found.0 / 8 == it / 8)));
+            prop_assert!(common(&Bitfield::none(len)).iter().all(Option::is_none));
             prop_assert_eq!(&Bitfield::from_wire(&field.to_wire(), len).unwrap(), &field);
         }
     }

@@ -14,6 +14,7 @@ pub mod magnet;
 pub mod metainfo;
 pub mod peer_book;
 pub mod picker;
+mod seed;
 pub mod torrent;
 pub mod tracker;
 pub mod wire;

@@ -6,7 +6,7 @@
 //! cargo xtask interop [NAME]        stories with foreign clients whose name contains NAME
 //! cargo xtask fuzz [NAME]           one fuzz target, or all
 //! cargo xtask sim SEED              one simulated world again
-//! cargo xtask bench NAME            download, stream or http, beside what others do
+//! cargo xtask bench NAME            download, stream, http, tracker, beside what others do; picker
 //! cargo xtask provision             the programs that the above need, installed ahead of time
 //! ```
 #![expect(clippy::print_stdout, reason = "a command line tool reports on standard output")]
@@ -64,7 +64,7 @@ enum Command {
         /// The seed that a failing simulation printed
         seed: u64,
     },
-    /// Measures the release build beside other programs on this machine
+    /// Measures the release build, beside other programs where there are some that do the same
     Bench {
         #[command(subcommand)]
         bench: bench::Bench,

@@ -1,7 +1,6 @@
 //! What is wanted, in order: the part of the picker that reads the readers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Instant;
 
 use super::{MAX_ORPHANS, Picker, URGENT_HORIZON};
@@ -11,8 +10,6 @@ use crate::wire::PieceIndex;
 const MAX_WANTS: usize = 1024;
 /// Most pieces that one reader adds to it.
 const MAX_WANTS_OF_ONE: usize = 256;
-/// Rare pieces considered in one go, when everything is wanted.
-const MAX_RAREST: usize = 64;
 
 /// One wanted piece. Orders by who should be served first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,7 +87,7 @@ impl Picker {
         self.wants.sort_unstable();
         self.wants.truncate(MAX_WANTS);
         self.orphans.clear();
-        if !self.everything {
+        if self.rarity.is_none() {
             self.drop_unwanted();
         }
     }
@@ -111,26 +108,5 @@ impl Picker {
                 requests.into_iter().for_each(|(owner, request)| self.cancel(owner, request));
             }
         }
-    }
-
-    /// The rarest missing pieces that somebody has and that are not in flight, rarest first, ties broken by the seed.
-    pub(super) fn rarest_missing(&self) -> Vec<PieceIndex> {
-        let missing = (0..self.geometry.pieces()).map(PieceIndex).filter(|piece| {
-            let available = self.availability.get(piece.0 as usize).is_some_and(|count| *count > 0);
-            available && !self.have.get(*piece) && !self.partials.contains_key(piece)
-        });
-        let mut ranked: Vec<_> = missing.map(|piece| (self.rarity(piece), piece)).collect();
-        if ranked.len() > MAX_RAREST {
-            ranked.select_nth_unstable(MAX_RAREST);
-            ranked.truncate(MAX_RAREST);
-        }
-        ranked.sort_unstable();
-        ranked.into_iter().map(|(_, piece)| piece).collect()
-    }
-
-    fn rarity(&self, piece: PieceIndex) -> (u16, u64) {
-        let mut tie = DefaultHasher::new();
-        (self.seed, piece).hash(&mut tie);
-        (self.availability.get(piece.0 as usize).copied().unwrap_or(0), tie.finish())
     }
 }

@@ -14,6 +14,7 @@ mod demand;
 mod evidence;
 mod partial;
 mod pipeline;
+mod rarity;
 mod reader;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -26,6 +27,7 @@ use self::demand::Want;
 use self::evidence::Evidence;
 use self::partial::{Block, Partial};
 use self::pipeline::Pipeline;
+use self::rarity::{Counted, Rarity};
 use self::reader::Reader;
 use crate::bitfield::Bitfield;
 use crate::geometry::Geometry;
@@ -55,6 +57,11 @@ const FIRST_SILENCE: Duration = Duration::from_secs(5);
 const PROBE_PATIENCE: Duration = Duration::from_secs(10);
 /// A peer that refused a block is not asked for its piece for this long; asking on at once would never end.
 const REFUSAL_REST: Duration = Duration::from_secs(5);
+/// Rare pieces looked at for one that a peer with room has. When it has none of these, any that it has will do: else the
+/// peers that have no rare pieces would stand idle until the rare ones have come.
+const MAX_RAREST: usize = 256;
+/// Times that a peer which lets some pieces rest is tried for another.
+const MAX_TRIES: usize = 4;
 /// Pieces in flight that nobody wants any more but may again, kept for their bytes.
 const MAX_ORPHANS: usize = 4;
 
@@ -98,6 +105,10 @@ struct Outstanding {
 #[derive(Debug)]
 struct Peer {
     has: Bitfield,
+    /// How [`Rarity`] counts what it has.
+    counted: Counted,
+    /// Nothing that could be begun is at it. Only kept while everything is wanted.
+    exhausted: bool,
     may_request: bool,
     silent: bool,
     pipeline: Pipeline,
@@ -118,8 +129,11 @@ impl Peer {
 
     /// When its silence will have lasted too long; `None` while it owes nothing.
     fn patience_ends(&self) -> Option<Instant> {
-        let oldest = self.outstanding.values().map(|outstanding| outstanding.sent).min()?;
+        if self.outstanding.is_empty() {
+            return None;
+        }
         if self.silent {
+            let oldest = self.outstanding.values().map(|outstanding| outstanding.sent).min()?;
             return Some((oldest + PROBE_PATIENCE).max(self.last_progress + SILENCE));
         }
         let patience = self.pipeline.measured_rate().map_or(FIRST_SILENCE, |rate| {
@@ -144,10 +158,9 @@ pub struct Picker {
     verifying: BTreeMap<PieceIndex, Vec<PeerKey>>,
     evidence: Evidence,
     peers: BTreeMap<PeerKey, Peer>,
-    /// How many peers have each piece.
-    availability: Vec<u16>,
     readers: BTreeMap<ReaderKey, Reader>,
-    everything: bool,
+    /// What to begin next, when everything is wanted.
+    rarity: Option<Rarity>,
     read_ahead: u64,
     wants: Vec<Want>,
     stale: bool,
@@ -171,9 +184,8 @@ impl Picker {
             verifying: BTreeMap::new(),
             evidence: Evidence::default(),
             peers: BTreeMap::new(),
-            availability: vec![0; geometry.pieces() as usize],
             readers: BTreeMap::new(),
-            everything: false,
+            rarity: None,
             read_ahead: u64::MAX,
             wants: Vec::new(),
             stale: false,
@@ -243,8 +255,16 @@ impl Picker {
 
     /// Whether the whole torrent is wanted, rarest first, behind what readers want.
     pub fn want_everything(&mut self, everything: bool) {
-        self.stale |= self.everything != everything;
-        self.everything = everything;
+        if self.rarity.is_some() == everything {
+            return;
+        }
+        self.stale = true;
+        self.rarity = everything.then(|| Rarity::new(self.geometry.pieces(), self.seed));
+        let Some(rarity) = &mut self.rarity else { return };
+        for peer in self.peers.values_mut() {
+            peer.counted = rarity.join(&peer.has);
+        }
+        (0..self.geometry.pieces()).for_each(|piece| self.reconsider(PieceIndex(piece)));
     }
 
     // --- peers -------------------------------------------------------------------------------------------------
@@ -253,6 +273,8 @@ impl Picker {
     pub fn peer_joined(&mut self, now: Instant, key: PeerKey) {
         let peer = Peer {
             has: Bitfield::none(self.geometry.pieces()),
+            counted: Counted::ByPiece,
+            exhausted: true,
             may_request: false,
             silent: false,
             pipeline: Pipeline::new(),
@@ -266,8 +288,10 @@ impl Picker {
     /// A peer left: what it was asked for is missing again.
     pub fn peer_left(&mut self, key: PeerKey) {
         self.release_all(key);
-        if let Some(peer) = self.peers.remove(&key) {
-            peer.has.iter().for_each(|piece| self.availability[piece.0 as usize] -= 1);
+        if let Some(peer) = self.peers.remove(&key)
+            && let Some(rarity) = &mut self.rarity
+        {
+            rarity.leave(&peer.has, peer.counted);
         }
     }
 
@@ -282,16 +306,21 @@ impl Picker {
     pub fn peer_has_bitfield(&mut self, key: PeerKey, has: Bitfield) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         let before = std::mem::replace(&mut peer.has, has);
-        before.iter().for_each(|piece| self.availability[piece.0 as usize] -= 1);
-        peer.has.iter().for_each(|piece| self.availability[piece.0 as usize] += 1);
+        peer.exhausted = false;
+        if let Some(rarity) = &mut self.rarity {
+            rarity.leave(&before, peer.counted);
+            peer.counted = rarity.join(&peer.has);
+        }
     }
 
     /// A peer has one piece more, or less (BEP 54).
     pub fn peer_has(&mut self, key: PeerKey, piece: PieceIndex, has: bool) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
-        if peer.has.set(piece, has) {
-            let count = &mut self.availability[piece.0 as usize];
-            *count = if has { *count + 1 } else { *count - 1 };
+        if peer.has.set(piece, has)
+            && let Some(rarity) = &mut self.rarity
+        {
+            rarity.count(piece, if has { 1 } else { -1 });
+            peer.exhausted &= !rarity.is_open(piece);
         }
     }
 
@@ -364,6 +393,7 @@ impl Picker {
             drop(partial);
         }
         self.have.set(piece, true);
+        self.reconsider(piece);
         self.stale = true;
         bytes.map_or_else(Vec::new, |bytes| self.evidence.acquit(piece, bytes))
     }
@@ -372,6 +402,7 @@ impl Picker {
     pub fn on_corrupt(&mut self, piece: PieceIndex, bytes: &[u8]) -> Vec<PeerKey> {
         let Some(senders) = self.verifying.remove(&piece) else { return Vec::new() };
         self.partial_bytes -= u64::from(self.geometry.len_of(piece));
+        self.reconsider(piece);
         self.stale = true;
         self.evidence.convict(piece, bytes, &senders)
     }
@@ -380,14 +411,17 @@ impl Picker {
     pub fn on_not_stored(&mut self, piece: PieceIndex) {
         if self.verifying.remove(&piece).is_some() {
             self.partial_bytes -= u64::from(self.geometry.len_of(piece));
+            self.reconsider(piece);
             self.stale = true;
         }
     }
 
     /// A verified piece was evicted from the store. Tells whether it was had.
     pub fn on_evicted(&mut self, piece: PieceIndex) -> bool {
-        self.stale |= self.have.get(piece);
-        self.have.set(piece, false)
+        let was_had = self.have.set(piece, false);
+        self.reconsider(piece);
+        self.stale |= was_had;
+        was_had
     }
 
     // --- decisions ---------------------------------------------------------------------------------------------
@@ -431,8 +465,8 @@ impl Picker {
             self.serve(now, want, &mut room);
         }
         self.wants = wants;
-        if self.everything && !room.is_empty() {
-            self.serve_rarest(now, &mut room);
+        if self.rarity.is_some() && !room.is_empty() {
+            self.serve_everything(now, &mut room);
         }
         let patience =
             self.peers.values().filter_map(Peer::patience_ends).chain(self.peers.values().filter_map(Peer::rest_ends));
@@ -451,11 +485,12 @@ impl Picker {
             let partial = Partial::new(self.geometry.len_of(piece));
             self.partial_bytes += partial.len() as u64;
             self.partials.insert(piece, partial);
+            self.reconsider(piece);
         }
         let disputed = self.evidence.is_open(piece);
         let mut from = 0;
         while let Some(block) = self.partials.get(&piece).and_then(|partial| partial.next_missing(from)) {
-            let Some(peer) = self.next_sender(piece, room, None) else { break };
+            let [Some(peer), _] = self.senders(piece, room) else { break };
             if !disputed && self.better_wait(now, want, peer) {
                 break;
             }
@@ -467,18 +502,9 @@ impl Picker {
         }
     }
 
-    /// Whom to ask for the next block of a piece, of those with room.
-    fn next_sender(
-        &mut self,
-        piece: PieceIndex,
-        room: &BTreeMap<PeerKey, u32>,
-        not: Option<PeerKey>,
-    ) -> Option<PeerKey> {
-        if self.evidence.is_open(piece) {
-            self.sole_sender(piece, room).filter(|key| Some(*key) != not)
-        } else {
-            self.soonest(piece, room, not)
-        }
+    /// Whom to ask for the next block of a piece, of those with room: the best, and the one to ask if that is not to be.
+    fn senders(&mut self, piece: PieceIndex, room: &BTreeMap<PeerKey, u32>) -> [Option<PeerKey>; 2] {
+        if self.evidence.is_open(piece) { [self.sole_sender(piece, room), None] } else { self.soonest(piece, room) }
     }
 
     /// Whom to ask for a piece that failed: one peer and, while it delivers, no other. `None` while that one has no room.
@@ -495,16 +521,24 @@ impl Picker {
     }
 
     fn somebody_has(&self, piece: PieceIndex, room: &BTreeMap<PeerKey, u32>) -> bool {
-        room.keys().any(|key| self.peers.get(key).is_some_and(|peer| peer.has.get(piece)))
+        room.keys().any(|key| self.peers.get(key).is_some_and(|peer| peer.offers(piece)))
     }
 
-    /// The peer with room that would deliver a block of `piece` soonest.
-    fn soonest(&self, piece: PieceIndex, room: &BTreeMap<PeerKey, u32>, not: Option<PeerKey>) -> Option<PeerKey> {
-        let able = room.keys().filter(|key| Some(**key) != not).filter_map(|key| {
+    /// The two peers with room that would deliver a block of `piece` soonest.
+    fn soonest(&self, piece: PieceIndex, room: &BTreeMap<PeerKey, u32>) -> [Option<PeerKey>; 2] {
+        let able = room.keys().filter_map(|key| {
             let peer = self.peers.get(key)?;
             peer.offers(piece).then(|| (peer.silent, peer.pipeline.completion(), *key))
         });
-        able.min().map(|(_, _, key)| key)
+        let (mut first, mut second) = (None, None);
+        for sender in able {
+            if first.is_none_or(|first| sender < first) {
+                second = first.replace(sender);
+            } else if second.is_none_or(|second| sender < second) {
+                second = Some(sender);
+            }
+        }
+        [first, second].map(|sender| sender.map(|(_, _, key)| key))
     }
 
     /// Whether an urgent block is better kept for a faster peer that has no room just now.
@@ -552,6 +586,8 @@ impl Picker {
             Block::Requested(_) | Block::Missing | Block::Received(_) => None,
         };
         let candidates: Vec<_> = partial.blocks().iter().enumerate().filter_map(asked_once).collect();
+        // Worked out once for all blocks, and anew when somebody was asked.
+        let mut senders = None;
         for (block, owner) in candidates {
             let Some(peer) = self.peers.get(&owner) else { continue };
             let request =
@@ -559,26 +595,75 @@ impl Picker {
             let Some(outstanding) = peer.outstanding.get(&request) else { continue };
             let late_at = outstanding.expected + peer.pipeline.slack();
             let remaining = outstanding.expected.saturating_duration_since(now);
-            let Some(second) = self.next_sender(piece, room, Some(owner)) else { continue };
+            if now < late_at && remaining <= STEAL_MARGIN {
+                self.look_at(late_at);
+                continue;
+            }
+            let senders_now = *senders.get_or_insert_with(|| self.senders(piece, room));
+            let Some(second) = senders_now.into_iter().flatten().find(|key| *key != owner) else { continue };
             let completion = self.peers.get(&second).map_or(Duration::MAX, |peer| peer.pipeline.completion());
             let much_sooner = remaining > completion.saturating_mul(2) + STEAL_MARGIN;
             if now >= late_at || much_sooner {
                 self.ask(now, second, piece, block, room);
+                senders = None;
             } else {
                 self.look_at(late_at);
             }
         }
     }
 
-    fn serve_rarest(&mut self, now: Instant, room: &mut BTreeMap<PeerKey, u32>) {
-        let in_flight: Vec<_> = self.partials.keys().copied().collect();
-        for piece in in_flight.into_iter().chain(self.rarest_missing()) {
+    /// Goes on with what was begun, then begins the rarest.
+    fn serve_everything(&mut self, now: Instant, room: &mut BTreeMap<PeerKey, u32>) {
+        let unasked = self.partials.iter().filter(|(_, partial)| partial.next_missing(0).is_some());
+        for piece in unasked.map(|(piece, _)| *piece).collect::<Vec<_>>() {
             if room.is_empty() {
                 return;
             }
-            if !self.have.get(piece) && !self.verifying.contains_key(&piece) {
-                self.serve(now, &Want::whenever(piece), room);
+            self.serve(now, &Want::whenever(piece), room);
+        }
+        room.retain(|key, _| self.peers.get(key).is_some_and(|peer| !peer.exhausted));
+        // Any piece but the last is as long as the first.
+        while !room.is_empty() && self.make_space(PieceIndex(0), false) {
+            let Some(piece) = self.rarest_for(room) else { return };
+            self.serve(now, &Want::whenever(piece), room);
+            if !self.partials.contains_key(&piece) {
+                return;
             }
+        }
+    }
+
+    /// The piece to begin for peers that have room: of the rarest, if one of them has one, else any. Peers that have
+    /// nothing to offer lose their room.
+    fn rarest_for(&mut self, room: &mut BTreeMap<PeerKey, u32>) -> Option<PieceIndex> {
+        let rarity = self.rarity.as_mut()?;
+        let offers = |piece| room.keys().any(|key| self.peers.get(key).is_some_and(|peer| peer.offers(piece)));
+        if let Some(piece) = rarity.rarest().take(MAX_RAREST).find(|piece| offers(*piece)) {
+            return Some(piece);
+        }
+        while let Some(entry) = room.first_entry() {
+            let peer = self.peers.get_mut(entry.key())?;
+            for _ in 0..MAX_TRIES {
+                match rarity.any_of(&peer.has) {
+                    Some(piece) if peer.offers(piece) => return Some(piece),
+                    Some(_) => {}
+                    None => {
+                        peer.exhausted = true;
+                        break;
+                    }
+                }
+            }
+            entry.remove();
+        }
+        None
+    }
+
+    /// After a piece came, went, was begun or was given up: whether it could be begun.
+    fn reconsider(&mut self, piece: PieceIndex) {
+        let Some(rarity) = &mut self.rarity else { return };
+        let here = self.have.get(piece) || self.verifying.contains_key(&piece);
+        let open = !here && !self.partials.contains_key(&piece);
+        if rarity.set_open(piece, open) && open {
+            self.peers.values_mut().filter(|peer| peer.has.get(piece)).for_each(|peer| peer.exhausted = false);
         }
     }
 
@@ -642,6 +727,7 @@ impl Picker {
     fn drop_partial(&mut self, piece: PieceIndex) -> Option<Partial> {
         let partial = self.partials.remove(&piece)?;
         self.partial_bytes -= partial.len() as u64;
+        self.reconsider(piece);
         self.cancel_piece(piece, &partial);
         Some(partial)
     }

@@ -207,6 +207,61 @@ fn a_full_budget_never_costs_a_piece_that_is_wanted() {
     assert!(position > 0);
 }
 
+/// A peer that has these pieces.
+fn leecher(picker: &mut Picker, now: Instant, key: u64, pieces: Range<u32>) -> PeerKey {
+    let key = PeerKey(key);
+    picker.peer_joined(now, key);
+    let mut has = Bitfield::none(picker.geometry().pieces());
+    pieces.for_each(|piece| _ = has.set(PieceIndex(piece), true));
+    picker.peer_has_bitfield(key, has);
+    picker.peer_unchoked(now, key);
+    key
+}
+
+#[test]
+fn the_rarest_pieces_are_begun_first() {
+    let (mut picker, now) = (picker(2000), crate::testing::start());
+    picker.want_everything(true);
+    seed(&mut picker, now, 1);
+    leecher(&mut picker, now, 2, 0..1990);
+    picker.peer_has(PeerKey(2), PieceIndex(1995), true);
+    picker.schedule(now);
+    let asked = requested(&drain(&mut picker));
+    let seeds: BTreeSet<_> = asked.iter().filter(|(peer, _)| peer.0 == 1).map(|(_, request)| request.piece.0).collect();
+    assert!(!seeds.is_empty() && seeds.iter().all(|piece| *piece >= 1990 && *piece != 1995), "{seeds:?}");
+}
+
+#[test]
+fn peers_that_have_none_of_the_rarest_pieces_are_not_idle() {
+    let (mut picker, now) = (picker(2000), crate::testing::start());
+    let all = seed(&mut picker, now, 1);
+    picker.peer_choked(all);
+    let leechers: Vec<_> = (2..6).map(|key| leecher(&mut picker, now, key, 1900..2000)).collect();
+    picker.want_everything(true);
+    picker.schedule(now);
+    let busy: BTreeSet<_> = requested(&drain(&mut picker)).into_iter().map(|(peer, _)| peer).collect();
+    assert!(leechers.iter().all(|peer| busy.contains(peer)), "only {busy:?} were asked");
+}
+
+#[test]
+fn a_peer_that_had_nothing_to_offer_is_asked_as_soon_as_it_has() {
+    let (mut picker, now) = (picker(10), crate::testing::start());
+    (0..10).for_each(|piece| _ = picker.on_verified(PieceIndex(piece), None));
+    picker.want_everything(true);
+    let peer = leecher(&mut picker, now, 1, 0..5);
+    let asked = |picker: &mut Picker| {
+        picker.schedule(now);
+        requested(&drain(picker)).into_iter().map(|(_, request)| request.piece.0).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(asked(&mut picker), BTreeSet::new());
+    picker.on_evicted(PieceIndex(7));
+    assert_eq!(asked(&mut picker), BTreeSet::new(), "it has none of it");
+    picker.on_evicted(PieceIndex(3));
+    assert_eq!(asked(&mut picker), BTreeSet::from([3]), "an eviction makes work possible");
+    picker.peer_has(peer, PieceIndex(7), true);
+    assert_eq!(asked(&mut picker), BTreeSet::from([7]), "and so does what a peer gets");
+}
+
 mod model {
     use super::*;
     use proptest::prelude::*;
@@ -225,6 +280,8 @@ mod model {
         Judge { good: bool },
         Evict(u32),
         Wait(u64),
+        WantAll(bool),
+        Has(u64, u32, bool),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -242,6 +299,8 @@ mod model {
             3 => any::<bool>().prop_map(|good| Step::Judge { good }),
             1 => (0..20u32).prop_map(Step::Evict),
             2 => (1..4000u64).prop_map(Step::Wait),
+            1 => any::<bool>().prop_map(Step::WantAll),
+            2 => (peer(), 0..20u32, any::<bool>()).prop_map(|(key, piece, has)| Step::Has(key, piece, has)),
         ]
     }
 
@@ -321,6 +380,8 @@ mod model {
                     Step::Judge { good } => world.judge(&mut picker, good),
                     Step::Evict(piece) => { picker.on_evicted(PieceIndex(piece)); }
                     Step::Wait(ms) => now += Duration::from_millis(ms),
+                    Step::WantAll(all) => picker.want_everything(all),
+                    Step::Has(key, piece, has) => picker.peer_has(PeerKey(key), PieceIndex(piece), has),
                 }
                 picker.schedule(now);
                 world.obey(&mut picker);
@@ -349,6 +410,7 @@ mod model {
                 assert!(picker.have.get(PieceIndex(piece)), "piece {piece} of {window:?} never came");
             }
         }
+        assert!(picker.rarity.is_none() || picker.have.is_all(), "all was wanted, and there is {:?}", picker.have);
         assert!(world.asked.is_empty() && world.judging.is_empty());
         let orphans: u64 = picker.partials.values().map(|partial| partial.len() as u64).sum();
         assert_eq!(picker.partial_bytes, orphans, "bytes in flight are counted right");

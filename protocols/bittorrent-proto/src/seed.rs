@@ -4,10 +4,10 @@ use std::time::Duration;
 
 /// The SplitMix64 generator: tiny, and good enough for order and jitter. Nothing secret comes from it.
 #[derive(Debug, Clone)]
-pub(super) struct SplitMix(u64);
+pub(crate) struct SplitMix(u64);
 
 impl SplitMix {
-    pub(super) const fn new(seed: u64) -> Self {
+    pub(crate) const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -20,11 +20,11 @@ impl SplitMix {
     }
 
     /// A number below `bound`, which is above 0; the bias of the modulo does not matter for small bounds.
-    const fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) const fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 
-    pub(super) fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             let other = usize::try_from(self.below(last as u64 + 1)).expect("at most `last`, which is a usize");
             items.swap(last, other);
@@ -32,7 +32,7 @@ impl SplitMix {
     }
 
     /// `pause`, give or take up to a quarter, so that many do not come back at the same moment.
-    pub(super) fn jitter(&mut self, pause: Duration) -> Duration {
+    pub(crate) fn jitter(&mut self, pause: Duration) -> Duration {
         let thousandths = u32::try_from(750 + self.below(501)).expect("at most 1250");
         pause * thousandths / 1000
     }
