@@ -295,9 +295,7 @@ mod chromium {
     async fn and_a_tcp_seeder_both_contribute() {
         let dir = scratch();
         let Some(mixed) = Mixed::arrange(dir.path()).await else { return };
-        let asked = Instant::now();
         let longest = mixed.stream(async || {}).await;
-        eprintln!("took {:?}", asked.elapsed());
         let (page, tcp) = (mixed.page.status().await.uploaded, mixed.tcp.status().await.uploaded);
         eprintln!("of {} bytes, {page} came from the page and {tcp} by TCP; longest stall {longest:?}", Mixed::LEN);
         let share = Mixed::LEN as u64 / 10;
@@ -309,6 +307,7 @@ mod chromium {
         let dir = scratch();
         let Some(mixed) = Mixed::arrange(dir.path()).await else { return };
         let longest = mixed.stream(async || mixed.page.peer().crash().await).await;
+        eprintln!("longest stall {longest:?}");
         assert!(longest <= LONGEST_STALL, "the stream stood still for {longest:?}");
     }
 
@@ -317,6 +316,7 @@ mod chromium {
         let dir = scratch();
         let Some(mixed) = Mixed::arrange(dir.path()).await else { return };
         let longest = mixed.stream(async || mixed.tcp.peer().crash().await).await;
+        eprintln!("longest stall {longest:?}");
         assert!(longest <= LONGEST_STALL, "the stream stood still for {longest:?}");
     }
 

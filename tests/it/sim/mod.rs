@@ -92,6 +92,28 @@ fn playback_at_half_the_swarms_rate_never_stalls_though_a_peer_goes_silent() {
     });
 }
 
+/// The longest that a reader who takes all at once stands still, when one of two peers goes in mid-stream.
+fn longest_stall_when_one_of_two_goes(seed: u64, goes: Character, other: f64) -> Duration {
+    let mut world = SimWorld::new(seed, 8 * MIB_LEN, PIECE);
+    let goner = NodeSpec { character: goes, ..seeder(3.0 * 1024.0 * 1024.0 - other) };
+    let us = swarm(&mut world, [(goner, link(2)), (seeder(other), link(2))]);
+    let reader = world.read(us, 0, 8 * MIB, 1e9);
+    assert!(world.run_until(Duration::from_secs(60), |world| world.all_finished(&[reader])));
+    world.viewing(reader).longest_stall
+}
+
+#[test]
+fn a_stream_without_a_buffer_goes_on_within_a_second_when_one_of_two_peers_goes() {
+    for_each_seed("goes", 20, |seed| {
+        for other in [1.0, 2.0].map(|mib| mib * 1024.0 * 1024.0) {
+            for goes in [Character::Staller(2 * MIB + seed * 20_000), Character::Leaver(2 * MIB + seed * 20_000)] {
+                let stall = longest_stall_when_one_of_two_goes(seed, goes, other);
+                assert!(stall < Duration::from_millis(900), "{stall:?} with {goes:?}, {other} B/s left");
+            }
+        }
+    });
+}
+
 #[test]
 fn liars_are_banned_and_no_wrong_byte_reaches_a_reader() {
     for_each_seed("liars", 20, |seed| {

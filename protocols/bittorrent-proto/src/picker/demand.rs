@@ -44,6 +44,11 @@ impl Want {
         }
     }
 
+    /// Whether a reader waits for it.
+    pub(super) const fn is_awaited(&self) -> bool {
+        matches!(self.when, When::Since(_))
+    }
+
     /// Whether it is wanted at `then` or before.
     pub(super) fn wanted_by(&self, then: Instant) -> bool {
         match self.when {

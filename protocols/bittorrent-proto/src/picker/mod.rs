@@ -43,7 +43,7 @@ pub struct ReaderKey(pub u64);
 
 /// How long the queue at a peer may be while nobody waits.
 const QUEUE_TARGET: Duration = Duration::from_millis(1000);
-/// How long the queue at a peer may be while a reader waits for a piece.
+/// How long the queue at a peer may be while a reader waits for a piece, or has nothing in hand.
 const URGENT_QUEUE_TARGET: Duration = Duration::from_millis(300);
 /// A piece wanted within this time is urgent.
 const URGENT_HORIZON: Duration = Duration::from_millis(1500);
@@ -55,6 +55,8 @@ const SILENCE: Duration = Duration::from_secs(2);
 const FIRST_SILENCE: Duration = Duration::from_secs(5);
 /// What a silent peer still owes is given up after this long; then it gets one request at a time to prove itself.
 const PROBE_PATIENCE: Duration = Duration::from_secs(10);
+/// A block that a reader waits for counts as late after this at the latest, however erratic its sender is.
+const WAITING_SLACK: Duration = Duration::from_millis(400);
 /// A peer that refused a block is not asked for its piece for this long; asking on at once would never end.
 const REFUSAL_REST: Duration = Duration::from_secs(5);
 /// Rare pieces looked at for one that a peer with room has. When it has none of these, any that it has will do: else the
@@ -345,7 +347,7 @@ impl Picker {
     /// A block arrived.
     pub fn on_block(&mut self, now: Instant, key: PeerKey, piece: PieceIndex, begin: u32, data: &[u8]) -> BlockOutcome {
         let request = BlockRequest { piece, begin, len: u32::try_from(data.len()).unwrap_or(u32::MAX) };
-        let target = self.queue_target();
+        let target = self.queue_target(now);
         let mut requested = false;
         if let Some(peer) = self.peers.get_mut(&key)
             && let Some(outstanding) = peer.outstanding.remove(&request)
@@ -446,7 +448,7 @@ impl Picker {
         self.next_look = None;
         self.peers.values_mut().for_each(|peer| peer.resting.retain(|_, until| now < *until));
         self.mind_silent_peers(now);
-        let target = self.queue_target();
+        let target = self.queue_target(now);
         let mut room: BTreeMap<PeerKey, u32> = BTreeMap::new();
         for (key, peer) in &self.peers {
             let free = if peer.silent { u32::from(peer.outstanding.is_empty()) } else { peer.pipeline.room(target) };
@@ -498,7 +500,7 @@ impl Picker {
             from = block + 1;
         }
         if want.urgent(now) {
-            self.ask_again(now, piece, room);
+            self.ask_again(now, want, room);
         }
     }
 
@@ -575,7 +577,8 @@ impl Picker {
     }
 
     /// Asks a second peer for those blocks of an urgent piece that are late or that it would deliver much sooner.
-    fn ask_again(&mut self, now: Instant, piece: PieceIndex, room: &mut BTreeMap<PeerKey, u32>) {
+    fn ask_again(&mut self, now: Instant, want: &Want, room: &mut BTreeMap<PeerKey, u32>) {
+        let piece = want.piece;
         // Nobody to ask a second time.
         if self.peers.len() < 2 {
             return;
@@ -593,14 +596,19 @@ impl Picker {
             let request =
                 self.geometry.block(piece, u32::try_from(block).expect("blocks of a piece are counted in u32"));
             let Some(outstanding) = peer.outstanding.get(&request) else { continue };
-            let late_at = outstanding.expected + peer.pipeline.slack();
+            let slack = peer.pipeline.slack();
+            let late_at = outstanding.expected + if want.is_awaited() { slack.min(WAITING_SLACK) } else { slack };
             let remaining = outstanding.expected.saturating_duration_since(now);
             if now < late_at && remaining <= STEAL_MARGIN {
                 self.look_at(late_at);
                 continue;
             }
             let senders_now = *senders.get_or_insert_with(|| self.senders(piece, room));
-            let Some(second) = senders_now.into_iter().flatten().find(|key| *key != owner) else { continue };
+            let mut second = senders_now.into_iter().flatten().find(|key| *key != owner);
+            if second.is_none() && now >= late_at && want.is_awaited() {
+                second = self.displace(piece, owner, room);
+            }
+            let Some(second) = second else { continue };
             let completion = self.peers.get(&second).map_or(Duration::MAX, |peer| peer.pipeline.completion());
             let much_sooner = remaining > completion.saturating_mul(2) + STEAL_MARGIN;
             if now >= late_at || much_sooner {
@@ -667,9 +675,24 @@ impl Picker {
         }
     }
 
+    /// Makes room at the peer that would deliver a late block soonest, by withdrawing from it what was asked of it last for
+    /// later pieces; tells which peer that is.
+    fn displace(&mut self, piece: PieceIndex, owner: PeerKey, room: &mut BTreeMap<PeerKey, u32>) -> Option<PeerKey> {
+        let able = |(key, peer): &(&PeerKey, &Peer)| {
+            **key != owner && peer.may_request && !peer.silent && peer.offers(piece) && !self.evidence.is_open(piece)
+        };
+        let soonest = self.peers.iter().filter(able).min_by_key(|(key, peer)| (peer.pipeline.completion(), **key))?;
+        let (key, later) = (*soonest.0, soonest.1.outstanding.iter().filter(|(request, _)| request.piece > piece));
+        let (request, _) = later.max_by_key(|(request, asked)| (asked.sent, **request))?;
+        let request = *request;
+        self.cancel(key, request);
+        room.insert(key, 1);
+        Some(key)
+    }
+
     /// How long a queue at a peer may be now.
-    fn queue_target(&self) -> Duration {
-        let waiting = self.readers.values().any(|reader| reader.blocked_since.is_some());
+    fn queue_target(&self, now: Instant) -> Duration {
+        let waiting = self.readers.values().any(|reader| reader.lives_from_hand_to_mouth(now));
         if waiting { URGENT_QUEUE_TARGET } else { QUEUE_TARGET }
     }
 

@@ -16,6 +16,8 @@ const MIN_WINDOW: u64 = 512 * 1024;
 const AHEAD: Duration = Duration::from_secs(12);
 /// Shortest span that is a rate sample.
 const MIN_SAMPLE: Duration = Duration::from_millis(100);
+/// A reader that has waited within this time has nothing in hand.
+const HAND_TO_MOUTH: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(crate) struct Reader {
@@ -26,6 +28,8 @@ pub(crate) struct Reader {
     reached: u64,
     /// Since when it has been waiting for the byte at its position.
     pub(crate) blocked_since: Option<Instant>,
+    /// When it last began or ended to wait.
+    last_blocked: Option<Instant>,
     /// Bytes a second it takes when they are there.
     rate: Option<f64>,
     sample_from: Instant,
@@ -40,6 +44,7 @@ impl Reader {
             rest: range,
             read: 0,
             blocked_since: None,
+            last_blocked: None,
             rate: None,
             sample_from: now,
             sample_bytes: 0,
@@ -93,13 +98,22 @@ impl Reader {
     /// Notes whether the byte at its position is missing.
     pub(crate) fn set_blocked(&mut self, now: Instant, blocked: bool) {
         match (self.blocked_since, blocked && !self.rest.is_empty()) {
-            (None, true) => self.blocked_since = Some(now),
+            (None, true) => {
+                self.blocked_since = Some(now);
+                self.last_blocked = Some(now);
+            }
             (Some(since), false) => {
+                self.last_blocked = Some(now);
                 self.sample_blocked += now.saturating_duration_since(since.max(self.sample_from));
                 self.blocked_since = None;
             }
             (None, false) | (Some(_), true) => {}
         }
+    }
+
+    /// Whether it waits, or did not long ago: who takes all that comes waits again and again, for a moment each.
+    pub(crate) fn lives_from_hand_to_mouth(&self, now: Instant) -> bool {
+        self.blocked_since.is_some() || self.last_blocked.is_some_and(|at| now < at + HAND_TO_MOUTH)
     }
 
     pub(crate) fn is_done(&self) -> bool {

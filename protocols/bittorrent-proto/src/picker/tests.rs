@@ -99,6 +99,51 @@ fn a_late_block_that_a_reader_waits_for_is_asked_of_one_other_peer() {
     assert_eq!(requested(&drain(&mut picker)), [], "never a third time");
 }
 
+/// Runs a reader that takes all at once, with two peers of four blocks in 10 ms each, of which one begins late; returns
+/// when that one was asked.
+fn asked_of_a_late_starter(first_block: Duration, all: Duration) -> Vec<Duration> {
+    let (mut picker, start) = (picker(4000), crate::testing::start());
+    let (late, prompt) = (seed(&mut picker, start, 1), seed(&mut picker, start, 2));
+    picker.open_reader(start, ReaderKey(1), 0..u64::from(PIECE) * 4000);
+    let (mut now, mut asked, mut owed) = (start, Vec::new(), VecDeque::new());
+    let (mut position, mut free) = (0, BTreeMap::from([(late, start + first_block), (prompt, start)]));
+    while now < start + all {
+        picker.schedule(now);
+        let actions = drain(&mut picker);
+        for action in &actions {
+            if let PickerAction::Cancel(peer, request) = action {
+                owed.retain(|(_, whose, what): &(Instant, PeerKey, BlockRequest)| (whose, what) != (peer, request));
+            }
+        }
+        for (peer, request) in requested(&actions) {
+            asked.extend((peer == late).then(|| now - start));
+            let free = free.get_mut(&peer).expect("one of the two");
+            *free = (*free).max(now) + Duration::from_micros(2500);
+            owed.push_back((*free, peer, request));
+        }
+        now += Duration::from_millis(10);
+        let (due, rest): (VecDeque<_>, VecDeque<_>) = owed.into_iter().partition(|(at, ..)| *at <= now);
+        owed = rest;
+        for (_, peer, request) in due {
+            if let BlockOutcome::PieceComplete(bytes) = deliver(&mut picker, now, peer, request) {
+                picker.on_verified(request.piece, Some(&bytes));
+            }
+        }
+        while picker.have().get(PieceIndex(position)) {
+            position += 1;
+            picker.advance_reader(now, ReaderKey(1), u64::from(PIECE) * u64::from(position));
+        }
+    }
+    asked
+}
+
+#[test]
+fn a_peer_whose_first_block_was_late_is_tried_again() {
+    let asked = asked_of_a_late_starter(Duration::from_millis(1500), Duration::from_secs(12));
+    let later = asked.iter().filter(|at| **at > Duration::from_secs(4)).count();
+    assert!(later > 10, "asked at {asked:?}");
+}
+
 #[test]
 fn the_loser_of_a_doubled_block_is_told() {
     let (mut picker, now) = (picker(100), crate::testing::start());
