@@ -25,6 +25,9 @@ import libtorrent as lt
 EAGER_SECONDS = 0.005
 TICK_SECONDS = 0.02
 PROGRESS_EVERY_SECONDS = 0.1
+# libtorrent loses a WebRTC connection now and then in the middle of a fast download, whoever sends, and would then wait
+# for the tracker's next interval: minutes. The other side may take some 20 s to notice and to accept it again.
+ALONE_SECONDS = 3
 
 READ_BYTES = 1 << 20
 
@@ -65,6 +68,8 @@ class Share:
         self.started = time.monotonic()
         self.first_byte = None
         self.complete = None
+        self.lost = 0
+        self.alone_since = None
         self.told = set()
         self.last_progress = (None, 0.0)
         if "magnet" in command:
@@ -107,11 +112,24 @@ class Share:
             self.complete = now
             # What was written last may still be on its way to the disk; an alert says when it is there.
             self.handle.flush_cache()
+        if not self.seed and self.complete is None and self.first_byte is not None:
+            self.find_others(s.num_peers, now)
         news = (s.total_done, s.total_payload_upload, s.num_peers)
         if news != self.last_progress[0] and now - self.last_progress[1] >= PROGRESS_EVERY_SECONDS:
             self.last_progress = (news, now)
             say(**{**self.status(s), "event": "progress"})
         return not self.seed and self.first_byte is None
+
+    def find_others(self, peers, now):
+        if peers:
+            self.alone_since = None
+        elif self.alone_since is None:
+            self.alone_since = now
+            self.lost += 1
+            say("warning", key=self.key, message="all connections are lost")
+        elif now - self.alone_since >= ALONE_SECONDS:
+            self.alone_since = now
+            self.handle.force_reannounce(0, -1, lt.reannounce_flags_t.ignore_min_interval)
 
     def status(self, s=None):
         s = s or self.handle.status()
@@ -139,7 +157,7 @@ class Share:
                         whole.update(chunk)
         first = self.milliseconds(self.first_byte or self.complete)
         total = self.milliseconds(self.complete)
-        self.once("done", bytes=files.total_size(), sha256=whole.hexdigest(), first_byte_ms=first, total_ms=total)
+        self.once("done", bytes=files.total_size(), sha256=whole.hexdigest(), first_byte_ms=first, total_ms=total, lost=self.lost)
 
 
 class Peer:
