@@ -25,6 +25,10 @@ const FIRST_BYTE_WITHIN: Duration = Duration::from_millis(1500);
 /// A viewer's player has that much in hand.
 const LONGEST_STALL: Duration = Duration::from_secs(1);
 
+/// A tab that is killed says nothing: no goodbye, and its connection fails half a minute later. It is known by its silence,
+/// which takes a peer's patience of 2 s at the longest, on a machine that does other things too.
+const LONGEST_STALL_BY_SILENCE: Duration = Duration::from_secs(5);
+
 const MIB: usize = 1 << 20;
 
 /// Defines one test a client that plays `story`.
@@ -308,7 +312,7 @@ mod chromium {
         let Some(mixed) = Mixed::arrange(dir.path()).await else { return };
         let longest = mixed.stream(async || mixed.page.peer().crash().await).await;
         eprintln!("longest stall {longest:?}");
-        assert!(longest <= LONGEST_STALL, "the stream stood still for {longest:?}");
+        assert!(longest <= LONGEST_STALL_BY_SILENCE, "the stream stood still for {longest:?}");
     }
 
     #[tokio::test]

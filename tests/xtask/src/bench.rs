@@ -47,6 +47,18 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 3)]
         runs: u32,
     },
+    /// Whole torrents over WebRTC between every pair of ours, libtorrent and Chromium
+    Rtc {
+        /// Size of the payload
+        #[arg(long, default_value_t = 256)]
+        size_mib: u32,
+        /// Size of the payload where a page is one of the two
+        #[arg(long, default_value_t = 64)]
+        page_size_mib: u32,
+        /// Runs a pair
+        #[arg(long, default_value_t = 3)]
+        runs: u32,
+    },
     /// The tracker at /announce under many clients, beside npm's bittorrent-tracker
     Tracker {
         /// Clients at once
@@ -94,6 +106,11 @@ pub(crate) fn run(bench: &Bench) -> Result<(), String> {
                 .args(["--play-rate", &play_rate_kib.to_string(), "--runs", &runs.to_string()]);
             if *with_staller { stream.arg("--with-staller") } else { stream }
         }
+        Bench::Rtc { size_mib, page_size_mib, runs } => {
+            script("rtc.py", &[Tool::Node, Tool::Webtorrent, Tool::Chromium])?
+                .args(["--size", &size_mib.to_string(), "--page-size", &page_size_mib.to_string()])
+                .args(["--runs", &runs.to_string()])
+        }
         Bench::Tracker { clients, offers, seconds, runs } => {
             Cmd::cargo("build --package swarmgate-tests --bin tracker-load --release").run()?;
             script("tracker.py", &[Tool::Node, Tool::Webtorrent])?
@@ -133,6 +150,7 @@ fn script(name: &str, beside: &[Tool]) -> Result<Cmd, String> {
         ("--wrk", Tool::Wrk),
         ("--node", Tool::Node),
         ("--node-modules", Tool::Webtorrent),
+        ("--chromium", Tool::Chromium),
     ] {
         if let Some(program) = path(tool) {
             script = script.arg(flag).arg(program);
