@@ -40,18 +40,16 @@ fn candidates(sdp: &str) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stun_server_tells_each_of_many_offers_over_one_port_where_it_is_seen() {
+async fn a_stun_server_tells_each_of_many_offers_where_it_is_seen() {
     let stun = vec![format!("stun:{}", stun_server())];
-    let options = shared_port();
-    let port = options.sockets[0].local_addr().unwrap().port();
-    let manager = start(RtcOptions { stun, ..options });
+    let manager = start(RtcOptions { stun, ..shared_port() });
     let offers = futures_util::future::join_all((0..10).map(|_| manager.offer())).await;
     for offer in offers {
         let offer = offer.unwrap();
         let lines = candidates(offer.sdp());
-        assert!(lines.iter().any(|line| line.contains(&format!(" 127.0.0.1 {port} typ host"))), "{lines:?}");
-        let reflexive = format!(" {SEEN} {port} typ srflx raddr 127.0.0.1 rport {port}");
-        assert!(lines.iter().any(|line| line.contains(&reflexive)), "{lines:?}");
+        assert!(lines.iter().any(|line| line.ends_with("typ host")), "{lines:?}");
+        let reflexive = |line: &&str| line.contains(&format!(" {SEEN} ")) && line.contains("typ srflx raddr 127.0.0.1");
+        assert!(lines.iter().any(reflexive), "{lines:?}");
     }
     manager.shutdown().await;
 }
