@@ -1,3 +1,4 @@
+use super::peer::FIRST_SILENCE;
 use super::*;
 
 const PIECE: u32 = 4 * BLOCK_LEN;
