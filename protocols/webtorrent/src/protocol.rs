@@ -170,7 +170,7 @@ impl Inner {
             swarm,
         };
         let mut own = membership.swarm.trackers();
-        let (mut joined, mut learnt) = (BTreeSet::new(), false);
+        let (mut joined, mut learnt, mut completed) = (BTreeSet::new(), false, false);
         loop {
             let wanted = self.trackers_of(&membership.swarm, &own.borrow_and_update());
             for tracker in joined.difference(&wanted) {
@@ -184,6 +184,11 @@ impl Inner {
                 () = stop.cancelled() => break,
                 changed = own.changed() => if changed.is_err() { break },
                 _ = membership.swarm.handle.wait_known(), if !learnt => learnt = true,
+                // Trackers are told at once, not when their clients next have something else to do.
+                _ = membership.swarm.handle.wait_completed(), if !completed => {
+                    completed = true;
+                    self.freed.send_modify(|count| *count += 1);
+                }
             }
         }
         for tracker in &joined {

@@ -15,20 +15,20 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const HASH: &str = "aaaaaaaaaaaaaaaaaaaa";
 
 /// A client's socket, and nothing behind it.
-struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub(super) struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Client {
-    async fn of(node: &Node) -> Self {
+    pub(super) async fn of(node: &Node) -> Self {
         let url = format!("ws://{}/announce", node.address());
         Self(connect_async(url).await.unwrap().0)
     }
 
-    async fn say(&mut self, message: &Value) {
+    pub(super) async fn say(&mut self, message: &Value) {
         self.0.send(Message::text(message.to_string())).await.unwrap();
     }
 
     /// The next message, or `None` when the gateway has closed the socket.
-    async fn hear(&mut self) -> Option<Value> {
+    pub(super) async fn hear(&mut self) -> Option<Value> {
         loop {
             match tokio::time::timeout(PATIENCE, self.0.next()).await.expect("the tracker answers")? {
                 Ok(Message::Text(text)) => return Some(serde_json::from_str(&text).unwrap()),
@@ -47,7 +47,7 @@ fn announce(peer: &str, offers: usize) -> Value {
     })
 }
 
-async fn open_tracker() -> Node {
+pub(super) async fn open_tracker() -> Node {
     Node::with(|config| {
         config.webtorrent.tracker_allow = TrackerAllow::Any;
         config.webtorrent.tracker_sockets_per_ip = 2000;

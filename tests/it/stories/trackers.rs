@@ -3,11 +3,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+use swarmgate_content::ProtocolKind;
 use swarmgate_egress::testing::HttpStub;
 use swarmgate_tests::node::{Content, Node, Seeder};
+use swarmgate_tests::torrent::escape;
 use swarmgate_tests::wait;
 
-use super::KIB;
+use super::tracker_clients::{Client, open_tracker};
+use super::{KIB, MIB};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -38,5 +42,37 @@ async fn a_tracker_hears_once_that_the_last_piece_has_come_and_that_we_leave() {
     wait::until("`completed`", PATIENCE, async || (heard("event=completed") == 1).then_some(())).await;
     node.stop().await;
     assert_eq!((heard("event=started"), heard("event=completed"), heard("event=stopped")), (1, 1, 1));
+    seeder.stop().await;
+}
+
+/// What a tracker says of a content's swarm.
+async fn scrape(observer: &mut Client, content: &Content) -> Value {
+    let key: String = content.infohash().as_bytes().iter().copied().map(char::from).collect();
+    observer.say(&json!({ "action": "scrape", "info_hash": key })).await;
+    observer.hear().await.expect("a reply")["files"][key].clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_websocket_tracker_hears_within_a_second_that_the_last_piece_has_come() {
+    let content = Content::single("film.mkv", 72, 16 * MIB, 256 * 1024);
+    let (tracker, node, seeder) = (open_tracker().await, Node::fresh().await, Seeder::start(&content).await);
+    node.learn(&content, &[seeder.address()]).await;
+    let path = format!("{}?tr={}", content.path(0), escape(&format!("ws://{}/announce", tracker.address())));
+    let mut reader = node.connect().await;
+    assert!(reader.get_range(&path, 0, 1000).await.body == content.bytes[..1000]);
+    // Once it has the replies of this tracker and of its own there is nothing else to say to either for a while.
+    let replies = || {
+        let networks = node.app.manager().list();
+        networks.iter().find(|it| it.kind == ProtocolKind::WebTorrent).map_or(0, |it| it.stats.announces)
+    };
+    wait::until("the first replies", PATIENCE, async || (replies() >= 2).then_some(())).await;
+    let mut observer = Client::of(&tracker).await;
+    assert_eq!(scrape(&mut observer, &content).await, json!({ "complete": 0, "incomplete": 1, "downloaded": 0 }));
+    assert!(reader.get(&path, &[]).await.body == content.bytes);
+    let told = json!({ "complete": 1, "incomplete": 0, "downloaded": 1 });
+    let second = Duration::from_secs(1);
+    wait::until("`completed`", second, async || (scrape(&mut observer, &content).await == told).then_some(())).await;
+    node.stop().await;
+    tracker.stop().await;
     seeder.stop().await;
 }

@@ -45,7 +45,7 @@ pub(crate) struct ClientSetup {
     pub(crate) rtc: RtcManager,
     pub(crate) stats: Arc<ProtocolStats>,
     pub(crate) log: Arc<TrackerLog>,
-    /// Changes when some torrent has a free place for a peer.
+    /// Changes when some torrent has a free place for a peer, or has got its last piece.
     pub(crate) freed: watch::Receiver<u64>,
 }
 
