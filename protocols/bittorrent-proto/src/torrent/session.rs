@@ -1,6 +1,6 @@
 //! One peer's side of the protocol: who chokes whom, what it can do, what is on its way to it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -58,8 +58,9 @@ pub(super) struct Session {
     /// Blocks it asked for, in order, and those being read for it.
     pub(super) uploads: VecDeque<BlockRequest>,
     pub(super) reading: BTreeSet<BlockRequest>,
-    /// Requests we withdrew whose refusal or late block is still to come (BEP 6): that refusal is no news.
-    withdrawn: BTreeSet<BlockRequest>,
+    /// Requests we withdrew whose refusal or late block is still to come (BEP 6), and how often each: that many refusals are
+    /// no news.
+    withdrawn: BTreeMap<BlockRequest, u32>,
     pub(super) downloaded: u64,
     pub(super) uploaded: u64,
     pub(super) merit: u64,
@@ -92,7 +93,7 @@ impl Session {
             has_all: false,
             uploads: VecDeque::new(),
             reading: BTreeSet::new(),
-            withdrawn: BTreeSet::new(),
+            withdrawn: BTreeMap::new(),
             downloaded: 0,
             uploaded: 0,
             merit: 0,
@@ -117,14 +118,19 @@ impl Session {
     /// Withdraws a request.
     pub(super) fn withdraw(&mut self, request: BlockRequest) {
         if self.fast && self.withdrawn.len() < MAX_WITHDRAWN {
-            self.withdrawn.insert(request);
+            *self.withdrawn.entry(request).or_default() += 1;
         }
         self.send(&Message::Cancel(request));
     }
 
     /// The answer to a request, a block or a refusal, has come; tells whether the request had been withdrawn.
     pub(super) fn was_withdrawn(&mut self, request: &BlockRequest) -> bool {
-        self.withdrawn.remove(request)
+        let Some(times) = self.withdrawn.get_mut(request) else { return false };
+        *times -= 1;
+        if *times == 0 {
+            self.withdrawn.remove(request);
+        }
+        true
     }
 
     /// Sends a block without copying it.

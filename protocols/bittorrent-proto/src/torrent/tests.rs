@@ -102,6 +102,29 @@ fn a_rejected_block_is_not_asked_of_the_same_peer_for_ever() {
     assert!(!sent.iter().any(|message| matches!(message, Message::Request(_))), "{sent:?}");
 }
 
+/// A reader comes and goes twice and comes again; the peer answers each of the two cancels with a refusal (BEP 6).
+#[test]
+fn a_block_withdrawn_twice_and_asked_for_again_is_not_taken_for_refused() {
+    let mut alone = Alone::knowing(Bitfield::none(4));
+    alone.join();
+    alone.say(&[Message::HaveAll, Message::Unchoke]);
+    let mut withdrawn = 0;
+    for reader in 1..=3 {
+        alone.torrent.open_reader(alone.now, ReaderKey(reader), 0..10);
+        assert!(alone.sent().contains(&Message::Request(block(0, 0))));
+        if reader < 3 {
+            alone.torrent.close_reader(alone.now, ReaderKey(reader));
+            withdrawn += usize::from(alone.sent().contains(&Message::Cancel(block(0, 0))));
+        }
+    }
+    assert_eq!(withdrawn, 2);
+    let reject = Message::Reject(block(0, 0));
+    alone.say(&[reject.clone(), reject.clone()]);
+    assert!(alone.torrent.peers()[0].outstanding > 1, "both blocks of the piece are still asked for");
+    alone.say(&[reject]);
+    assert_eq!(alone.torrent.peers()[0].outstanding, 1, "the third one is news");
+}
+
 #[test]
 fn a_later_bitfield_replaces_the_first() {
     let mut alone = Alone::knowing(Bitfield::none(4));
