@@ -16,7 +16,7 @@ use swarmgate_bittorrent_proto::handshake::{Handshake, PeerId};
 use swarmgate_bittorrent_proto::metainfo::{Info, Metainfo, TorrentBuilder, hash_pieces};
 use swarmgate_bittorrent_proto::picker::{PeerKey, ReaderKey};
 use swarmgate_bittorrent_proto::torrent::{DropReason, Torrent, TorrentConfig, TorrentEvent, Transport};
-use swarmgate_bittorrent_proto::wire::{BlockRequest, PieceIndex};
+use swarmgate_bittorrent_proto::wire::{BLOCK_LEN, BlockRequest, PieceIndex};
 use swarmgate_content::VerifiedBytes;
 
 /// A node of the world.
@@ -34,6 +34,9 @@ pub enum Character {
     Staller(u64),
     /// Leaves the swarm after this many bytes.
     Leaver(u64),
+    /// Keeps its rate on average and sends only at each multiple of this time, as clients with a rate limit do; sends
+    /// nothing any more after so many bytes.
+    Bursts(Duration, u64),
 }
 
 /// What a node is made of.
@@ -141,6 +144,18 @@ impl std::fmt::Debug for SimWorld {
     }
 }
 
+/// Bytes of chance, of which no two blocks are alike. Made from one block, since chance takes longer than all the rest.
+fn payload(rng: &mut StdRng, len: usize) -> Vec<u8> {
+    let mut block = vec![0; BLOCK_LEN as usize];
+    rng.fill(block.as_mut_slice());
+    let mut payload = block.repeat(len.div_ceil(block.len()));
+    for (number, block) in (0_u64..).zip(payload.chunks_mut(block.len())) {
+        block[..8].copy_from_slice(&number.to_le_bytes());
+    }
+    payload.truncate(len);
+    payload
+}
+
 impl SimWorld {
     /// An empty world with a torrent of `len` bytes in pieces of `piece_len`.
     ///
@@ -149,8 +164,7 @@ impl SimWorld {
     #[must_use]
     pub fn new(seed: u64, len: usize, piece_len: u32) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut payload = vec![0; len];
-        rng.fill(payload.as_mut_slice());
+        let payload = payload(&mut rng, len);
         let hashes = hash_pieces(&payload, piece_len);
         let metainfo =
             TorrentBuilder::single_file("payload.bin", len as u64, piece_len, hashes).build().expect("valid");
@@ -367,7 +381,11 @@ impl SimWorld {
                 wrong[0] ^= 1;
                 Some(wrong.freeze())
             }
-            Character::Honest | Character::Liar(_) | Character::Staller(_) | Character::Leaver(_) => Some(block),
+            Character::Honest
+            | Character::Liar(_)
+            | Character::Staller(_)
+            | Character::Leaver(_)
+            | Character::Bursts(..) => Some(block),
         }
     }
 
@@ -466,17 +484,25 @@ impl SimWorld {
         let node = &mut self.nodes[from.0];
         node.sent += bytes.len() as u64;
         match node.spec.character {
-            Character::Staller(after) if node.sent > after => return,
+            Character::Staller(after) | Character::Bursts(_, after) if node.sent > after => return,
             Character::Leaver(after) if node.sent > after && node.alive => {
                 node.alive = false;
                 let others: Vec<_> =
                     self.links.keys().filter(|(whose, _)| *whose == from).map(|(_, other)| *other).collect();
                 return others.into_iter().for_each(|other| self.disconnect(from, other));
             }
-            Character::Honest | Character::Liar(_) | Character::Staller(_) | Character::Leaver(_) => {}
+            Character::Honest
+            | Character::Liar(_)
+            | Character::Staller(_)
+            | Character::Leaver(_)
+            | Character::Bursts(..) => {}
         }
-        let departs = node.up_free.max(now) + Duration::from_secs_f64(bytes.len() as f64 / node.spec.upload_rate);
+        let mut departs = node.up_free.max(now) + Duration::from_secs_f64(bytes.len() as f64 / node.spec.upload_rate);
         node.up_free = departs;
+        if let Character::Bursts(every, _) = node.spec.character {
+            let bursts = departs.duration_since(self.start).as_nanos().div_ceil(every.as_nanos());
+            departs = self.start + every * u32::try_from(bursts).expect("simulations are short");
+        }
         // Lost once, sent again a round trip later; what follows waits behind it.
         let lost = link.loss > 0.0 && self.rng.random_bool(link.loss);
         let again = if lost { 3 * link.latency } else { Duration::ZERO };
