@@ -96,7 +96,11 @@ fn playback_at_half_the_swarms_rate_never_stalls_though_a_peer_goes_silent() {
 fn longest_stall_when_one_of_two_goes(seed: u64, goes: Character, other: f64) -> Duration {
     let mut world = SimWorld::new(seed, 8 * MIB_LEN, PIECE);
     let goner = NodeSpec { character: goes, ..seeder(3.0 * 1024.0 * 1024.0 - other) };
-    let us = swarm(&mut world, [(goner, link(2)), (seeder(other), link(2))]);
+    let stays = match goes {
+        Character::Bursts(every, _) => Character::Bursts(every, u64::MAX),
+        Character::Honest | Character::Liar(_) | Character::Staller(_) | Character::Leaver(_) => Character::Honest,
+    };
+    let us = swarm(&mut world, [(goner, link(2)), (NodeSpec { character: stays, ..seeder(other) }, link(2))]);
     let reader = world.read(us, 0, 8 * MIB, 1e9);
     assert!(world.run_until(Duration::from_secs(60), |world| world.all_finished(&[reader])));
     world.viewing(reader).longest_stall
@@ -114,11 +118,38 @@ fn a_stream_without_a_buffer_goes_on_within_a_second_when_one_of_two_peers_goes(
     });
 }
 
+/// As clients with a rate limit do, both send in bursts; nothing less than the pause between two tells that one has gone.
+#[test]
+fn a_stream_from_two_peers_that_send_in_bursts_goes_on_soon_after_one_went() {
+    for_each_seed("bursts", 5, |seed| {
+        for (every, longest) in [(100, 900), (250, 1250), (500, 1750)] {
+            let every = Duration::from_millis(every);
+            let stall =
+                longest_stall_when_one_of_two_goes(seed, Character::Bursts(every, 2 * MIB + seed * 20_000), 1e6);
+            assert!(stall < Duration::from_millis(longest), "{stall:?} with bursts every {every:?}");
+        }
+    });
+}
+
+#[test]
+fn peers_that_send_once_a_second_are_asked_for_as_much_as_they_send() {
+    for_each_seed("once a second", 5, |seed| {
+        let mut world = SimWorld::new(seed, 16 * MIB_LEN, PIECE);
+        let bursts = NodeSpec { character: Character::Bursts(Duration::from_secs(1), u64::MAX), ..seeder(1e6) };
+        let us = swarm(&mut world, [(bursts, link(2)), (bursts, link(2))]);
+        let reader = world.read(us, 0, 16 * MIB, 1e9);
+        assert!(world.run_until(Duration::from_secs(60), |world| world.all_finished(&[reader])));
+        // 8.4 s at their rate, and some seconds to get to know them.
+        let took = world.viewing(reader).finished.expect("it finished");
+        assert!(took < Duration::from_secs(24), "{took:?}");
+    });
+}
+
 #[test]
 fn liars_are_banned_and_no_wrong_byte_reaches_a_reader() {
     for_each_seed("liars", 20, |seed| {
         let mut world = SimWorld::new(seed, 24 * MIB_LEN, PIECE);
-        let honest = (0..6).map(|_| (seeder(1e6), link(5)));
+        let honest = (0..if std::env::var("TRACE").is_ok() { 4 } else { 6 }).map(|_| (seeder(1e6), link(5)));
         let liar = NodeSpec { character: Character::Liar(0.05), ..seeder(1e6) };
         let us = swarm(&mut world, honest.chain([(liar, link(5))]));
         let reader = world.read(us, 0, 24 * MIB, 1e9);

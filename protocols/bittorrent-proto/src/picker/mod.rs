@@ -28,7 +28,7 @@ use bytes::Bytes;
 use self::demand::Want;
 use self::evidence::Evidence;
 use self::partial::Partial;
-use self::peer::Peer;
+use self::peer::{Peer, Standing};
 use self::rarity::Rarity;
 use self::reader::Reader;
 use crate::bitfield::Bitfield;
@@ -100,6 +100,8 @@ pub struct Picker {
     read_ahead: u64,
     wants: Vec<Want>,
     stale: bool,
+    /// Requests that peers took with them since the last look.
+    lost: Vec<BlockRequest>,
     /// When a late block or a silent peer is to be looked at.
     next_look: Option<Instant>,
     actions: VecDeque<PickerAction>,
@@ -125,6 +127,7 @@ impl Picker {
             read_ahead: u64::MAX,
             wants: Vec::new(),
             stale: false,
+            lost: Vec::new(),
             next_look: None,
             actions: VecDeque::new(),
             seed,
@@ -272,13 +275,16 @@ impl Picker {
         let request = BlockRequest { piece, begin, len: u32::try_from(data.len()).unwrap_or(u32::MAX) };
         let target = self.queue_target(now);
         let mut requested = false;
-        if let Some(peer) = self.peers.get_mut(&key)
-            && let Some(outstanding) = peer.outstanding.remove(&request)
-        {
-            peer.pipeline.on_block(now, request.len, outstanding.sent, outstanding.expected, target);
+        if let Some(peer) = self.peers.get_mut(&key) {
             peer.last_progress = now;
-            peer.silent = false;
-            requested = true;
+            if let Some(outstanding) = peer.outstanding.remove(&request) {
+                peer.pipeline.on_block(now, request.len, outstanding.sent, outstanding.expected, target);
+                peer.standing = Standing::Prompt;
+                requested = true;
+            } else {
+                // It was on its way when it was withdrawn, and kept back what is still wanted.
+                peer.pipeline.on_unasked(now);
+            }
         }
         let block = begin / BLOCK_LEN;
         if !self.geometry.contains(&request) || self.geometry.block(piece, block) != request {
@@ -397,6 +403,7 @@ impl Picker {
     fn release_all(&mut self, key: PeerKey) {
         let Some(peer) = self.peers.get(&key) else { return };
         let requests: Vec<_> = peer.outstanding.keys().copied().collect();
+        self.lost.extend(&requests);
         requests.into_iter().for_each(|request| {
             self.forget(key, request);
         });

@@ -21,6 +21,18 @@ pub(super) struct Outstanding {
     pub(super) expected: Instant,
 }
 
+/// How far a peer is to be relied on. Orders by who is asked first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Standing {
+    /// It delivers.
+    Prompt,
+    /// Its next block should have been here: it is asked for nothing more, and what is urgent is asked of others too. A
+    /// peer that has gone without a word would else be given what another has just delivered in its place.
+    Overdue,
+    /// It has delivered nothing for so long that what it owes is taken from it.
+    Silent,
+}
+
 /// What a peer has, and what it was asked for.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -30,7 +42,7 @@ pub(super) struct Peer {
     /// Nothing that could be begun is at it. Only kept while everything is wanted.
     pub(super) exhausted: bool,
     pub(super) may_request: bool,
-    pub(super) silent: bool,
+    pub(super) standing: Standing,
     pub(super) pipeline: Pipeline,
     pub(super) outstanding: BTreeMap<BlockRequest, Outstanding>,
     pub(super) last_progress: Instant,
@@ -46,7 +58,7 @@ impl Peer {
             counted: Counted::ByPiece,
             exhausted: true,
             may_request: false,
-            silent: false,
+            standing: Standing::Prompt,
             pipeline: Pipeline::new(),
             outstanding: BTreeMap::new(),
             last_progress: now,
@@ -58,6 +70,22 @@ impl Peer {
         self.has.get(piece) && !self.resting.contains_key(&piece)
     }
 
+    pub(super) fn is_prompt(&self) -> bool {
+        self.standing == Standing::Prompt
+    }
+
+    /// How many more blocks may be asked of it, when the queue there shall be `target` long; one as a trial, when it does
+    /// not deliver.
+    pub(super) fn room(&self, target: Duration) -> u32 {
+        if self.is_prompt() { self.pipeline.room(target) } else { u32::from(self.outstanding.is_empty()) }
+    }
+
+    /// When its next block will be overdue; `None` while it owes nothing, or is not relied on.
+    pub(super) fn overdue_at(&self) -> Option<Instant> {
+        let owes = self.is_prompt() && !self.outstanding.is_empty();
+        Some(self.last_progress + self.pipeline.longest_pause().filter(|_| owes)?)
+    }
+
     pub(super) fn rest_ends(&self) -> Option<Instant> {
         self.resting.values().min().copied()
     }
@@ -67,7 +95,7 @@ impl Peer {
         if self.outstanding.is_empty() {
             return None;
         }
-        if self.silent {
+        if self.standing == Standing::Silent {
             let oldest = self.outstanding.values().map(|outstanding| outstanding.sent).min()?;
             return Some((oldest + PROBE_PATIENCE).max(self.last_progress + SILENCE));
         }

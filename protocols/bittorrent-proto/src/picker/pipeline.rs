@@ -20,6 +20,12 @@ const PRIOR_RATE: f64 = 256.0 * 1024.0;
 const PRIOR_RTT: Duration = Duration::from_millis(50);
 /// Over how long the rate is averaged.
 const RATE_MEMORY: f64 = 0.7;
+/// Longest pause between deliveries that is taken for a peer's habit.
+const MAX_PAUSE: Duration = Duration::from_millis(1000);
+/// Over how long a peer's pauses are forgotten, in seconds.
+const PAUSE_MEMORY: f64 = 8.0;
+/// How long after its longest pause, and a quarter of that, a peer is overdue.
+const OVERDUE_SLACK: Duration = Duration::from_millis(150);
 /// Shortest span that is a rate sample.
 const MIN_SAMPLE: Duration = Duration::from_millis(40);
 
@@ -32,6 +38,12 @@ pub(crate) struct Pipeline {
     /// Bytes a second while it had something to do.
     rate: Option<f64>,
     min_rtt: Option<Duration>,
+    /// The longest of late that it took for the next block to come, while some were outstanding: a peer under a rate limit
+    /// sends in bursts, and what is asked of it has to last from one to the next.
+    pause: Duration,
+    last_arrival: Option<Instant>,
+    /// Since when something has been outstanding.
+    busy_from: Option<Instant>,
     /// Mean distance between expected and actual delivery, in seconds.
     deviation: f64,
     /// Slow start: the present depth in blocks, until a queue was seen.
@@ -48,6 +60,9 @@ impl Pipeline {
             max_blocks: MAX_BLOCKS,
             rate: None,
             min_rtt: None,
+            pause: Duration::ZERO,
+            last_arrival: None,
+            busy_from: None,
             deviation: 0.05,
             growing: Some(INITIAL_BLOCKS),
             sample_from: None,
@@ -73,10 +88,21 @@ impl Pipeline {
         self.min_rtt.unwrap_or(PRIOR_RTT)
     }
 
+    /// How long it may be before anything comes: a round trip, or a pause.
+    fn delay(&self) -> Duration {
+        self.rtt().max(self.pause)
+    }
+
     /// How long from now until one more block would have arrived.
     pub(crate) fn completion(&self) -> Duration {
         let queue = (self.outstanding_bytes + u64::from(BLOCK_LEN)) as f64 / self.rate();
-        self.rtt() + Duration::from_secs_f64(queue.min(3600.0))
+        self.delay() + Duration::from_secs_f64(queue.min(3600.0))
+    }
+
+    /// How long it may take from one block to the next, when it works as it has so far; `None` until it was measured.
+    pub(crate) fn longest_pause(&self) -> Option<Duration> {
+        let block = Duration::from_secs_f64((f64::from(BLOCK_LEN) / self.rate?.max(1.0)).min(60.0));
+        Some(self.delay().max(block).mul_f64(1.25) + OVERDUE_SLACK)
     }
 
     /// How late a block may be before it counts as late.
@@ -88,7 +114,7 @@ impl Pipeline {
     pub(crate) fn room(&self, target: Duration) -> u32 {
         let depth = match self.growing {
             Some(blocks) => blocks,
-            None => self.rate() * (self.rtt() + target).as_secs_f64() / f64::from(BLOCK_LEN),
+            None => self.rate() * (self.delay() + target).as_secs_f64() / f64::from(BLOCK_LEN),
         };
         #[expect(clippy::cast_possible_truncation, reason = "clamped to MAX_BLOCKS first")]
         let depth = depth.clamp(MIN_BLOCKS, f64::from(MAX_BLOCKS)) as u32;
@@ -98,6 +124,7 @@ impl Pipeline {
     /// Notes that a block was asked for.
     pub(crate) fn on_request(&mut self, now: Instant, len: u32) {
         if self.outstanding_blocks == 0 {
+            self.busy_from = Some(now);
             self.sample_from = Some(now);
             self.sample_bytes = 0;
         }
@@ -119,13 +146,28 @@ impl Pipeline {
         self.min_rtt = Some(min_rtt);
         let late = now.saturating_duration_since(expected).max(expected.saturating_duration_since(now));
         self.deviation += (late.as_secs_f64().min(5.0) - self.deviation) / 8.0;
+        self.note_pause(now);
+        self.sample(now, len);
         if let Some(depth) = &mut self.growing {
             *depth = (*depth + 1.0).min(f64::from(MAX_BLOCKS));
-            if latency > min_rtt + target {
+            if latency > min_rtt.max(self.pause) + target {
                 self.growing = None;
             }
         }
-        self.sample(now, len);
+    }
+
+    /// Notes that something arrived that is not wanted any more.
+    pub(crate) const fn on_unasked(&mut self, now: Instant) {
+        self.last_arrival = Some(now);
+    }
+
+    fn note_pause(&mut self, now: Instant) {
+        // What was idle did not pause.
+        let from = self.last_arrival.replace(now).max(self.busy_from);
+        let Some(from) = from else { return };
+        let pause = now.saturating_duration_since(from);
+        let remembered = self.pause.mul_f64((-pause.as_secs_f64() / PAUSE_MEMORY).exp());
+        self.pause = pause.max(remembered).min(MAX_PAUSE);
     }
 
     /// Averages the rate over time, weighing each sample by its length, so that bursts do not count more than pauses.

@@ -1,11 +1,11 @@
 //! Who is asked for what: the one place where the picker hands out work.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::demand::Want;
 use super::partial::{Block, Partial};
-use super::peer::{Outstanding, Peer};
+use super::peer::{Outstanding, Peer, Standing};
 use super::{PeerKey, Picker, PickerAction};
 use crate::wire::PieceIndex;
 
@@ -15,8 +15,6 @@ const QUEUE_TARGET: Duration = Duration::from_millis(1000);
 const URGENT_QUEUE_TARGET: Duration = Duration::from_millis(300);
 /// A second peer must beat the first by this much before a block that is not late is asked for twice.
 const STEAL_MARGIN: Duration = Duration::from_millis(150);
-/// A block that a reader waits for counts as late after this at the latest, however erratic its sender is.
-const WAITING_SLACK: Duration = Duration::from_millis(400);
 /// Rare pieces looked at for one that a peer with room has. When it has none of these, any that it has will do: else the
 /// peers that have no rare pieces would stand idle until the rare ones have come.
 const MAX_RAREST: usize = 256;
@@ -36,7 +34,7 @@ impl Picker {
         let target = self.queue_target(now);
         let mut room: BTreeMap<PeerKey, u32> = BTreeMap::new();
         for (key, peer) in &self.peers {
-            let free = if peer.silent { u32::from(peer.outstanding.is_empty()) } else { peer.pipeline.room(target) };
+            let free = peer.room(target);
             if peer.may_request && free > 0 {
                 room.insert(*key, free);
             }
@@ -55,9 +53,8 @@ impl Picker {
         if self.rarity.is_some() && !room.is_empty() {
             self.serve_everything(now, &mut room);
         }
-        let patience =
-            self.peers.values().filter_map(Peer::patience_ends).chain(self.peers.values().filter_map(Peer::rest_ends));
-        if let Some(at) = patience.min() {
+        let looks = self.peers.values().flat_map(|peer| [peer.overdue_at(), peer.patience_ends(), peer.rest_ends()]);
+        if let Some(at) = looks.flatten().min() {
             self.look_at(at);
         }
     }
@@ -96,7 +93,7 @@ impl Picker {
 
     /// Whom to ask for a piece that failed: one peer and, while it delivers, no other. `None` while that one has no room.
     fn sole_sender(&mut self, piece: PieceIndex, room: &BTreeMap<PeerKey, u32>) -> Option<PeerKey> {
-        let able = |peer: &Peer| peer.may_request && !peer.silent && peer.offers(piece);
+        let able = |peer: &Peer| peer.may_request && peer.standing != Standing::Silent && peer.offers(piece);
         let partial = self.partials.get_mut(&piece)?;
         let chosen = partial.sole.filter(|key| self.peers.get(key).is_some_and(able));
         let soonest = || {
@@ -115,7 +112,7 @@ impl Picker {
     fn soonest(&self, piece: PieceIndex, room: &BTreeMap<PeerKey, u32>) -> [Option<PeerKey>; 2] {
         let able = room.keys().filter_map(|key| {
             let peer = self.peers.get(key)?;
-            peer.offers(piece).then(|| (peer.silent, peer.pipeline.completion(), *key))
+            peer.offers(piece).then(|| (peer.standing, peer.pipeline.completion(), *key))
         });
         let (mut first, mut second) = (None, None);
         for sender in able {
@@ -135,9 +132,9 @@ impl Picker {
         if !want.wanted_by(now + completion) {
             return false;
         }
-        let able = self.peers.values().filter(|peer| peer.may_request && !peer.silent && peer.offers(want.piece));
+        let able = self.peers.values().filter(|peer| peer.may_request && peer.is_prompt() && peer.offers(want.piece));
         let best = able.map(|peer| peer.pipeline.completion()).min();
-        candidate.silent && best.is_some() || best.is_some_and(|best| completion > 2 * best + STEAL_MARGIN)
+        !candidate.is_prompt() && best.is_some() || best.is_some_and(|best| completion > 2 * best + STEAL_MARGIN)
     }
 
     fn ask(&mut self, now: Instant, key: PeerKey, piece: PieceIndex, block: usize, room: &mut BTreeMap<PeerKey, u32>) {
@@ -181,19 +178,14 @@ impl Picker {
             let request =
                 self.geometry.block(piece, u32::try_from(block).expect("blocks of a piece are counted in u32"));
             let Some(outstanding) = peer.outstanding.get(&request) else { continue };
-            let slack = peer.pipeline.slack();
-            let late_at = outstanding.expected + if want.is_awaited() { slack.min(WAITING_SLACK) } else { slack };
+            let late_at = if peer.is_prompt() { outstanding.expected + peer.pipeline.slack() } else { now };
             let remaining = outstanding.expected.saturating_duration_since(now);
             if now < late_at && remaining <= STEAL_MARGIN {
                 self.look_at(late_at);
                 continue;
             }
             let senders_now = *senders.get_or_insert_with(|| self.senders(piece, room));
-            let mut second = senders_now.into_iter().flatten().find(|key| *key != owner);
-            if second.is_none() && now >= late_at && want.is_awaited() {
-                second = self.displace(piece, owner, room);
-            }
-            let Some(second) = second else { continue };
+            let Some(second) = senders_now.into_iter().flatten().find(|key| *key != owner) else { continue };
             let completion = self.peers.get(&second).map_or(Duration::MAX, |peer| peer.pipeline.completion());
             let much_sooner = remaining > completion.saturating_mul(2) + STEAL_MARGIN;
             if now >= late_at || much_sooner {
@@ -250,19 +242,40 @@ impl Picker {
         None
     }
 
-    /// Makes room at the peer that would deliver a late block soonest, by withdrawing from it what was asked of it last for
-    /// later pieces; tells which peer that is.
-    fn displace(&mut self, piece: PieceIndex, owner: PeerKey, room: &mut BTreeMap<PeerKey, u32>) -> Option<PeerKey> {
-        let able = |(key, peer): &(&PeerKey, &Peer)| {
-            **key != owner && peer.may_request && !peer.silent && peer.offers(piece) && !self.evidence.is_open(piece)
-        };
-        let soonest = self.peers.iter().filter(able).min_by_key(|(key, peer)| (peer.pipeline.completion(), **key))?;
-        let (key, later) = (*soonest.0, soonest.1.outstanding.iter().filter(|(request, _)| request.piece > piece));
-        let (request, _) = later.max_by_key(|(request, asked)| (asked.sent, **request))?;
-        let request = *request;
-        self.cancel(key, request);
-        room.insert(key, 1);
-        Some(key)
+    /// Notes whose next block should have been here, and makes haste with what a reader waits for and they, or peers that
+    /// have gone, were to deliver.
+    fn mind_overdue_peers(&mut self, now: Instant) {
+        let mut lost = std::mem::take(&mut self.lost);
+        for peer in self.peers.values_mut().filter(|peer| peer.overdue_at().is_some_and(|at| now >= at)) {
+            peer.standing = Standing::Overdue;
+            lost.extend(peer.outstanding.keys());
+        }
+        if lost.is_empty() {
+            return;
+        }
+        let awaited: BTreeSet<_> = self.wants.iter().filter(|want| want.is_awaited()).map(|want| want.piece).collect();
+        let lost = lost.iter().filter(|request| awaited.contains(&request.piece)).count();
+        if lost > 0 {
+            self.make_haste(lost, &awaited);
+        }
+    }
+
+    /// Withdraws so many of the requests for later pieces, the last ones first, from those that would deliver soonest:
+    /// what a reader waits for would else come behind them.
+    fn make_haste(&mut self, mut blocks: usize, awaited: &BTreeSet<PieceIndex>) {
+        let prompt = self.peers.iter().filter(|(_, peer)| peer.may_request && peer.is_prompt());
+        let mut soonest: Vec<_> = prompt.map(|(key, peer)| (peer.pipeline.completion(), *key)).collect();
+        soonest.sort_unstable();
+        for (_, key) in soonest {
+            let asked = self.peers.get(&key).into_iter().flat_map(|peer| &peer.outstanding);
+            let later = asked.filter(|(request, _)| !awaited.contains(&request.piece));
+            let mut later: Vec<_> = later.map(|(request, asked)| (asked.sent, *request)).collect();
+            later.sort_unstable();
+            for (_, request) in later.into_iter().rev().take(blocks) {
+                self.cancel(key, request);
+                blocks -= 1;
+            }
+        }
     }
 
     /// How long a queue at a peer may be now.
@@ -278,11 +291,12 @@ impl Picker {
     /// Takes from silent peers what they were asked for: first all but the oldest request, which may yet be answered,
     /// and in the end that one too.
     fn mind_silent_peers(&mut self, now: Instant) {
+        self.mind_overdue_peers(now);
         let due: Vec<_> = self.peers.iter().filter_map(|(key, peer)| Some((*key, peer.patience_ends()?))).collect();
         for (key, until) in due {
             let Some(peer) = self.peers.get_mut(&key).filter(|_| now >= until) else { continue };
-            let keep = usize::from(!peer.silent);
-            peer.silent = true;
+            let keep = usize::from(peer.standing != Standing::Silent);
+            peer.standing = Standing::Silent;
             peer.pipeline.on_silence();
             let mut requests: Vec<_> = peer.outstanding.iter().map(|(request, at)| (at.sent, *request)).collect();
             requests.sort_unstable();

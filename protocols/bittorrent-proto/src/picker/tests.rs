@@ -159,6 +159,61 @@ fn the_loser_of_a_doubled_block_is_told() {
     assert!(drain(&mut picker).contains(&PickerAction::Cancel(stalled, request)));
 }
 
+/// Gives each of two peers a measured rate of four blocks in 20 ms, until `pieces` are here; a reader takes all at once.
+fn two_working_peers(pieces: u32) -> (Picker, Instant, [PeerKey; 2]) {
+    let (mut picker, mut now) = (picker(4000), crate::testing::start());
+    let peers = [1, 2].map(|key| seed(&mut picker, now, key));
+    picker.open_reader(now, ReaderKey(1), 0..u64::from(PIECE) * 4000);
+    let mut owed: VecDeque<(PeerKey, BlockRequest)> = VecDeque::new();
+    while picker.have().count() < pieces {
+        picker.schedule(now);
+        owed.extend(requested(&drain(&mut picker)));
+        now += Duration::from_millis(5);
+        for peer in peers {
+            let Some(at) = owed.iter().position(|(whose, _)| *whose == peer) else { continue };
+            let (_, request) = owed.remove(at).expect("it was there a line up");
+            if let BlockOutcome::PieceComplete(bytes) = deliver(&mut picker, now, peer, request) {
+                picker.on_verified(request.piece, Some(&bytes));
+            }
+        }
+        let read = (0..4000).take_while(|piece| picker.have().get(PieceIndex(*piece))).count() as u64;
+        picker.advance_reader(now, ReaderKey(1), u64::from(PIECE) * read);
+    }
+    (picker, now, peers)
+}
+
+#[test]
+fn a_peer_that_falls_silent_is_given_nothing_more_and_what_a_reader_waits_for_is_asked_of_the_other() {
+    let (mut picker, mut now, [gone, other]) = two_working_peers(40);
+    let mut owed: VecDeque<BlockRequest> = picker.peers[&other].outstanding.keys().copied().collect();
+    let (mut given, mut again) = (0, BTreeSet::new());
+    let lost: BTreeSet<_> = picker.peers[&gone].outstanding.keys().copied().collect();
+    for step in 0..300 {
+        picker.schedule(now);
+        for action in drain(&mut picker) {
+            match action {
+                PickerAction::Cancel(peer, request) if peer == other => owed.retain(|it| *it != request),
+                PickerAction::Request(peer, request) if peer == other => {
+                    again.extend(lost.get(&request).copied());
+                    owed.push_back(request);
+                }
+                PickerAction::Request(..) if step >= 40 => given += 1,
+                PickerAction::Request(..) | PickerAction::Cancel(..) => {}
+            }
+        }
+        now += Duration::from_millis(5);
+        if let Some(request) = owed.pop_front()
+            && let BlockOutcome::PieceComplete(bytes) = deliver(&mut picker, now, other, request)
+        {
+            picker.on_verified(request.piece, Some(&bytes));
+        }
+        let read = (0..4000).take_while(|piece| picker.have().get(PieceIndex(*piece))).count() as u64;
+        picker.advance_reader(now, ReaderKey(1), u64::from(PIECE) * read);
+    }
+    assert_eq!(again, lost, "all that went with it is asked of the other");
+    assert!(given <= 2, "{given} blocks were asked of a peer that is not there; one is a trial");
+}
+
 #[test]
 fn a_silent_peer_loses_its_requests_but_the_oldest() {
     let (mut picker, now) = (picker(100), crate::testing::start());
