@@ -1,6 +1,7 @@
 // npm's bittorrent-tracker as a WebSocket tracker on a loopback port of the kernel's choice.
 //
-// Says {"event":"ready","url"}; "peers" as often as somebody announced himself, with how many of a swarm there are.
+// Says {"event":"ready","url"}; "peers" as often as somebody announced himself, with how many of a swarm there are. With
+// `quiet` it says the first alone: a bench wants to know what the tracker costs, and not what telling of it does.
 import Server from "bittorrent-tracker/server";
 
 import { obey, say } from "./lines.mjs";
@@ -10,7 +11,7 @@ import { obey, say } from "./lines.mjs";
 const tracker = new Server({ udp: false, http: false, ws: true, stats: false });
 tracker.on("error", (e) => say({ event: "error", message: String(e) }));
 tracker.on("warning", (e) => say({ event: "warning", message: String(e) }));
-for (const kind of ["start", "update", "complete", "stop"]) {
+for (const kind of process.argv[2] === "quiet" ? [] : ["start", "update", "complete", "stop"]) {
   tracker.on(kind, (_, { info_hash: key }) => {
     const { complete = 0, incomplete = 0 } = tracker.torrents[key] ?? {};
     say({ event: "peers", key, complete, incomplete });

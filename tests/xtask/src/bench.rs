@@ -64,9 +64,9 @@ pub(crate) enum Bench {
         /// Clients at once
         #[arg(long, default_value_t = 1000)]
         clients: u32,
-        /// Offers an announce
-        #[arg(long, default_value_t = 2)]
-        offers: u32,
+        /// Offers an announce, for one table each
+        #[arg(long, value_delimiter = ',', default_values_t = [0, 2, 5])]
+        offers: Vec<u32>,
         /// Seconds a measurement
         #[arg(long, default_value_t = 10)]
         seconds: u32,
@@ -116,8 +116,9 @@ pub(crate) fn run(bench: &Bench) -> Result<(), String> {
             script("tracker.py", &[Tool::Node, Tool::Webtorrent])?
                 .arg("--load")
                 .arg(target_dir().join("release/tracker-load"))
-                .args(["--clients", &clients.to_string(), "--offers", &offers.to_string()])
-                .args(["--seconds", &seconds.to_string(), "--runs", &runs.to_string()])
+                .args(["--clients", &clients.to_string(), "--seconds", &seconds.to_string()])
+                .args(["--runs", &runs.to_string(), "--offers"])
+                .args(offers.iter().map(u32::to_string))
         }
         Bench::Picker => Cmd::cargo("bench --package swarmgate-bittorrent-proto --bench picker"),
         Bench::Http { size_mib, seconds, runs } => script("http_cached.py", &[Tool::Nginx, Tool::Wrk])?.args([
