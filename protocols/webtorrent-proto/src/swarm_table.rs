@@ -28,8 +28,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use rand::SeedableRng as _;
 use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 use swarmgate_content::InfoHash;
 
 use crate::message::{
@@ -95,9 +95,10 @@ pub struct SwarmTable {
 }
 
 impl SwarmTable {
-    /// An empty tracker. `seed` decides the lots.
+    /// An empty tracker. `seed` decides the lots, and must not be known to strangers.
     #[must_use]
     pub fn new(options: TableOptions, admission: Admission, seed: u64) -> Self {
+        let mut random = StdRng::seed_from_u64(seed);
         Self {
             options,
             admission,
@@ -105,10 +106,10 @@ impl SwarmTable {
             swarms: BTreeMap::new(),
             web_ages: BTreeSet::new(),
             tcp_ages: BTreeSet::new(),
-            offers: PendingOffers::new(options.max_pending_offers),
+            offers: PendingOffers::new(options.max_pending_offers, random.random()),
             outputs: VecDeque::new(),
             events: VecDeque::new(),
-            random: StdRng::seed_from_u64(seed),
+            random,
             stats: TableStats::default(),
         }
     }

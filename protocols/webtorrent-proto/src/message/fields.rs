@@ -1,5 +1,6 @@
 //! Fields of a message, read with their names for the errors.
 
+use std::fmt::Arguments;
 use std::time::Duration;
 
 use swarmgate_bittorrent_proto::handshake::PeerId;
@@ -62,7 +63,7 @@ pub(super) fn peer_id(message: &Json<'_>, key: &'static str) -> Result<PeerId, P
 }
 
 /// `offer_id` of a message or of an item, whose place is `within`.
-pub(super) fn offer_id(object: &Json<'_>, within: &str) -> Result<OfferId, Problem> {
+pub(super) fn offer_id(object: &Json<'_>, within: Arguments<'_>) -> Result<OfferId, Problem> {
     let place = || Place::from(format!("{within}offer_id"));
     let value = object.get("offer_id").ok_or_else(|| Problem::Missing(place()))?;
     let text = value.text().ok_or_else(|| Problem::Kind { place: place(), expected: "text" })?;
@@ -71,7 +72,7 @@ pub(super) fn offer_id(object: &Json<'_>, within: &str) -> Result<OfferId, Probl
 }
 
 /// The text of a session description, `{"type": kind, "sdp": …}`, at `key` of an object whose place is `within`.
-pub(super) fn description(object: &Json<'_>, kind: &'static str, within: &str) -> Result<Sdp, Problem> {
+pub(super) fn description(object: &Json<'_>, kind: &'static str, within: Arguments<'_>) -> Result<Sdp, Problem> {
     let place = |inner: &str| Place::from(format!("{within}{kind}{inner}"));
     let description = object.get(kind).ok_or_else(|| Problem::Missing(place("")))?;
     let Json::Object { .. } = description else {

@@ -66,8 +66,8 @@ fn offers(json: &Json<'_>) -> Result<Vec<ClientOffer>, Problem> {
         return Err(Problem::TooMany { place: "offers".into(), is: *len, max: MAX_OFFERS, unit: "items" });
     }
     let offer = |(index, item)| {
-        let within = format!("offers[{index}].");
-        Ok(ClientOffer { offer_id: offer_id(item, &within)?, sdp: description(item, "offer", &within)? })
+        let offer_id = offer_id(item, format_args!("offers[{index}]."))?;
+        Ok(ClientOffer { offer_id, sdp: description(item, "offer", format_args!("offers[{index}]."))? })
     };
     items.iter().enumerate().map(offer).collect()
 }
@@ -77,8 +77,8 @@ fn answer(json: &Json<'_>) -> Result<ClientAnswer, Problem> {
         infohash: infohash(json)?,
         peer_id: peer_id(json, "peer_id")?,
         to_peer_id: peer_id(json, "to_peer_id")?,
-        offer_id: offer_id(json, "")?,
-        sdp: description(json, "answer", "")?,
+        offer_id: offer_id(json, format_args!(""))?,
+        sdp: description(json, "answer", format_args!(""))?,
         tracker_id: tracker_id(json, "trackerid"),
     })
 }

@@ -53,8 +53,8 @@ fn relayed(json: &Json<'_>, kind: &'static str) -> Result<Relayed, Problem> {
     Ok(Relayed {
         infohash: infohash(json)?,
         peer_id: peer_id(json, "peer_id")?,
-        offer_id: offer_id(json, "")?,
-        sdp: description(json, kind, "")?,
+        offer_id: offer_id(json, format_args!(""))?,
+        sdp: description(json, kind, format_args!(""))?,
     })
 }
 
