@@ -16,13 +16,14 @@ use parking_lot::Mutex;
 use swarmgate_bittorrent_proto::tracker::AnnounceEvent;
 use swarmgate_content::InfoHash;
 use swarmgate_webtorrent_proto::classic::{self, ClassicAnnounce};
-use swarmgate_webtorrent_proto::message::{ClientMessage, ServerMessage};
+use swarmgate_webtorrent_proto::message::ClientMessage;
 use swarmgate_webtorrent_proto::swarm_table::{Admission, SocketKey, SwarmTable, TableEvent, TableStats, Violation};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+pub use swarmgate_webtorrent_proto::message::ServerMessage;
 pub use swarmgate_webtorrent_proto::swarm_table::TableOptions;
 
 use crate::tracking::wire::{QUEUE, Wire};
@@ -275,6 +276,11 @@ impl HubSocket {
     /// The next message for the client; `None` when it is to be let go.
     pub async fn next(&mut self) -> Option<ServerMessage> {
         self.outbox.recv().await
+    }
+
+    /// What waits for the client by now: as much as may wait, at most, however much comes meanwhile.
+    pub fn waiting(&mut self) -> impl Iterator<Item = ServerMessage> {
+        std::iter::from_fn(|| self.outbox.try_recv().ok()).take(OUTBOX)
     }
 }
 
