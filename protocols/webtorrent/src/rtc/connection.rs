@@ -15,6 +15,7 @@ use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
+use swarmgate_egress::is_public;
 use tokio::sync::SetOnce;
 use webrtc::data_channel::DataChannel;
 use webrtc::peer_connection::{
@@ -205,7 +206,7 @@ impl Connection {
         // What is not found by then is not told: there is no second message.
         let _ = tokio::time::timeout(self.shared.options.gather_timeout, self.gathered.wait()).await;
         let complete = peer.local_description().await.ok_or(RtcError::Failed)?;
-        Ok(publish(&complete.sdp, &self.lane.aliases(), self.shared.options.external_ip))
+        Ok(publish(&complete.sdp, &self.lane.aliases(), self.shared.options.external_ip, is_public))
     }
 
     /// Takes the other side's description.

@@ -149,7 +149,7 @@ impl RtcManager {
     /// When the offer is of no use, there are as many connections as may be, or too many begin at once.
     pub async fn answer(&self, offer: &str) -> Result<Answered, RtcError> {
         let begun = Instant::now();
-        let remote = RemoteDescription::parse(offer, Role::Offer, self.shared.options.egress)?;
+        let remote = RemoteDescription::parse(offer, Role::Offer, |ip| self.shared.options.may_dial(ip))?;
         let owner = self.shared.admit(Standing::Answerer, Some(&remote))?;
         self.shared.wait_turn().await?;
         self.shared.run(Answered::make(owner, remote, begun)).await

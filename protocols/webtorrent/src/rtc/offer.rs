@@ -63,7 +63,7 @@ impl PendingOffer {
             return Err(RtcError::OfferExpired(options.offer_life));
         }
         let deadline = Instant::now() + options.connect_timeout;
-        let remote = RemoteDescription::parse(answer, Role::Answer, options.egress)?;
+        let remote = RemoteDescription::parse(answer, Role::Answer, |ip| options.may_dial(ip))?;
         if !owner.lane.doors().is_empty() && owner.shared.is_known_elsewhere(&remote, owner.key) {
             return Err(RtcError::AlreadyConnected);
         }

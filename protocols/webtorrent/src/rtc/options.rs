@@ -65,6 +65,13 @@ pub struct RtcOptions {
     pub receive_window_bytes: u32,
 }
 
+impl RtcOptions {
+    /// Whether a stranger's description may have us dial an address.
+    pub(crate) fn may_dial(&self, ip: IpAddr) -> bool {
+        self.egress.check(ip).is_ok()
+    }
+}
+
 impl Default for RtcOptions {
     fn default() -> Self {
         Self {

@@ -10,8 +10,6 @@ mod candidate;
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 
-use swarmgate_egress::EgressPolicy;
-
 pub use candidate::{Candidate, CandidateKind};
 
 /// A description's greatest length, in bytes. Browsers write 400 to 1500 for one data channel.
@@ -103,18 +101,18 @@ struct Draft {
 }
 
 impl RemoteDescription {
-    /// Reads a stranger's description and drops the candidates that the policy forbids, names (`.local` among them),
-    /// TCP and what cannot be read. A description without any candidate is fine: the other side dials us.
+    /// Reads a stranger's description and drops the candidates whose addresses `may_dial` forbids, names (`.local` among
+    /// them), TCP and what cannot be read. A description without any candidate is fine: the other side dials us.
     ///
     /// # Errors
     /// [`SdpError`] when it is too long, not of one data channel, or lacks what a connection needs.
-    pub fn parse(text: &str, role: Role, egress: EgressPolicy) -> Result<Self, SdpError> {
+    pub fn parse(text: &str, role: Role, may_dial: impl Fn(IpAddr) -> bool) -> Result<Self, SdpError> {
         if text.len() > MAX_SDP_BYTES {
             return Err(SdpError::TooLong);
         }
         let mut draft = Draft::default();
         for line in text.lines() {
-            draft.read(line.trim_end(), egress)?;
+            draft.read(line.trim_end(), &may_dial)?;
         }
         draft.finish(role)
     }
@@ -179,14 +177,14 @@ impl RemoteDescription {
 }
 
 impl Draft {
-    fn read(&mut self, line: &str, egress: EgressPolicy) -> Result<(), SdpError> {
+    fn read(&mut self, line: &str, may_dial: &impl Fn(IpAddr) -> bool) -> Result<(), SdpError> {
         if let Some(media) = line.strip_prefix("m=") {
             return self.section(media);
         }
         let Some(attribute) = line.strip_prefix("a=") else { return Ok(()) };
         let (name, value) = attribute.split_once(':').unwrap_or((attribute, ""));
         match name {
-            "candidate" => self.candidate(value, egress),
+            "candidate" => self.candidate(value, may_dial),
             "ice-ufrag" => self.ufrag = Some(ice_string(value, 4).ok_or(SdpError::Malformed("ice-ufrag"))?),
             "ice-pwd" => self.password = Some(ice_string(value, 22).ok_or(SdpError::Malformed("ice-pwd"))?),
             "ice-lite" => self.lite = true,
@@ -215,13 +213,13 @@ impl Draft {
         if ours && self.sections == 1 { Ok(()) } else { Err(SdpError::NotOneDataChannel) }
     }
 
-    fn candidate(&mut self, value: &str, egress: EgressPolicy) {
+    fn candidate(&mut self, value: &str, may_dial: &impl Fn(IpAddr) -> bool) {
         self.candidate_lines += 1;
         if self.candidate_lines > MAX_CANDIDATES {
             return;
         }
         let Some(candidate) = Candidate::parse(value) else { return };
-        if egress.check(candidate.address.ip()).is_ok() && !self.candidates.contains(&candidate) {
+        if may_dial(candidate.address.ip()) && !self.candidates.contains(&candidate) {
             self.candidates.push(candidate);
         }
     }
@@ -311,10 +309,15 @@ fn fingerprint(value: &str) -> Option<String> {
 }
 
 /// Makes a description of the library ours: for each pair of `shared` the candidates that name the first address name
-/// the second's port, addresses of this machine alone become `external` where one of the same family is given, and the
-/// largest message is [`MAX_MESSAGE_BYTES`]. Candidates of a second component go: there is none without media.
+/// the second's port, addresses that are not `is_public` become `external` where one of the same family is given, and
+/// the largest message is [`MAX_MESSAGE_BYTES`]. Candidates of a second component go: there is none without media.
 #[must_use]
-pub fn publish(sdp: &str, shared: &[(SocketAddr, SocketAddr)], external: Option<IpAddr>) -> String {
+pub fn publish(
+    sdp: &str,
+    shared: &[(SocketAddr, SocketAddr)],
+    external: Option<IpAddr>,
+    is_public: impl Fn(IpAddr) -> bool,
+) -> String {
     let mut published = String::with_capacity(sdp.len());
     for line in sdp.lines() {
         if let Some(candidate) = line.strip_prefix("a=candidate:") {
@@ -322,7 +325,7 @@ pub fn publish(sdp: &str, shared: &[(SocketAddr, SocketAddr)], external: Option<
                 continue;
             }
             published.push_str("a=candidate:");
-            published.push_str(&candidate::publish(candidate, shared, external));
+            published.push_str(&candidate::publish(candidate, shared, external, &is_public));
         } else if line.starts_with("a=max-message-size:") {
             let _ = write!(published, "a=max-message-size:{MAX_MESSAGE_BYTES}");
         } else {

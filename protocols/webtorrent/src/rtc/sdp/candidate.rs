@@ -3,8 +3,6 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use swarmgate_egress::is_public;
-
 /// How a candidate's address was found (§5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CandidateKind {
@@ -89,7 +87,12 @@ fn is_foundation(text: &str) -> bool {
 }
 
 /// As [`super::publish`], for what follows `candidate:`.
-pub(super) fn publish(value: &str, shared: &[(SocketAddr, SocketAddr)], external: Option<IpAddr>) -> String {
+pub(super) fn publish(
+    value: &str,
+    shared: &[(SocketAddr, SocketAddr)],
+    external: Option<IpAddr>,
+    is_public: &impl Fn(IpAddr) -> bool,
+) -> String {
     let mut words: Vec<String> = value.split(' ').map(str::to_owned).collect();
     for at in address_places(&words) {
         let Some(address) = address_at(&words, at) else { continue };

@@ -2,8 +2,8 @@
 
 use super::*;
 
-const STRICT: EgressPolicy = EgressPolicy { allow_private: false };
-const HOME: EgressPolicy = EgressPolicy { allow_private: true };
+/// Where nobody may send us: a cloud's metadata service.
+const FORBIDDEN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 169, 254));
 
 /// The shape of what Chromium writes for one data channel, with addresses of ours.
 const BROWSER_OFFER: &str = "v=0\r\no=- 4611731400430051336 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n\
@@ -18,7 +18,7 @@ const BROWSER_OFFER: &str = "v=0\r\no=- 4611731400430051336 2 IN IP4 127.0.0.1\r
     a=setup:actpass\r\na=mid:0\r\na=sctp-port:5000\r\na=max-message-size:262144\r\n";
 
 fn read(text: &str) -> Result<RemoteDescription, SdpError> {
-    RemoteDescription::parse(text, Role::Offer, HOME)
+    RemoteDescription::parse(text, Role::Offer, |ip| ip != FORBIDDEN)
 }
 
 fn addresses(remote: &RemoteDescription) -> Vec<String> {
@@ -36,7 +36,7 @@ fn a_browsers_offer_is_read_and_its_names_and_tcp_are_set_aside() {
 #[test]
 fn the_guard_strips_what_strangers_may_not_send_us_to() {
     let offer = BROWSER_OFFER.replace("1.2.3.4 51236", "169.254.169.254 51236");
-    let strict = RemoteDescription::parse(&offer, Role::Offer, STRICT).unwrap();
+    let strict = RemoteDescription::parse(&offer, Role::Offer, |_| false).unwrap();
     assert_eq!(addresses(&strict), [""; 0]);
     assert_eq!(addresses(&read(&offer).unwrap()), ["192.168.1.20:51235"]);
 }
@@ -91,7 +91,7 @@ fn each_malformed_part_is_named() {
 
 #[test]
 fn an_answer_has_to_say_who_begins() {
-    let answer = |text: &str| RemoteDescription::parse(text, Role::Answer, HOME).map(|remote| remote.role());
+    let answer = |text: &str| RemoteDescription::parse(text, Role::Answer, |_| true).map(|remote| remote.role());
     assert_eq!(answer(BROWSER_OFFER), Err(SdpError::Malformed("setup")));
     assert_eq!(answer(&BROWSER_OFFER.replace("actpass", "active")), Ok(Role::Answer));
 }
@@ -126,13 +126,14 @@ fn our_description_names_the_shared_port_and_the_outside_address() {
     let ours = "v=0\r\na=candidate:1 1 udp 1 10.0.0.5 40001 typ host\r\n\
         a=candidate:1 2 udp 1 10.0.0.5 40001 typ host\r\n\
         a=candidate:2 1 udp 1 9.9.9.9 555 typ srflx raddr 10.0.0.5 rport 40001\r\na=max-message-size:262144\r\n";
+    let is_public = |ip: IpAddr| ip.to_string().starts_with("9.");
     let shared = [("10.0.0.5:40001".parse().unwrap(), "10.0.0.5:6881".parse().unwrap())];
     assert_eq!(
-        publish(ours, &shared, None),
+        publish(ours, &shared, None, is_public),
         "v=0\r\na=candidate:1 1 udp 1 10.0.0.5 6881 typ host\r\n\
          a=candidate:2 1 udp 1 9.9.9.9 555 typ srflx raddr 10.0.0.5 rport 6881\r\na=max-message-size:65536\r\n"
     );
-    let outside = publish(ours, &shared, Some("5.6.7.8".parse().unwrap()));
+    let outside = publish(ours, &shared, Some("5.6.7.8".parse().unwrap()), is_public);
     assert!(outside.contains("a=candidate:1 1 udp 1 5.6.7.8 6881 typ host\r\n"), "{outside}");
     assert!(!outside.contains("10.0.0.5"), "{outside}");
 }
