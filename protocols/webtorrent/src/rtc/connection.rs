@@ -16,6 +16,8 @@ use parking_lot::Mutex;
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
 use swarmgate_egress::is_public;
+use swarmgate_webtorrent_proto::routes::PeerKey;
+use swarmgate_webtorrent_proto::sdp::{LIBRARY_MESSAGE_BYTES, RemoteDescription, Role, publish};
 use tokio::sync::SetOnce;
 use webrtc::data_channel::DataChannel;
 use webrtc::peer_connection::{
@@ -29,8 +31,6 @@ use super::error::RtcError;
 use super::lane::Lane;
 use super::manager::Shared;
 use super::options::RtcOptions;
-use super::routes::PeerKey;
-use super::sdp::{LIBRARY_MESSAGE_BYTES, RemoteDescription, Role, publish};
 
 /// How long a closing connection may take to say goodbye.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);

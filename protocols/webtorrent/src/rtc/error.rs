@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::sdp::SdpError;
+use swarmgate_webtorrent_proto::sdp::SdpError;
 
 /// Why a connection, an offer or the whole manager did not come to be. No text has anything of a description in it.
 #[derive(Debug, thiserror::Error)]

@@ -21,6 +21,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use socket2::SockRef;
+use swarmgate_webtorrent_proto::routes::PeerKey;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use webrtc::runtime::{
@@ -29,7 +30,6 @@ use webrtc::runtime::{
 
 use super::inbox::Inbox;
 use super::mux::{Mux, SharedSocket};
-use super::routes::PeerKey;
 use super::socket::enlarge_receive_buffer;
 
 /// The longest sleep of a driver while its connection opens.

@@ -10,6 +10,8 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use rand::distr::{Alphanumeric, SampleString as _};
+use swarmgate_webtorrent_proto::routes::PeerKey;
+use swarmgate_webtorrent_proto::sdp::{RemoteDescription, Role};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use webrtc::runtime::{Runtime, TokioRuntime};
@@ -21,8 +23,6 @@ use super::limits::{Pacer, receive_buffer_advice};
 use super::mux::{Mux, MuxReader};
 use super::offer::{Answered, PendingOffer};
 use super::options::RtcOptions;
-use super::routes::PeerKey;
-use super::sdp::{RemoteDescription, Role};
 use super::socket::probe_receive_buffer;
 
 /// Characters of a username fragment: 47 bits, so that two never meet (RFC 8445 §5.3 wants 24).

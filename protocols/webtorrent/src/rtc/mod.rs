@@ -11,10 +11,11 @@
 //!     └─────── answer(sdp) ──> Answered ────── open() ───────────┘
 //! ```
 //!
-//! What a stranger sends is judged by rules apart from all I/O: [`sdp`] (descriptions are read, bounded and written
-//! anew), [`stun`] and [`routes`] (whose a datagram on a shared socket is), [`limits`] (buffers, pace). A description
-//! sends us nowhere that the egress guard forbids. Whoever dials us from such a place, and signs with what only our
-//! description says, is answered: a browser on the same network hides its address and can come in no other way.
+//! What a stranger sends is judged by rules apart from all I/O: those of [`swarmgate_webtorrent_proto`] (`sdp`:
+//! descriptions are read, bounded and written anew; `stun` and `routes`: whose a datagram on a shared socket is), and
+//! [`limits`] (buffers, pace). A description sends us nowhere that the egress guard forbids. Whoever dials us from such a
+//! place, and signs with what only our description says, is answered: a browser on the same network hides its address
+//! and can come in no other way.
 //!
 //! # Logs
 //! The library logs through `log`, descriptions and passwords among them at its lower levels, and peers' mistakes as
@@ -30,11 +31,8 @@ mod mux;
 mod offer;
 mod options;
 mod outbox;
-pub mod routes;
-pub mod sdp;
 mod socket;
 mod stream;
-pub mod stun;
 
 pub use error::RtcError;
 pub use manager::{RtcManager, RtcStats};

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use socket2::SockRef;
+use swarmgate_webtorrent_proto::routes::{PeerKey, Routes};
+use swarmgate_webtorrent_proto::stun::{looks_like_stun, parcels};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
@@ -23,9 +25,7 @@ use webrtc::runtime::{AsyncUdpSocket, BATCH_SIZE, RecvMeta, Transmit, UdpSockRef
 
 use super::error::RtcError;
 use super::inbox::Inbox;
-use super::routes::{PeerKey, Routes};
 use super::socket::enlarge_receive_buffer;
-use super::stun::looks_like_stun;
 
 /// Room for one datagram of Ethernet's size, in bytes; GRO joins several.
 const DATAGRAM_BYTES: usize = 1500;
@@ -259,27 +259,6 @@ fn is_full(outcome: &io::Result<()>) -> bool {
     outcome.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
-/// Splits what the kernel joined wherever STUN is among it: each STUN message may be for another connection. DTLS
-/// datagrams of one address are for one connection and stay together.
-fn parcels(bytes: &[u8], stride: usize) -> impl Iterator<Item = &[u8]> {
-    let stride = stride.max(1);
-    let mut rest = bytes;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let mut end = stride.min(rest.len());
-        if !looks_like_stun(rest) {
-            while end < rest.len() && !looks_like_stun(&rest[end..]) {
-                end = (end + stride).min(rest.len());
-            }
-        }
-        let (parcel, others) = rest.split_at(end);
-        rest = others;
-        Some(parcel)
-    })
-}
-
 /// A connection's share of a socket.
 #[derive(Debug)]
 pub(crate) struct SharedSocket {
@@ -323,19 +302,5 @@ impl AsyncUdpSocket for SharedSocket {
 
     fn max_gro_segments(&self) -> usize {
         self.mux.gro_segments.min(MAX_JOINED_DATAGRAMS)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn joined_datagrams_are_split_at_each_stun_message() {
-        let split = |bytes: &[u8], stride| parcels(bytes, stride).map(<[u8]>::to_vec).collect::<Vec<_>>();
-        assert_eq!(split(&[20, 1, 21, 2, 22], 2), [[20, 1, 21, 2, 22].to_vec()]);
-        assert_eq!(split(&[20, 1, 0, 2, 22, 3], 2), [[20, 1], [0, 2], [22, 3]]);
-        assert_eq!(split(&[0, 1, 1, 2, 20], 2), [vec![0, 1], vec![1, 2], vec![20]]);
-        assert!(split(&[], 0).is_empty());
     }
 }

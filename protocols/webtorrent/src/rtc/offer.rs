@@ -3,12 +3,12 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use swarmgate_webtorrent_proto::sdp::{RemoteDescription, Role};
 use tokio::time::timeout_at;
 use webrtc::data_channel::DataChannelEvent;
 
 use super::connection::{Channel, Owner};
 use super::error::RtcError;
-use super::sdp::{RemoteDescription, Role};
 use super::stream::RtcStream;
 
 /// An offer of ours. Dropping it closes it.

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
+use swarmgate_webtorrent_proto::sdp::{MAX_MESSAGE_BYTES, RemoteDescription};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use tokio::task::JoinHandle;
 use webrtc::data_channel::{DataChannel, DataChannelEvent, RTCDataChannelMessage};
@@ -26,7 +27,6 @@ use super::connection::{Channel, Owner};
 use super::limits::in_flight_limit;
 use super::manager::Shared;
 use super::outbox::{Outbox, PIPE_BYTES, SENT_MESSAGE_BYTES};
-use super::sdp::{MAX_MESSAGE_BYTES, RemoteDescription};
 
 type NextEvent = Pin<Box<dyn Future<Output = Option<DataChannelEvent>> + Send>>;
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use swarmgate_webtorrent::rtc::sdp::{MAX_SDP_BYTES, SdpError};
 use swarmgate_webtorrent::rtc::{RtcError, RtcManager, RtcOptions};
+use swarmgate_webtorrent_proto::sdp::{MAX_SDP_BYTES, SdpError};
 
 use crate::kit::{eventually, open, own_sockets, shared_port, start};
 

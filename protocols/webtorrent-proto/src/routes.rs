@@ -14,7 +14,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::stun::{Class, StunMessage, TransactionId, looks_like_stun};
+use crate::stun::{Class, StunMessage, TransactionId, looks_like_stun};
 
 /// Addresses that one connection may have: a peer's interfaces and what NATs make of them. More would be a peer that
 /// signs for addresses of others.
@@ -225,8 +225,9 @@ impl Routes {
 
 #[cfg(test)]
 mod tests {
-    use super::super::stun::tests::message;
     use super::*;
+    use crate::stun::tests::message;
+    use crate::testing::start;
 
     const REQUEST: u16 = 0x0001;
     const SUCCESS: u16 = 0x0101;
@@ -251,7 +252,7 @@ mod tests {
 
     #[test]
     fn an_address_belongs_to_whom_it_has_signed_for() {
-        let (mut routes, now) = (routes(), Instant::now());
+        let (mut routes, now) = (routes(), start());
         assert_eq!(routes.deliver(now, at(1), DTLS), None);
         assert_eq!(routes.deliver(now, at(1), &check("alice", "password of alice")), Some(ALICE));
         assert_eq!(routes.deliver(now, at(1), DTLS), Some(ALICE));
@@ -260,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_wrong_or_missing_signature_binds_nothing() {
-        let (mut routes, now) = (routes(), Instant::now());
+        let (mut routes, now) = (routes(), start());
         for datagram in [
             check("alice", "password of bob"),
             message(REQUEST, [9; 12], Some("alice:theirs"), None),
@@ -275,7 +276,7 @@ mod tests {
 
     #[test]
     fn the_signed_response_to_our_check_binds_and_nothing_else_does() {
-        let (mut routes, now) = (routes(), Instant::now());
+        let (mut routes, now) = (routes(), start());
         routes.expect(ALICE, "remote password", std::iter::once(at(1)));
         routes.sent(ALICE, at(1), &message(REQUEST, [5; 12], Some("theirs:alice"), Some("remote password")));
         let response = message(SUCCESS, [5; 12], None, Some("remote password"));
@@ -287,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_forged_response_is_dropped() {
-        let (mut routes, now) = (routes(), Instant::now());
+        let (mut routes, now) = (routes(), start());
         routes.expect(ALICE, "remote password", std::iter::once(at(1)));
         routes.sent(ALICE, at(1), &message(REQUEST, [5; 12], Some("theirs:alice"), Some("remote password")));
         assert_eq!(routes.deliver(now, at(1), &message(SUCCESS, [5; 12], None, Some("guess"))), None);
@@ -296,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_stun_servers_answer_reaches_who_asked_and_binds_nothing() {
-        let (mut routes, now) = (routes(), Instant::now());
+        let (mut routes, now) = (routes(), start());
         for (key, id) in [(ALICE, [1; 12]), (BOB, [2; 12])] {
             routes.sent(key, at(3478), &message(REQUEST, id, None, None));
         }
@@ -308,7 +309,7 @@ mod tests {
 
     #[test]
     fn an_id_that_two_use_stays_with_the_first() {
-        let (mut routes, now) = (routes(), Instant::now());
+        let (mut routes, now) = (routes(), start());
         for key in [ALICE, BOB] {
             routes.sent(key, at(3478), &message(REQUEST, [1; 12], None, None));
         }
@@ -318,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_live_address_is_not_given_away_and_a_silent_one_is() {
-        let (mut routes, now) = (routes(), Instant::now());
+        let (mut routes, now) = (routes(), start());
         routes.deliver(now, at(1), &check("alice", "password of alice"));
         let soon = now + STALE_AFTER / 2;
         assert_eq!(routes.deliver(soon, at(1), DTLS), Some(ALICE));
@@ -332,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_removed_connection_leaves_nothing() {
-        let (mut routes, now) = (routes(), Instant::now());
+        let (mut routes, now) = (routes(), start());
         routes.expect(ALICE, "remote password", std::iter::once(at(8)));
         routes.deliver(now, at(1), &check("alice", "password of alice"));
         routes.sent(ALICE, at(2), &message(REQUEST, [5; 12], Some("theirs:alice"), None));
@@ -346,7 +347,7 @@ mod tests {
 
     #[test]
     fn addresses_and_open_requests_of_one_connection_are_bounded() {
-        let (mut routes, now) = (routes(), Instant::now());
+        let (mut routes, now) = (routes(), start());
         let bound =
             (1..=100).filter(|port| routes.deliver(now, at(*port), &check("alice", "password of alice")).is_some());
         assert_eq!(bound.count(), MAX_ADDRESSES);
@@ -386,7 +387,7 @@ mod tests {
         /// Whatever happens, each table says the same as the others, and nobody hears what is not for him.
         #[test]
         fn the_tables_agree(steps in proptest::collection::vec(step(), 0..60)) {
-            let (mut routes, mut now) = (Routes::default(), Instant::now());
+            let (mut routes, mut now) = (Routes::default(), start());
             for step in steps {
                 let heard = match step {
                     Step::Insert(key) => {

@@ -55,6 +55,27 @@ pub fn looks_like_stun(datagram: &[u8]) -> bool {
     datagram.first().is_some_and(|first| *first < 4)
 }
 
+/// Splits what the kernel joined wherever STUN is among it: each STUN message may be for another connection. DTLS
+/// datagrams of one address are for one connection and stay together.
+pub fn parcels(bytes: &[u8], stride: usize) -> impl Iterator<Item = &[u8]> {
+    let stride = stride.max(1);
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let mut end = stride.min(rest.len());
+        if !looks_like_stun(rest) {
+            while end < rest.len() && !looks_like_stun(&rest[end..]) {
+                end = (end + stride).min(rest.len());
+            }
+        }
+        let (parcel, others) = rest.split_at(end);
+        rest = others;
+        Some(parcel)
+    })
+}
+
 impl<'a> StunMessage<'a> {
     /// Reads a datagram. `None` is anything that is not exactly one STUN message.
     #[must_use]
@@ -207,6 +228,15 @@ pub(crate) mod tests {
             assert_eq!(StunMessage::parse(&message(kind, [0; 12], None, None)).unwrap().class, Class::Response);
         }
         assert_eq!(StunMessage::parse(&message(0x0011, [0; 12], None, None)).unwrap().class, Class::Indication);
+    }
+
+    #[test]
+    fn joined_datagrams_are_split_at_each_stun_message() {
+        let split = |bytes: &[u8], stride| parcels(bytes, stride).map(<[u8]>::to_vec).collect::<Vec<_>>();
+        assert_eq!(split(&[20, 1, 21, 2, 22], 2), [[20, 1, 21, 2, 22].to_vec()]);
+        assert_eq!(split(&[20, 1, 0, 2, 22, 3], 2), [[20, 1], [0, 2], [22, 3]]);
+        assert_eq!(split(&[0, 1, 1, 2, 20], 2), [vec![0, 1], vec![1, 2], vec![20]]);
+        assert!(split(&[], 0).is_empty());
     }
 
     proptest::proptest! {

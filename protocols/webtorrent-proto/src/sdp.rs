@@ -25,7 +25,7 @@ pub const MIN_MESSAGE_BYTES: usize = 1024;
 /// What the library is told in both directions, in bytes: it takes the smaller of both numbers as the limit of what it
 /// *receives* too, and loses larger messages without a word, so that what is a little too long is told from what is
 /// right. Each connection keeps a buffer of this size. Both real limits are kept by the stream.
-pub(crate) const LIBRARY_MESSAGE_BYTES: usize = 96 * 1024;
+pub const LIBRARY_MESSAGE_BYTES: usize = 96 * 1024;
 
 /// Which of the two descriptions of a connection it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
