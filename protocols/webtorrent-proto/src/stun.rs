@@ -14,6 +14,14 @@ const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 const USERNAME: u16 = 0x0006;
 /// Attribute type of MESSAGE-INTEGRITY (§14.5).
 const MESSAGE_INTEGRITY: u16 = 0x0008;
+/// Attribute type of MESSAGE-INTEGRITY-SHA256 (§14.6).
+const MESSAGE_INTEGRITY_SHA256: u16 = 0x001c;
+/// Attribute type of XOR-MAPPED-ADDRESS (§14.2).
+const XOR_MAPPED_ADDRESS: u16 = 0x0020;
+/// Attribute type of FINGERPRINT (§14.7).
+const FINGERPRINT: u16 = 0x8028;
+/// An XOR-MAPPED-ADDRESS of IPv6, in bytes: the last twelve are masked with the transaction id (§14.2).
+const IPV6_MAPPED_BYTES: usize = 20;
 /// Type and length of an attribute, in bytes (§14).
 const ATTRIBUTE_HEADER_BYTES: usize = 4;
 /// An HMAC-SHA1, in bytes (§14.5).
@@ -130,6 +138,35 @@ impl<'a> StunMessage<'a> {
         self.signature(password).is_some()
     }
 
+    /// The same message under another transaction id. An IPv6 address in XOR-MAPPED-ADDRESS, which is masked with the id,
+    /// stays the same address. What speaks for the bytes as they were, integrity and fingerprint, is left out with all
+    /// that follows it.
+    #[must_use]
+    pub fn renamed(&self, id: TransactionId) -> Vec<u8> {
+        let mut bytes = self.bytes.to_vec();
+        let mut at = HEADER_BYTES;
+        while let Some(header) = self.bytes.get(at..at + ATTRIBUTE_HEADER_BYTES) {
+            let kind = u16::from_be_bytes([header[0], header[1]]);
+            let len = usize::from(u16::from_be_bytes([header[2], header[3]]));
+            if [MESSAGE_INTEGRITY, MESSAGE_INTEGRITY_SHA256, FINGERPRINT].contains(&kind) {
+                break;
+            }
+            let value_at = at + ATTRIBUTE_HEADER_BYTES;
+            let Some(value) = bytes.get_mut(value_at..value_at + len) else { break };
+            if kind == XOR_MAPPED_ADDRESS && len == IPV6_MAPPED_BYTES {
+                let masks = self.transaction.iter().zip(id).map(|(old, new)| old ^ new);
+                value[IPV6_MAPPED_BYTES - id.len()..].iter_mut().zip(masks).for_each(|(byte, mask)| *byte ^= mask);
+            }
+            at = (value_at + len.next_multiple_of(4)).min(bytes.len());
+        }
+        bytes.truncate(at);
+        // It is no longer than the message was, whose length fitted.
+        let len = u16::try_from(at - HEADER_BYTES).unwrap_or(u16::MAX);
+        bytes[2..4].copy_from_slice(&len.to_be_bytes());
+        bytes[HEADER_BYTES - id.len()..HEADER_BYTES].copy_from_slice(&id);
+        bytes
+    }
+
     fn signature(&self, password: &str) -> Option<()> {
         let at = self.integrity_at?;
         let value_at = at + ATTRIBUTE_HEADER_BYTES;
@@ -222,6 +259,27 @@ pub(crate) mod tests {
         assert!(StunMessage::parse(&overlong).is_none(), "an attribute longer than the message");
     }
 
+    /// RFC 5769 §2.3: a response over IPv6 from 2001:db8:1234:5678:11:2233:4455:6677, port 32853.
+    const SAMPLE_IPV6_RESPONSE: &[u8] = b"\x01\x01\x00\x48\x21\x12\xa4\x42\xb7\xe7\xa7\x01\xbc\x34\xd6\x86\xfa\x87\xdf\xae\
+        \x80\x22\x00\x0btest vector\x20\x00\x20\x00\x14\x00\x02\xa1\x47\x01\x13\xa9\xfa\xa5\xd3\xf1\x79\xbc\x25\xf4\xb5\
+        \xbe\xd2\xb9\xd9\x00\x08\x00\x14\xa3\x82\x95\x4e\x4b\xe6\x7b\xf1\x17\x84\xc9\x7c\x82\x92\xc2\x75\xbf\xe3\xed\x41\
+        \x80\x28\x00\x04\xc8\xfb\x0b\x4c";
+
+    #[test]
+    fn under_another_id_the_mapped_address_stays_and_what_was_signed_goes() {
+        let response = StunMessage::parse(SAMPLE_IPV6_RESPONSE).unwrap();
+        assert!(response.is_signed_with(SAMPLE_PASSWORD));
+        let renamed = response.renamed([7; 12]);
+        let read = StunMessage::parse(&renamed).unwrap();
+        assert_eq!((read.class, read.transaction), (Class::Response, [7; 12]));
+        assert!(!read.is_signed_with(SAMPLE_PASSWORD));
+        let masks = MAGIC_COOKIE.into_iter().chain([7; 12]);
+        let address: Vec<u8> =
+            renamed[renamed.len() - 16..].iter().zip(masks).map(|(byte, mask)| byte ^ mask).collect();
+        assert_eq!(address, [0x20, 1, 0xd, 0xb8, 0x12, 0x34, 0x56, 0x78, 0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77]);
+        assert_eq!(read.renamed(response.transaction)[..HEADER_BYTES + 40][20..], SAMPLE_IPV6_RESPONSE[20..60]);
+    }
+
     #[test]
     fn both_kinds_of_response_are_responses() {
         for kind in [0x0101, 0x0111] {
@@ -246,6 +304,8 @@ pub(crate) mod tests {
             changed[at.index(SAMPLE_REQUEST.len())] = byte;
             for datagram in [bytes, changed] {
                 if let Some(message) = StunMessage::parse(&datagram) {
+                    let renamed = message.renamed([5; 12]);
+                    proptest::prop_assert_eq!(StunMessage::parse(&renamed).map(|it| it.transaction), Some([5; 12]));
                     let intact = datagram[..SAMPLE_REQUEST.len() - 8] == SAMPLE_REQUEST[..SAMPLE_REQUEST.len() - 8];
                     proptest::prop_assert_eq!(message.is_signed_with(SAMPLE_PASSWORD), intact);
                 }

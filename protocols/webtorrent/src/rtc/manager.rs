@@ -230,8 +230,7 @@ impl Book {
 impl Shared {
     /// Makes room for a connection. It gets shared sockets unless it would meet another connection there.
     fn admit(self: &Arc<Self>, standing: Standing, remote: Option<&RemoteDescription>) -> Result<Owner, RtcError> {
-        let asks_servers = !self.options.turn.is_empty() || !self.options.stun.is_empty();
-        let own_sockets = asks_servers || remote.is_some_and(|remote| self.meets_another(remote));
+        let own_sockets = !self.options.turn.is_empty() || remote.is_some_and(|remote| self.meets_another(remote));
         let mut book = self.book.lock();
         book.check_room(standing, &self.options)?;
         book.last_key += 1;

@@ -4,6 +4,7 @@
 //! [`SharedSocket`] instead and closes the one that was bound; its port lives on as a name in the library's tables
 //! alone, and is replaced in the description that the peer gets.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
@@ -51,7 +52,7 @@ pub(crate) struct Mux {
     stop: CancellationToken,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Table {
     routes: Routes,
     inboxes: BTreeMap<PeerKey, Arc<Inbox>>,
@@ -118,7 +119,7 @@ impl MuxReader {
             wire: Arc::downgrade(&wire),
             gso_segments: wire.abilities.max_gso_segments(),
             gro_segments: wire.abilities.gro_segments(),
-            table: Mutex::default(),
+            table: Mutex::new(Table { routes: Routes::new(rand::random()), inboxes: BTreeMap::new() }),
             dropped: AtomicU64::new(0),
             writers: Mutex::default(),
             blocked: Notify::new(),
@@ -230,9 +231,11 @@ impl Mux {
             let bytes = &buffer[..meta.len.min(buffer.len())];
             for parcel in parcels(bytes, meta.stride) {
                 let first = &parcel[..parcel.len().min(meta.stride.max(1))];
-                let key = table.routes.deliver(now, meta.addr, first);
-                let inbox = key.and_then(|key| table.inboxes.get(&key));
-                let taken = inbox.is_some_and(|inbox| inbox.push(meta.addr, meta.stride.max(1), parcel));
+                let Table { routes, inboxes } = &mut *table;
+                let taken = routes.deliver(now, meta.addr, first).is_some_and(|(key, datagram)| {
+                    let parcel = if let Cow::Owned(answer) = &datagram { answer.as_slice() } else { parcel };
+                    inboxes.get(&key).is_some_and(|inbox| inbox.push(meta.addr, meta.stride.max(1), parcel))
+                });
                 dropped += u64::from(!taken);
             }
         }
@@ -273,6 +276,14 @@ impl SharedSocket {
     pub(crate) const fn new(mux: Arc<Mux>, inbox: Arc<Inbox>, key: PeerKey, alias: SocketAddr) -> Self {
         Self { mux, inbox, key, alias }
     }
+
+    /// Has the rules see what is about to be sent; gives back what to send.
+    fn note<'d>(&self, to: SocketAddr, datagram: &'d [u8]) -> Cow<'d, [u8]> {
+        if !looks_like_stun(datagram) {
+            return Cow::Borrowed(datagram);
+        }
+        self.mux.table.lock().routes.sent(Instant::now(), self.key, to, datagram)
+    }
 }
 
 impl AsyncUdpSocket for SharedSocket {
@@ -281,10 +292,16 @@ impl AsyncUdpSocket for SharedSocket {
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
-        if looks_like_stun(transmit.contents) {
-            self.mux.table.lock().routes.sent(self.key, transmit.destination, transmit.contents);
+        let segment = transmit.segment_size.unwrap_or(usize::MAX).max(1);
+        let joined = transmit.contents.len() > segment;
+        if joined {
+            // Checks may be among what is joined; questions to STUN servers are sent one by one.
+            let checks = transmit.contents.chunks(segment).filter(|datagram| looks_like_stun(datagram));
+            checks.for_each(|check| drop(self.note(transmit.destination, check)));
+            return self.mux.poll_send(cx, transmit);
         }
-        self.mux.poll_send(cx, transmit)
+        let contents = self.note(transmit.destination, transmit.contents);
+        self.mux.poll_send(cx, &Transmit { contents: &contents, ..*transmit }).map_ok(|_| transmit.contents.len())
     }
 
     fn poll_recv(

@@ -33,8 +33,7 @@ pub struct RtcOptions {
     /// one. With neither, nothing can start.
     pub addresses: Vec<IpAddr>,
     /// STUN servers (`stun:host:port`) that tell which address the world sees. None by default: a server with a public
-    /// address, or on a LAN, needs none. With any of them every connection has its own socket and the shared ones are not
-    /// used: over one port, answers to questions asked at the same time were seen to get lost.
+    /// address, or on a LAN, needs none.
     pub stun: Vec<String>,
     /// TURN servers that lend an address. A server knows one allocation a socket, so that with any of them every
     /// connection has its own socket and the shared ones are not used.

@@ -5,21 +5,30 @@ use std::time::{Duration, Instant};
 
 use swarmgate_webtorrent::rtc::RtcOptions;
 
-use crate::kit::{KIB, LOOPBACK, exchange, open, own_sockets, shared_port, start};
+use crate::kit::{KIB, LOOPBACK, PATIENCE, exchange, open, own_sockets, shared_port, start};
 
 /// The address that the STUN server of these stories sees everybody at.
 const SEEN: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 
-/// Answers binding requests (RFC 8489 §7.3.1) until the story ends.
-fn stun_server() -> SocketAddr {
+/// Answers binding requests (RFC 8489 §7.3.1) until the story ends, but none before so many different ones have come: all
+/// of them wait at the same time, and the last is answered first.
+fn stun_server(at_once: usize) -> SocketAddr {
     let socket = UdpSocket::bind((LOOPBACK, 0)).unwrap();
     let address = socket.local_addr().unwrap();
     std::thread::spawn(move || {
-        let mut request = [0; 1500];
+        let (mut request, mut waiting) = ([0; 1500], Vec::new());
         while let Ok((len, from)) = socket.recv_from(&mut request) {
             assert!(len >= 20);
-            let _ = socket.send_to(&binding_response(&request[8..20], from.port()), from);
+            let question = (request[8..20].to_vec(), from);
+            if !waiting.contains(&question) {
+                waiting.push(question);
+            }
+            if waiting.len() >= at_once {
+                for (transaction, from) in waiting.iter().rev() {
+                    let _ = socket.send_to(&binding_response(transaction, from.port()), from);
+                }
+            }
         }
     });
     address
@@ -40,16 +49,20 @@ fn candidates(sdp: &str) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stun_server_tells_each_of_many_offers_where_it_is_seen() {
-    let stun = vec![format!("stun:{}", stun_server())];
-    let manager = start(RtcOptions { stun, ..shared_port() });
-    let offers = futures_util::future::join_all((0..10).map(|_| manager.offer())).await;
+async fn a_stun_server_tells_each_of_many_offers_over_one_port_where_it_is_seen() {
+    const OFFERS: usize = 10;
+    // Two servers: what one connection asks of each has to be told apart as well.
+    let stun = [stun_server(OFFERS), stun_server(OFFERS)].map(|server| format!("stun:{server}")).to_vec();
+    let options = shared_port();
+    let port = options.sockets[0].local_addr().unwrap().port();
+    let manager = start(RtcOptions { stun, gather_timeout: PATIENCE, ..options });
+    let offers = futures_util::future::join_all((0..OFFERS).map(|_| manager.offer())).await;
     for offer in offers {
         let offer = offer.unwrap();
         let lines = candidates(offer.sdp());
-        assert!(lines.iter().any(|line| line.ends_with("typ host")), "{lines:?}");
-        let reflexive = |line: &&str| line.contains(&format!(" {SEEN} ")) && line.contains("typ srflx raddr 127.0.0.1");
-        assert!(lines.iter().any(reflexive), "{lines:?}");
+        assert!(lines.iter().any(|line| line.contains(&format!(" 127.0.0.1 {port} typ host"))), "{lines:?}");
+        let reflexive = format!(" {SEEN} {port} typ srflx raddr 127.0.0.1 rport {port}");
+        assert!(lines.iter().any(|line| line.contains(&reflexive)), "{lines:?}");
     }
     manager.shutdown().await;
 }
