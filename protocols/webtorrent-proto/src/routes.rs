@@ -2,8 +2,8 @@
 //!
 //! A remote address belongs to one connection at a time. It comes to belong to one by a STUN message that is signed
 //! with a password which only that connection's description has said: a request to us, or the answer to a request of
-//! ours. Until then nothing but such messages gets through, and answers of STUN servers that were asked,
-//! so that whoever only knows our port can reach nobody.
+//! ours. Until then nothing but such messages gets through, and answers of STUN servers that were asked, so that whoever
+//! only knows our port can reach nobody.
 //!
 //! # Why one connection an address?
 //! DTLS packets say nothing about whose they are but their addresses. Two gateways that both share one port can
