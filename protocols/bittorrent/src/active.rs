@@ -14,7 +14,7 @@ use swarmgate_bittorrent_proto::metainfo::Info;
 use swarmgate_bittorrent_proto::peer_book::PeerSource;
 use swarmgate_content::{Attempt, AttemptOutcome, Hints, InfoHash};
 use swarmgate_swarm::directory::{Entry, is_websocket_tracker};
-use swarmgate_swarm::{PeerEnd, PeerOrigin, Swarm, SwarmContext, SwarmHandle, SwarmOptions};
+use swarmgate_swarm::{Held, PeerEnd, PeerOrigin, Swarm, SwarmContext, SwarmHandle, SwarmOptions};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -252,7 +252,7 @@ impl ActiveTorrent {
         let Ok(slot) = slots.clone().try_acquire_owned() else { return };
         let handle = self.handle.clone();
         self.tasks.spawn(async move {
-            let stream = Slotted { stream: peer.stream, _slot: slot };
+            let stream = Held::new(peer.stream, slot);
             // The swarm is gone when this fails, and the peer with it.
             let _ = handle.add_peer(stream, PeerOrigin::tcp(peer.address), peer.handshake).await;
         });
@@ -376,7 +376,7 @@ impl Usher {
         let Ok(slot) = self.slots.clone().try_acquire_owned() else {
             return self.dialer.on_disconnected(peer.address, false);
         };
-        let stream = Slotted { stream: peer.stream, _slot: slot };
+        let stream = Held::new(peer.stream, slot);
         // The swarm is gone when this fails, and the torrent with it.
         let _ = self.handle.add_peer(stream, PeerOrigin::tcp(peer.address), peer.handshake).await;
     }
@@ -392,55 +392,6 @@ impl Usher {
             if egress::is_public(address.ip()) {
                 self.dialer.ban(address.ip(), until);
             }
-        }
-    }
-}
-
-/// A connection that holds one of the application's places for peers.
-#[derive(Debug)]
-struct Slotted {
-    stream: tokio::net::TcpStream,
-    _slot: tokio::sync::OwnedSemaphorePermit,
-}
-
-mod slotted {
-    use std::io;
-    use std::pin::Pin;
-    use std::task::{Context, Poll};
-
-    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-    use super::Slotted;
-
-    impl AsyncRead for Slotted {
-        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.stream).poll_read(cx, buf)
-        }
-    }
-
-    impl AsyncWrite for Slotted {
-        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-            Pin::new(&mut self.stream).poll_write(cx, bytes)
-        }
-
-        fn poll_write_vectored(
-            mut self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            slices: &[io::IoSlice<'_>],
-        ) -> Poll<io::Result<usize>> {
-            Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-        }
-
-        fn is_write_vectored(&self) -> bool {
-            self.stream.is_write_vectored()
-        }
-
-        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.stream).poll_flush(cx)
-        }
-
-        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.stream).poll_shutdown(cx)
         }
     }
 }

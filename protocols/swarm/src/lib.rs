@@ -16,6 +16,7 @@ mod actor;
 mod board;
 pub mod directory;
 pub mod greeting;
+mod held;
 mod peer_io;
 mod reader;
 mod status;
@@ -41,6 +42,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::directory::SwarmDirectory;
 
+pub use held::Held;
 pub use reader::{ReadFault, SwarmReader};
 pub use status::{SwarmStatus, TransferRates};
 

@@ -1,16 +1,12 @@
 //! From an open data channel to a peer of a swarm.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use swarmgate_bittorrent_proto::handshake::Handshake;
-use swarmgate_swarm::PeerOrigin;
 use swarmgate_swarm::directory::ActiveSwarm;
 use swarmgate_swarm::greeting::{HandshakeError, check_handshake, read_handshake, within, write_handshake};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use swarmgate_swarm::{Held, PeerOrigin};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::rtc::RtcStream;
@@ -56,7 +52,8 @@ impl Drop for Place {
 }
 
 /// Exchanges handshakes and gives the peer to the swarm.
-pub(crate) async fn lead_in(mut stream: RtcStream, place: Place, swarm: &ActiveSwarm) -> Result<(), HandshakeError> {
+pub(crate) async fn lead_in(stream: RtcStream, place: Place, swarm: &ActiveSwarm) -> Result<(), HandshakeError> {
+    let mut stream = Held::new(stream, place);
     let ours = Handshake::ours(swarm.handle.infohash(), swarm.peer_id);
     let exchange = async {
         write_handshake(&mut stream, &ours).await?;
@@ -64,46 +61,6 @@ pub(crate) async fn lead_in(mut stream: RtcStream, place: Place, swarm: &ActiveS
     };
     let theirs = within(HANDSHAKE_TIMEOUT, exchange).await?;
     check_handshake(&ours, &theirs)?;
-    let stream = Placed { stream, _place: place };
     let added = swarm.handle.add_peer(stream, PeerOrigin::webrtc(), theirs).await;
     added.map_err(|_| HandshakeError::TurnedAway("the torrent is no longer active"))
-}
-
-/// A connection that holds its torrent's place for it.
-#[derive(Debug)]
-struct Placed {
-    stream: RtcStream,
-    _place: Place,
-}
-
-impl AsyncRead for Placed {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Placed {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }
