@@ -7,6 +7,7 @@
 //!
 //! * [`message`]: the JSON, both ways.
 //! * [`signaller`]: the client's part, for one torrent on one tracker; [`backoff`] for the socket they share.
+//! * [`glare`]: which connection is kept when two peers would have two.
 //! * [`swarm_table`]: the tracker's part; [`classic`] for clients that announce to it over HTTP.
 //! * [`sdp`]: the descriptions, read, bounded and written anew.
 //! * [`routes`]: whose a datagram on a socket is that many connections share, with the little of [`stun`] that tells it.
@@ -16,6 +17,7 @@
 
 pub mod backoff;
 pub mod classic;
+pub mod glare;
 pub mod message;
 pub mod pace;
 pub mod routes;

@@ -247,14 +247,17 @@ impl Routes {
         (signed && self.bind(now, from, sent.key)).then_some(sent.key)
     }
 
-    /// Gives an address to a connection that has proved itself, unless another one is using it.
+    /// Gives an address to a connection that has proved itself, unless another one is using it. What has no description of
+    /// its peer yet cannot use an address, and gives way to what has: of two offers that crossed, one is not taken up.
     fn bind(&mut self, now: Instant, address: SocketAddr, key: PeerKey) -> bool {
         if let Some(bound) = self.by_address.get_mut(&address) {
             if bound.key == key {
                 bound.heard_at = now;
                 return true;
             }
-            if now.saturating_duration_since(bound.heard_at) < STALE_AFTER {
+            let is_described = |key| self.peers.get(key).is_some_and(|peer| peer.remote_password.is_some());
+            let in_use = is_described(&bound.key) || !is_described(&key);
+            if in_use && now.saturating_duration_since(bound.heard_at) < STALE_AFTER {
                 return false;
             }
         }
@@ -390,6 +393,18 @@ mod tests {
         assert_eq!(deliver(&mut routes, later, at(1), DTLS), Some(BOB));
         routes.remove(ALICE);
         assert_eq!(deliver(&mut routes, later, at(1), DTLS), Some(BOB), "what Alice lost is not taken from Bob");
+    }
+
+    #[test]
+    fn what_knows_nothing_of_its_peer_gives_way_to_what_does() {
+        let (mut routes, now) = (routes(), start());
+        assert_eq!(deliver(&mut routes, now, at(1), &check("alice", "password of alice")), Some(ALICE));
+        assert_eq!(deliver(&mut routes, now, at(1), &check("bob", "password of bob")), None);
+        routes.expect(BOB, "remote password", std::iter::once(at(1)));
+        assert_eq!(deliver(&mut routes, now, at(1), &check("bob", "password of bob")), Some(BOB));
+        assert_eq!(deliver(&mut routes, now, at(1), DTLS), Some(BOB));
+        routes.expect(ALICE, "remote password", std::iter::once(at(1)));
+        assert_eq!(deliver(&mut routes, now, at(1), &check("alice", "password of alice")), None);
     }
 
     #[test]

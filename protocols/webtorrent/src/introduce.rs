@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use swarmgate_bittorrent_proto::handshake::Handshake;
+use swarmgate_bittorrent_proto::handshake::{Handshake, PeerId};
 use swarmgate_swarm::directory::ActiveSwarm;
 use swarmgate_swarm::greeting::{HandshakeError, check_handshake, read_handshake, within, write_handshake};
 use swarmgate_swarm::{Held, PeerOrigin};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::meeting::{Meeting, MeetingList};
 use crate::rtc::RtcStream;
 
 /// How long both handshakes may take.
@@ -20,6 +21,8 @@ pub(crate) struct Places {
     free: Arc<Semaphore>,
     /// Changes when a place has become free, anywhere.
     freed: Arc<watch::Sender<u64>>,
+    /// Whom they are for.
+    pub(crate) meetings: MeetingList,
 }
 
 /// One place, until it is dropped.
@@ -30,8 +33,9 @@ pub(crate) struct Place {
 }
 
 impl Places {
-    pub(crate) fn new(max: usize, freed: Arc<watch::Sender<u64>>) -> Self {
-        Self { free: Arc::new(Semaphore::new(max)), freed }
+    /// Free places of a torrent in which we go by `ours`.
+    pub(crate) fn new(max: usize, freed: Arc<watch::Sender<u64>>, ours: PeerId) -> Self {
+        Self { free: Arc::new(Semaphore::new(max)), freed, meetings: MeetingList::new(ours) }
     }
 
     pub(crate) fn free(&self) -> usize {
@@ -51,9 +55,11 @@ impl Drop for Place {
     }
 }
 
-/// Exchanges handshakes and gives the peer to the swarm.
-pub(crate) async fn lead_in(stream: RtcStream, place: Place, swarm: &ActiveSwarm) -> Result<(), HandshakeError> {
-    let mut stream = Held::new(stream, place);
+/// Exchanges handshakes and gives the peer to the swarm, with what its connection holds.
+pub(crate) async fn lead_in(
+    mut stream: Held<RtcStream, (Place, Meeting)>,
+    swarm: &ActiveSwarm,
+) -> Result<(), HandshakeError> {
     let ours = Handshake::ours(swarm.handle.infohash(), swarm.peer_id);
     let exchange = async {
         write_handshake(&mut stream, &ours).await?;

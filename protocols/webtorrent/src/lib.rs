@@ -5,6 +5,7 @@
 
 pub mod hub;
 mod introduce;
+mod meeting;
 mod protocol;
 pub mod rtc;
 mod tracking;

@@ -164,7 +164,7 @@ impl Inner {
     async fn follow(self: Arc<Self>, swarm: ActiveSwarm, stop: CancellationToken) {
         let (infohash, serial) = (swarm.handle.infohash(), swarm.serial());
         let membership = Membership {
-            places: Places::new(self.max_connections_per_torrent, self.freed.clone()),
+            places: Places::new(self.max_connections_per_torrent, self.freed.clone(), swarm.peer_id),
             max_peers: self.max_peers_per_torrent,
             uploads: self.uploads,
             swarm,

@@ -252,9 +252,13 @@ impl Connection {
         self.retire();
     }
 
-    /// Closes it in a task of the manager; a second call does nothing.
+    /// Closes it in a task of the manager; a second call does nothing. Its addresses on shared sockets are free for another
+    /// at once: nothing that comes is for it any more.
     pub(crate) fn retire(self: &Arc<Self>) {
         if !self.retired.swap(true, Ordering::AcqRel) {
+            for door in self.lane.doors() {
+                door.mux.unregister(self.key);
+            }
             self.shared.tasks.spawn_on(Arc::clone(self).close(), &self.shared.runtime);
         }
     }
@@ -267,9 +271,6 @@ impl Connection {
             say_goodbye(&*peer).await;
         }
         self.lane.ended().cancel();
-        for door in self.lane.doors() {
-            door.mux.unregister(self.key);
-        }
         self.shared.forget(self.key);
     }
 }

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
+use swarmgate_bittorrent_proto::handshake::PeerId;
 use swarmgate_content::{AttemptOutcome, InfoHash, ProtocolStats};
+use swarmgate_swarm::Held;
 use swarmgate_webtorrent_proto::backoff::Backoff;
 use swarmgate_webtorrent_proto::message::{ClientMessage, OfferId, Sdp, ServerMessage};
-use swarmgate_webtorrent_proto::signaller::SignalEvent;
+use swarmgate_webtorrent_proto::signaller::{OfferKey, SignalEvent};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +20,8 @@ use super::member::{Done, Member, Membership};
 use super::wire::{Opener, Wire, WireError};
 use crate::hub::TrackerHub;
 use crate::introduce::{Place, lead_in};
-use crate::rtc::{Answered, PendingOffer, RtcManager, RtcStream};
+use crate::meeting::Meeting;
+use crate::rtc::{PendingOffer, RtcManager, RtcStream};
 
 /// Commands that may wait.
 const QUEUE: usize = 64;
@@ -275,15 +278,8 @@ impl Actor {
                     drop(member.take_offer(&offer_id));
                 }
             }
-            SignalEvent::Answered { offer_id, sdp, .. } => self.connect(infohash, &offer_id, sdp),
-            SignalEvent::Offered { key, sdp, .. } => {
-                let Some(member) = self.members.get_mut(&infohash) else { return };
-                if self.work.len() >= MAX_WORK {
-                    return member.signaller.answer_failed(key);
-                }
-                let (rtc, serial) = (self.setup.rtc.clone(), member.membership.swarm.serial());
-                self.work.spawn(async move { Done::Answer(infohash, serial, key, rtc.answer(sdp.as_str()).await) });
-            }
+            SignalEvent::Answered { offer_id, peer_id, sdp } => self.connect(infohash, &offer_id, peer_id, sdp),
+            SignalEvent::Offered { key, peer_id, sdp } => self.answer(infohash, key, peer_id, sdp),
             SignalEvent::Announced { complete, incomplete } => {
                 self.setup.stats.announces(1);
                 let others = complete.unwrap_or(0).saturating_add(incomplete.unwrap_or(0)).saturating_sub(1);
@@ -308,14 +304,20 @@ impl Actor {
                     member.offers_made(now, offers);
                 }
             }
-            Some(Done::Answer(infohash, serial, key, answered)) => {
+            Some(Done::Answer(infohash, serial, key, answered, meeting)) => {
                 let Some(member) = self.member(infohash, serial) else { return };
                 match answered {
+                    Ok(answered) if meeting.is_given_up() => {
+                        // Closed before the meeting ends: whoever was preferred waits for its addresses.
+                        drop(answered);
+                        drop(meeting);
+                        member.signaller.answer_failed(key);
+                    }
                     Ok(answered) => {
                         let sent = Sdp::new(answered.sdp().to_owned())
                             .is_ok_and(|sdp| member.signaller.answer_ready(now, key, sdp));
                         if sent {
-                            self.await_opening(infohash, answered);
+                            self.introduce(infohash, meeting, answered.open());
                         }
                     }
                     Err(error) => {
@@ -356,33 +358,55 @@ impl Actor {
         });
     }
 
-    /// A peer has answered one of our offers.
-    fn connect(&mut self, infohash: InfoHash, offer_id: &OfferId, sdp: Sdp) {
+    /// A peer offers.
+    fn answer(&mut self, infohash: InfoHash, key: OfferKey, peer_id: PeerId, sdp: Sdp) {
         let Some(member) = self.members.get_mut(&infohash) else { return };
-        let Some(offer) = member.take_offer(offer_id) else { return };
-        let accept = |offer: PendingOffer| async move { offer.accept_answer(sdp.as_str()).await };
-        self.introduce(infohash, accept(offer));
+        let meeting = Some(&member.membership.places).filter(|_| self.work.len() < MAX_WORK);
+        let Some(meeting) = meeting.and_then(|places| places.meetings.offered(peer_id)) else {
+            return member.signaller.answer_failed(key);
+        };
+        let (rtc, serial) = (self.setup.rtc.clone(), member.membership.swarm.serial());
+        self.work.spawn(async move {
+            let answered = rtc.answer(sdp.as_str()).await.map(Box::new);
+            Done::Answer(infohash, serial, key, answered, meeting)
+        });
     }
 
-    fn await_opening(&mut self, infohash: InfoHash, answered: Answered) {
-        self.introduce(infohash, answered.open());
+    /// A peer has answered one of our offers.
+    fn connect(&mut self, infohash: InfoHash, offer_id: &OfferId, peer_id: PeerId, sdp: Sdp) {
+        let Some(member) = self.members.get_mut(&infohash) else { return };
+        let Some(offer) = member.take_offer(offer_id) else { return };
+        let Some((meeting, loser)) = member.membership.places.meetings.answered(peer_id) else {
+            tracing::debug!(%infohash, "an answer is not needed: there is a connection with that peer");
+            return;
+        };
+        let accept = |offer: PendingOffer| async move {
+            loser.gone().await;
+            offer.accept_answer(sdp.as_str()).await
+        };
+        self.introduce(infohash, meeting, accept(offer));
     }
 
     /// Waits for a connection to be open and leads it into its swarm, if there is a place for it.
     fn introduce(
         &mut self,
         infohash: InfoHash,
+        meeting: Meeting,
         opening: impl Future<Output = Result<RtcStream, crate::rtc::RtcError>> + Send + 'static,
     ) {
         let Some(member) = self.members.get(&infohash) else { return };
         let (swarm, place) = (member.membership.swarm.clone(), member.membership.places.take());
         let Some(place) = place.filter(|_| self.work.len() < MAX_WORK) else { return };
         self.work.spawn(async move {
-            let connected = async |place: Place| {
-                let stream = opening.await.map_err(|error| error.to_string())?;
-                lead_in(stream, place, &swarm).await.map_err(|error| error.to_string())
+            let connected = async |place: Place, meeting: Meeting| {
+                let stream = tokio::select! {
+                    stream = opening => Some(stream.map_err(|error| error.to_string())?),
+                    () = meeting.given_up() => None,
+                };
+                let stream = stream.filter(|_| meeting.opened()).ok_or("another one with that peer is kept")?;
+                lead_in(Held::new(stream, (place, meeting)), &swarm).await.map_err(|error| error.to_string())
             };
-            Done::Connected(connected(place).await)
+            Done::Connected(connected(place, meeting).await)
         });
     }
 

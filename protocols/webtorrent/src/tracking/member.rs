@@ -9,6 +9,7 @@ use swarmgate_webtorrent_proto::message::{ClientOffer, OfferId, Sdp};
 use swarmgate_webtorrent_proto::signaller::{OfferKey, Progress, Signaller, SignallerConfig};
 
 use crate::introduce::Places;
+use crate::meeting::Meeting;
 use crate::rtc::{Answered, PendingOffer, RtcError};
 
 /// Peers that one tracker is asked for at a time: each costs a connection that waits for its answer.
@@ -31,7 +32,7 @@ pub(crate) enum Done {
     /// Offers were made.
     Offers(InfoHash, u64, Vec<(OfferId, PendingOffer)>),
     /// An offer was answered, or not.
-    Answer(InfoHash, u64, OfferKey, Result<Answered, RtcError>),
+    Answer(InfoHash, u64, OfferKey, Result<Box<Answered>, RtcError>, Meeting),
     /// A connection became a peer, or not.
     Connected(Result<(), String>),
 }
