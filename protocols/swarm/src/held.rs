@@ -19,6 +19,12 @@ impl<S, G> Held<S, G> {
     pub const fn new(stream: S, guard: G) -> Self {
         Self { stream, _guard: guard }
     }
+
+    /// The stream.
+    #[must_use]
+    pub const fn stream(&self) -> &S {
+        &self.stream
+    }
 }
 
 impl<S: AsyncRead + Unpin, G: Unpin> AsyncRead for Held<S, G> {

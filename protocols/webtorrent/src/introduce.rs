@@ -15,6 +15,9 @@ use crate::rtc::RtcStream;
 /// How long both handshakes may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How the ids of webtorrent.js begin, in a page or in Node (BEP 20): the client of nearly all pages.
+const PAGE_CLIENT: &[u8] = b"-WW";
+
 /// Places for WebRTC connections of one torrent, over all its trackers.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
@@ -67,6 +70,26 @@ pub(crate) async fn lead_in(
     };
     let theirs = within(HANDSHAKE_TIMEOUT, exchange).await?;
     check_handshake(&ours, &theirs)?;
+    if may_be_page(theirs.peer_id) {
+        stream.stream().peer_is_page();
+    }
     let added = swarm.handle.add_peer(stream, PeerOrigin::webrtc(), theirs).await;
     added.map_err(|_| HandshakeError::TurnedAway("the torrent is no longer active"))
+}
+
+/// Whether a peer says that its client is one that runs in pages. It is believed: whoever lies is sent less at once.
+fn may_be_page(id: PeerId) -> bool {
+    id.0.starts_with(PAGE_CLIENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn webtorrent_is_taken_for_a_page_and_neither_we_nor_libtorrent_are() {
+        assert!(may_be_page(PeerId(*b"-WW0208-abcdefghijkl")));
+        assert!(!may_be_page(PeerId(*b"-LT2110-abcdefghijkl")));
+        assert!(!may_be_page(PeerId::ours([7; 12])));
+    }
 }

@@ -6,6 +6,7 @@
 //! the channel takes messages, each write is one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -35,8 +36,8 @@ pub(crate) struct Outbox {
     pub(crate) chunk: usize,
     /// Where the library waits for acknowledgements, in bytes.
     pub(crate) ceiling: usize,
-    /// Where we do.
-    pub(crate) limit: usize,
+    /// Where we do. It may change while the stream is used.
+    pub(crate) limit: Arc<AtomicUsize>,
     /// Notified when acknowledgements may have come.
     pub(crate) settled: Arc<Notify>,
     /// Cancelled when the connection is over.
@@ -71,10 +72,14 @@ impl Outbox {
     }
 
     async fn send(&self, message: BytesMut) -> Result<(), LibraryError> {
-        if self.limit < self.ceiling {
+        if self.limit() < self.ceiling {
             self.wait_for_room().await?;
         }
         self.channel.send(message).await
+    }
+
+    fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
     }
 
     /// Waits while as much is on its way as may be. The library has but one limit for all peers, set before it is
@@ -85,7 +90,7 @@ impl Outbox {
             let settled = self.settled.notified();
             tokio::pin!(settled);
             settled.as_mut().enable();
-            if self.channel.outstanding_bytes().await? < self.limit {
+            if self.channel.outstanding_bytes().await? < self.limit() {
                 return Ok(());
             }
             let _ = tokio::time::timeout(LOOK_AGAIN, settled).await;

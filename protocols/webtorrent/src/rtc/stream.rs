@@ -15,6 +15,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
@@ -24,7 +25,7 @@ use tokio::task::JoinHandle;
 use webrtc::data_channel::{DataChannel, DataChannelEvent, RTCDataChannelMessage};
 
 use super::connection::{Channel, Owner};
-use super::limits::in_flight_limit;
+use super::limits::{in_flight_limit, page_in_flight_limit};
 use super::manager::Shared;
 use super::outbox::{Outbox, PIPE_BYTES, SENT_MESSAGE_BYTES};
 
@@ -40,6 +41,7 @@ pub struct RtcStream {
     unread: BytesMut,
     end: Option<End>,
     pipe: DuplexStream,
+    in_flight_limit: Arc<AtomicUsize>,
     sending: Option<JoinHandle<()>>,
 }
 
@@ -56,11 +58,13 @@ impl RtcStream {
         owner.lane.set_hurried(false);
         let remote = owner.remote_address().await;
         let ceiling = owner.shared.options.send_buffer_bytes;
+        let limit = in_flight_limit(owner.shared.granted, ceiling, remote.map(|address| address.ip()));
+        let in_flight_limit = Arc::new(AtomicUsize::new(limit));
         let outbox = Outbox {
             channel: Arc::clone(&channel.0),
             chunk: peer.max_message_bytes().min(SENT_MESSAGE_BYTES),
             ceiling,
-            limit: in_flight_limit(owner.shared.granted, ceiling, remote.map(|address| address.ip())),
+            limit: Arc::clone(&in_flight_limit),
             settled: Arc::clone(owner.lane.settled()),
             ended: owner.lane.ended().clone(),
         };
@@ -74,6 +78,7 @@ impl RtcStream {
             unread: BytesMut::new(),
             end: None,
             pipe,
+            in_flight_limit,
             sending: Some(sending),
         }
     }
@@ -82,6 +87,13 @@ impl RtcStream {
     #[must_use]
     pub const fn remote_address(&self) -> Option<SocketAddr> {
         self.remote
+    }
+
+    /// Notes that a web page is at the other end: if it is near, it is sent no more at once than a browser's socket holds.
+    pub(crate) fn peer_is_page(&self) {
+        let remote = self.remote.map(|address| address.ip());
+        let limit = page_in_flight_limit(self.in_flight_limit.load(Ordering::Relaxed), remote);
+        self.in_flight_limit.store(limit, Ordering::Relaxed);
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<DataChannelEvent>> {
