@@ -21,6 +21,8 @@ import time
 
 import libtorrent as lt
 
+from loopback_session import session as loopback_session
+
 # Looked at this often until the first byte is there, and then less often, so as not to slow down what is measured.
 EAGER_SECONDS = 0.005
 TICK_SECONDS = 0.02
@@ -31,27 +33,11 @@ ALONE_SECONDS = 3
 
 READ_BYTES = 1 << 20
 
-SETTINGS = {
-    "listen_interfaces": "127.0.0.1:0",
-    "enable_dht": False,
-    "enable_lsd": False,
-    "enable_upnp": False,
-    "enable_natpmp": False,
-    "enable_outgoing_utp": False,
-    "enable_incoming_utp": False,
-    # A tracker on loopback is refused otherwise, and so is a second peer of the same address.
-    "ssrf_mitigation": False,
-    "allow_multiple_connections_per_ip": True,
-    # By default a public server is asked for this machine's address.
-    "webtorrent_stun_server": "",
-    "rate_limit_ip_overhead": False,
-    "min_reconnect_time": 1,
-    # Who may upload is decided anew each so many seconds; 15 is a long time in a story.
-    "unchoke_interval": 1,
-    "alert_mask": lt.alert.category_t.tracker_notification
+ALERTS = (
+    lt.alert.category_t.tracker_notification
     | lt.alert.category_t.storage_notification
-    | lt.alert.category_t.error_notification,
-}
+    | lt.alert.category_t.error_notification
+)
 
 
 def say(event, **fields):
@@ -162,7 +148,7 @@ class Share:
 
 class Peer:
     def __init__(self):
-        self.session = lt.session(SETTINGS)
+        self.session = loopback_session(0, alert_mask=ALERTS)
         self.shares = {}
         self.upload_limit = -1
         say("ready", port=self.session.listen_port(), version=lt.__version__)

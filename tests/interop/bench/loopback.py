@@ -24,7 +24,7 @@ import libtorrent as lt
 
 MIB = 1 << 20
 PIECE_BYTES = MIB
-LT_PEER = pathlib.Path(__file__).resolve().parent.parent / "lt_peer.py"
+LT_PEER = pathlib.Path(__file__).resolve().parent.parent.parent / "peers/lt_peer.py"
 # Nothing measured here takes longer; a program that does is ended and counted as failed.
 RUN_LIMIT_SECONDS = 300
 

@@ -65,84 +65,30 @@ enum First {
     They,
 }
 
-mod we_offer_and_send_through_our_tracker_to {
-    use super::*;
+/// Defines a module for each row, in which every client plays the row's story.
+macro_rules! meetings {
+    ($($name:ident: $story:ident at $tracker:ident, first $first:ident;)*) => {
+        $(mod $name {
+            use super::*;
 
-    played_by_each_webrtc_client!(story);
+            played_by_each_webrtc_client!(story);
 
-    async fn story(client: Client) {
-        they_fetch(client, Tracker::Ours, First::They).await;
-    }
+            async fn story(client: Client) {
+                $story(client, Tracker::$tracker, First::$first).await;
+            }
+        })*
+    };
 }
 
-mod we_answer_and_send_through_our_tracker_to {
-    use super::*;
-
-    played_by_each_webrtc_client!(story);
-
-    async fn story(client: Client) {
-        they_fetch(client, Tracker::Ours, First::We).await;
-    }
-}
-
-mod we_offer_and_send_through_npms_tracker_to {
-    use super::*;
-
-    played_by_each_webrtc_client!(story);
-
-    async fn story(client: Client) {
-        they_fetch(client, Tracker::Npm, First::They).await;
-    }
-}
-
-mod we_answer_and_send_through_npms_tracker_to {
-    use super::*;
-
-    played_by_each_webrtc_client!(story);
-
-    async fn story(client: Client) {
-        they_fetch(client, Tracker::Npm, First::We).await;
-    }
-}
-
-mod we_offer_and_fetch_through_our_tracker_from {
-    use super::*;
-
-    played_by_each_webrtc_client!(story);
-
-    async fn story(client: Client) {
-        we_fetch(client, Tracker::Ours, First::They).await;
-    }
-}
-
-mod we_answer_and_fetch_through_our_tracker_from {
-    use super::*;
-
-    played_by_each_webrtc_client!(story);
-
-    async fn story(client: Client) {
-        we_fetch(client, Tracker::Ours, First::We).await;
-    }
-}
-
-mod we_offer_and_fetch_through_npms_tracker_from {
-    use super::*;
-
-    played_by_each_webrtc_client!(story);
-
-    async fn story(client: Client) {
-        we_fetch(client, Tracker::Npm, First::They).await;
-    }
-}
-
-mod we_answer_and_fetch_through_npms_tracker_from {
-    use super::*;
-
-    played_by_each_webrtc_client!(story);
-
-    async fn story(client: Client) {
-        we_fetch(client, Tracker::Npm, First::We).await;
-    }
+meetings! {
+    we_offer_and_send_through_our_tracker_to: they_fetch at Ours, first They;
+    we_answer_and_send_through_our_tracker_to: they_fetch at Ours, first We;
+    we_offer_and_send_through_npms_tracker_to: they_fetch at Npm, first They;
+    we_answer_and_send_through_npms_tracker_to: they_fetch at Npm, first We;
+    we_offer_and_fetch_through_our_tracker_from: we_fetch at Ours, first They;
+    we_answer_and_fetch_through_our_tracker_from: we_fetch at Ours, first We;
+    we_offer_and_fetch_through_npms_tracker_from: we_fetch at Npm, first They;
+    we_answer_and_fetch_through_npms_tracker_from: we_fetch at Npm, first We;
 }
 
 /// The gateway has the film from a TCP peer; the client, who knows an infohash and a tracker, gets all of it.

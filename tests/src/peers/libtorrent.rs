@@ -1,4 +1,4 @@
-//! libtorrent through its Python binding and `interop/lt_peer.py`, which reports in JSON lines.
+//! libtorrent through its Python binding and `peers/lt_peer.py`, which reports in JSON lines.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 pub(super) async fn start(python: &Path, part: Part, wanted: &Wanted, peers: &[SocketAddr], dir: PathBuf) -> Peer {
     let address = ports::free();
     let mut command = Command::new(python);
-    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/interop/lt_peer.py"));
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/peers/lt_peer.py"));
     match wanted {
         Wanted::File(path) => command.arg("--torrent").arg(path),
         Wanted::Magnet(uri) => command.arg("--magnet").arg(uri),

@@ -16,28 +16,9 @@ import time
 
 import libtorrent as lt
 
+from loopback_session import session as loopback_session
+
 TICK_SECONDS = 0.05
-
-
-def settings(args):
-    return {
-        "listen_interfaces": f"127.0.0.1:{args.port}",
-        "enable_dht": False,
-        "enable_lsd": False,
-        "enable_upnp": False,
-        "enable_natpmp": False,
-        "enable_outgoing_utp": False,
-        "enable_incoming_utp": False,
-        # A tracker on loopback is refused otherwise, and so is a second peer of the same address.
-        "ssrf_mitigation": False,
-        "allow_multiple_connections_per_ip": True,
-        "rate_limit_ip_overhead": False,
-        "connection_speed": 100,
-        "min_reconnect_time": 1,
-        # Who may upload is decided anew each so many seconds; 15 is a long time in a story.
-        "unchoke_interval": 1,
-        "alert_mask": 0,
-    }
 
 
 def parameters(args):
@@ -72,7 +53,7 @@ def main():
     ap.add_argument("--quiet", action="store_true", help="no progress lines, for when this peer is what is measured")
     args = ap.parse_args()
 
-    session = lt.session(settings(args))
+    session = loopback_session(args.port, connection_speed=100, alert_mask=0)
     handle = session.add_torrent(parameters(args))
     if args.rate:
         # A session's limit spares peers on loopback; a torrent's does not.
