@@ -9,6 +9,7 @@ use swarmgate_tests::node::Node;
 use swarmgate_tests::wait;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -120,14 +121,23 @@ async fn what_is_no_message_ends_the_socket() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_sends_without_end_is_let_go() {
+async fn who_sends_without_end_is_let_go_and_told_that_it_was_too_much() {
+    /// Slow enough to read what comes, and a hundred times as fast as is allowed.
+    const PACE: Duration = Duration::from_millis(1);
     let node = open_tracker().await;
     let mut client = Client::of(&node).await;
     let mut sent = 0;
-    while client.0.send(Message::text(announce("-TT0001-111111111111", 0).to_string())).await.is_ok() {
+    let frame = loop {
+        client.say(&announce("-TT0001-111111111111", 0)).await;
         sent += 1;
-        assert!(sent < 100_000, "nobody minds");
-    }
+        assert!(sent < 1000, "nobody minds");
+        match tokio::time::timeout(PACE, client.0.next()).await {
+            Ok(Some(Ok(Message::Close(frame)))) => break frame.unwrap(),
+            Ok(Some(Ok(_))) | Err(_) => {}
+            Ok(end) => panic!("let go without a word: {end:?}"),
+        }
+    };
+    assert_eq!((frame.code, frame.reason.as_str()), (CloseCode::Policy, "more than 10 messages a second"));
     node.stop().await;
 }
 
