@@ -1,7 +1,9 @@
 // webtorrent in Chromium: one browser, and every page in it a peer with a profile of its own. The commands of peer.mjs
 // carry `peer`, the page's number, and so do its events. Beside those:
 //
-//   open   peer, hidden?   -> "opened"    `hidden`: as an ordinary visitor, whose addresses mDNS names stand for
+//   open   peer, hidden?, deaf?
+//                          -> "opened"    `hidden`: as an ordinary visitor, whose addresses mDNS names stand for;
+//                                         `deaf`: answers to its offers never reach it
 //   close  peer            -> "closed"    the tab is closed
 //   crash  peer            -> "closed"    its process is gone from one moment to the next, without a word to anybody
 //
@@ -59,10 +61,19 @@ let ending = false;
 browser.on("disconnected", () => ending || process.exit(1));
 const pages = new Map();
 
-async function open(peer, hidden) {
+/** Runs in a page before anything else. */
+function takeNoAnswer() {
+  const take = RTCPeerConnection.prototype.setRemoteDescription;
+  RTCPeerConnection.prototype.setRemoteDescription = function (description) {
+    return description.type === "answer" ? new Promise(() => {}) : take.call(this, description);
+  };
+}
+
+async function open(peer, { hidden, deaf }) {
   const context = await browser.newContext(hidden ? {} : { permissions: TRUSTED });
   const page = await context.newPage();
   pages.set(peer, page);
+  if (deaf) await page.addInitScript(takeNoAnswer);
   page.on("pageerror", (e) => say({ event: "error", peer, message: String(e) }));
   await page.exposeFunction("say", (event) => say({ ...event, peer }));
   await page.goto(origin);
@@ -83,7 +94,7 @@ async function close(peer, crash) {
 
 say({ event: "ready", version: browser.version() });
 await obey(async ({ peer, torrent, files: paths, ...command }) => {
-  if (command.do === "open") return open(peer, command.hidden);
+  if (command.do === "open") return open(peer, command);
   if (command.do === "close" || command.do === "crash") return close(peer, command.do === "crash");
   if (torrent) command.torrent = url(torrent);
   if (paths) command.files = paths.map(url);

@@ -55,9 +55,11 @@ const OPTIONS = {
 };
 
 export class Peer {
-  constructor(WebTorrent, say) {
+  /** `offers` is how many it makes at most for one announce. */
+  constructor(WebTorrent, say, offers) {
     this.say = say;
-    this.client = new WebTorrent(OPTIONS);
+    const tracker = { ...OPTIONS.tracker, getAnnounceOpts: () => (offers ? { numwant: offers } : {}) };
+    this.client = new WebTorrent({ ...OPTIONS, tracker });
     this.client.on("error", (e) => say({ event: "error", message: String(e) }));
   }
 

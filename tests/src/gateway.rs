@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::http::{self, Answer};
 use crate::ports;
 use crate::process::Process;
@@ -47,6 +49,31 @@ impl Gateway {
     /// Where BitTorrent peers reach the gateway.
     pub fn peer_address(&self) -> SocketAddr {
         self.bittorrent
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What it says of itself at `/api/v1/status`.
+    pub async fn status(&self) -> Value {
+        let answer = http::get(&self.url("/api/v1/status")).await;
+        serde_json::from_slice(&answer.body).unwrap_or_else(|e| panic!("{e}: {}", answer.text()))
+    }
+
+    /// WebRTC connections that are open, being opened or being closed.
+    pub async fn webrtc_connections(&self) -> usize {
+        let status = self.status().await;
+        let networks = status["networks"].as_array().expect("there are networks");
+        let mut evidence = networks.iter().filter_map(|network| network["health"]["evidence"].as_str());
+        let count = evidence.find_map(|text| text.split(", ").find_map(|part| part.strip_suffix(" connections")));
+        count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("no count of connections: {status}"))
+    }
+
+    /// Peers in all its swarms.
+    pub async fn peers(&self) -> u64 {
+        self.status().await["totals"]["peers"].as_u64().expect("peers are counted")
     }
 
     /// The absolute URL of a path on this gateway.

@@ -48,7 +48,19 @@ pub fn resident_bytes() -> u64 {
 
 /// Open descriptors.
 pub fn descriptors() -> usize {
-    links().len()
+    links("self").len()
+}
+
+/// Open descriptors of another process.
+pub fn descriptors_of(pid: u32) -> usize {
+    links(&pid.to_string()).len()
+}
+
+/// Where another process's UDP sockets are bound, one entry a socket.
+pub fn udp_sockets_of(pid: u32) -> Vec<SocketAddr> {
+    let mut found = sockets(&pid.to_string(), &[("udp", "udp", ""), ("udp", "udp6", "")]);
+    found.sort_unstable();
+    found.into_iter().map(|(_, address)| address).collect()
 }
 
 /// Threads.
@@ -62,33 +74,39 @@ pub fn threads() -> usize {
 pub fn listening() -> BTreeSet<(&'static str, SocketAddr)> {
     const TCP_LISTEN: &str = "0A";
     const UDP_UNCONNECTED: &str = "07";
-    let own: BTreeSet<String> = links().into_iter().collect();
     let tables = [
-        ("tcp", "/proc/self/net/tcp", TCP_LISTEN),
-        ("tcp", "/proc/self/net/tcp6", TCP_LISTEN),
-        ("udp", "/proc/self/net/udp", UDP_UNCONNECTED),
-        ("udp", "/proc/self/net/udp6", UDP_UNCONNECTED),
+        ("tcp", "tcp", TCP_LISTEN),
+        ("tcp", "tcp6", TCP_LISTEN),
+        ("udp", "udp", UDP_UNCONNECTED),
+        ("udp", "udp6", UDP_UNCONNECTED),
     ];
-    let mut found = BTreeSet::new();
+    sockets("self", &tables).into_iter().collect()
+}
+
+/// The sockets of a process: of tables of `/proc`, each with its transport and the state that counts, or any if empty.
+fn sockets(process: &str, tables: &[(&'static str, &str, &str)]) -> Vec<(&'static str, SocketAddr)> {
+    let own: BTreeSet<String> = links(process).into_iter().collect();
+    let mut found = Vec::new();
     for (transport, table, wanted) in tables {
         // A machine without IPv6 lacks its tables.
-        let text = std::fs::read_to_string(table).unwrap_or_default();
+        let text = std::fs::read_to_string(format!("/proc/{process}/net/{table}")).unwrap_or_default();
         for line in text.lines().skip(1) {
             let fields: Vec<_> = line.split_whitespace().collect();
             let (Some(local), Some(state), Some(inode)) = (fields.get(1), fields.get(3), fields.get(9)) else {
                 continue;
             };
-            if *state == wanted && own.contains(&format!("socket:[{inode}]")) {
-                found.insert((transport, address(local)));
+            if (wanted.is_empty() || state == wanted) && own.contains(&format!("socket:[{inode}]")) {
+                found.push((*transport, address(local)));
             }
         }
     }
     found
 }
 
-/// What this process's descriptors lead to.
-fn links() -> Vec<String> {
-    let entries = std::fs::read_dir("/proc/self/fd").unwrap_or_else(|e| panic!("/proc/self/fd: {e}"));
+/// What a process's descriptors lead to.
+fn links(process: &str) -> Vec<String> {
+    let folder = format!("/proc/{process}/fd");
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{folder}: {e}"));
     // The directory's own descriptor is gone when its link is read, and is not counted.
     let links = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
     links.map(|link| link.display().to_string()).filter(|link| !link.ends_with("/fd")).collect()

@@ -42,6 +42,12 @@ impl Process {
         Self { name: name.to_owned(), child, log }
     }
 
+    /// The child's process id.
+    pub fn id(&self) -> u32 {
+        // setpriv replaces itself by the program.
+        self.child.id()
+    }
+
     /// Everything the child has said so far.
     pub fn log(&self) -> String {
         std::fs::read(&self.log).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()

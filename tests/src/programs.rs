@@ -24,6 +24,8 @@ pub enum Program {
     NodeModules,
     /// Chromium.
     Chromium,
+    /// coturn.
+    Turnserver,
 }
 
 impl Program {
@@ -38,6 +40,7 @@ impl Program {
             Self::Node => "SWARMGATE_NODE",
             Self::NodeModules => "SWARMGATE_NODE_MODULES",
             Self::Chromium => "SWARMGATE_CHROMIUM",
+            Self::Turnserver => "SWARMGATE_TURNSERVER",
         }
     }
 
@@ -47,10 +50,18 @@ impl Program {
         if let Some(path) = std::env::var_os(variable).filter(|v| !v.is_empty()) {
             return Some(PathBuf::from(path));
         }
-        assert!(!in_ci(), "{variable} is not set: under CI a story must not be skipped");
-        eprintln!("SKIPPED: {variable} is not set; `cargo xtask interop` sets it");
+        skip(&format!("{variable} is not set; `cargo xtask interop` sets it"));
         None
     }
+}
+
+/// Says that a story is skipped, and why.
+///
+/// # Panics
+/// Under CI.
+pub fn skip(why: &str) {
+    assert!(!in_ci(), "{why}: under CI a story must not be skipped");
+    eprintln!("SKIPPED: {why}");
 }
 
 /// Whether a skip counts as a failure.

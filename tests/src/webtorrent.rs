@@ -2,8 +2,8 @@
 //!
 //! Each is a program of `tests/peers` that is told what to do while it runs, since what matters here is the order in
 //! which peers join: whoever comes second makes the offer. They hear of each other through trackers and not otherwise.
-//! A [`Browser`]'s pages are peers of their own, each with its own profile. There is one browser at a time in a process
-//! of tests: that is what a small machine can bear.
+//! A [`Browser`]'s pages are peers of their own, each with its own profile, and so are the clients in one [`Node`]. There
+//! is one browser at a time in a process of tests: that is what a small machine can bear.
 
 mod driver;
 
@@ -53,15 +53,10 @@ impl Client {
     pub async fn start(self, dir: &Path) -> Option<Peer> {
         match self {
             Self::Chromium => Some(Browser::start(dir).await?.page().await),
-            Self::Node => node(dir).await,
+            Self::Node => Some(Node::start(dir).await?.open(json!({})).await),
             Self::Libtorrent => libtorrent(dir).await,
         }
     }
-}
-
-async fn node(dir: &Path) -> Option<Peer> {
-    let (running, _) = Running::start("webtorrent-node", node_program("webtorrent_node.mjs")?, dir, None).await;
-    Some(Peer { running: Arc::new(running), page: None, tcp: None })
 }
 
 async fn libtorrent(dir: &Path) -> Option<Peer> {
@@ -70,7 +65,7 @@ async fn libtorrent(dir: &Path) -> Option<Peer> {
     let (running, ready) = Running::start("libtorrent-webrtc", command, dir, None).await;
     let port = ready["port"].as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
     let tcp = port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    Some(Peer { running: Arc::new(running), page: None, tcp })
+    Some(Peer { running: Arc::new(running), part: Part::All, tcp })
 }
 
 /// Chromium without a window.
@@ -93,19 +88,48 @@ impl Browser {
 
     /// Opens a page that tells peers its addresses, as one that may use a microphone does.
     pub async fn page(&self) -> Peer {
-        self.open(false).await
+        self.open(json!({})).await
     }
 
     /// Opens a page as a visitor has it, who has allowed nothing: mDNS names stand for its addresses.
     pub async fn page_that_hides_its_addresses(&self) -> Peer {
-        self.open(true).await
+        self.open(json!({ "hidden": true })).await
     }
 
-    async fn open(&self, hidden: bool) -> Peer {
+    /// Opens a page that no answer to its offers reaches, as if each came a moment after its end.
+    pub async fn page_that_hears_no_answer(&self) -> Peer {
+        self.open(json!({ "deaf": true })).await
+    }
+
+    async fn open(&self, how: Value) -> Peer {
         let page = self.pages.fetch_add(1, Ordering::Relaxed);
-        let peer = Peer { running: Arc::clone(&self.running), page: Some(page), tcp: None };
-        peer.ask(json!({ "do": "open", "hidden": hidden }), "opened", READY_WITHIN).await;
-        peer
+        Peer::open(&self.running, Part::Page(page), how).await
+    }
+}
+
+/// Node without a client in it so far.
+#[derive(Debug)]
+pub struct Node {
+    running: Arc<Running>,
+    clients: AtomicU64,
+}
+
+impl Node {
+    /// Starts one with its files below `dir`; `None` when the story is to be skipped.
+    pub async fn start(dir: &Path) -> Option<Self> {
+        let (running, _) = Running::start("webtorrent-node", node_program("webtorrent_node.mjs")?, dir, None).await;
+        Some(Self { running: Arc::new(running), clients: AtomicU64::new(0) })
+    }
+
+    /// Starts a client of webtorrent in it that makes one offer an announce. Each offer costs this WebRTC stack dozens of
+    /// sockets, and with five of each, a dozen clients do nothing else for a minute.
+    pub async fn client(&self) -> Peer {
+        self.open(json!({ "offers": 1 })).await
+    }
+
+    async fn open(&self, how: Value) -> Peer {
+        let client = self.clients.fetch_add(1, Ordering::Relaxed);
+        Peer::open(&self.running, Part::Client(client), how).await
     }
 }
 
@@ -113,11 +137,37 @@ impl Browser {
 #[derive(Debug, Clone)]
 pub struct Peer {
     running: Arc<Running>,
-    page: Option<u64>,
+    part: Part,
     tcp: Option<SocketAddr>,
 }
 
+/// What a peer is of its process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    All,
+    /// A browser's page, with a process behind it.
+    Page(u64),
+    /// A client among others.
+    Client(u64),
+}
+
+impl Part {
+    const fn number(self) -> Option<u64> {
+        match self {
+            Self::All => None,
+            Self::Page(number) | Self::Client(number) => Some(number),
+        }
+    }
+}
+
 impl Peer {
+    async fn open(running: &Arc<Running>, part: Part, mut how: Value) -> Self {
+        let peer = Self { running: Arc::clone(running), part, tcp: None };
+        how["do"] = "open".into();
+        peer.ask(how, "opened", READY_WITHIN).await;
+        peer
+    }
+
     /// Where it accepts TCP peers; only libtorrent does.
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         self.tcp
@@ -169,11 +219,12 @@ impl Peer {
         self.ask(json!({ "do": "limit", "upload": bytes_per_second }), "limited", ANSWER_WITHIN).await;
     }
 
-    /// Ends it from one moment to the next: no peer and no tracker gets a word of goodbye.
+    /// Ends it from one moment to the next: no peer and no tracker gets a word of goodbye. A client in Node takes the others
+    /// there with it.
     pub async fn crash(&self) {
-        match self.page {
-            Some(_) => drop(self.ask(json!({ "do": "crash" }), "closed", ANSWER_WITHIN).await),
-            None => self.running.driver.kill(),
+        match self.part {
+            Part::Page(_) => drop(self.ask(json!({ "do": "crash" }), "closed", ANSWER_WITHIN).await),
+            Part::All | Part::Client(_) => self.running.driver.kill(),
         }
     }
 
@@ -182,8 +233,8 @@ impl Peer {
     }
 
     fn tell(&self, mut command: Value) {
-        if let Some(page) = self.page {
-            command["peer"] = page.into();
+        if let Some(number) = self.part.number() {
+            command["peer"] = number.into();
         }
         self.running.driver.tell(&command);
     }
@@ -198,8 +249,8 @@ impl Peer {
 
     /// Waits for an event of this peer, and of the torrent `key` unless that is null.
     async fn hears(&self, from: usize, event: &str, key: &Value, within: Duration) -> Value {
-        let page = self.page.map_or(Value::Null, Value::from);
-        let concerns = |it: &Value| it["peer"] == page && (key.is_null() || it["key"].is_null() || it["key"] == *key);
+        let number = self.part.number().map_or(Value::Null, Value::from);
+        let concerns = |it: &Value| it["peer"] == number && (key.is_null() || it["key"].is_null() || it["key"] == *key);
         self.running.driver.wait_for(event, from, within, concerns).await
     }
 }

@@ -7,9 +7,13 @@
 mod clients_among_themselves;
 mod cold_magnets;
 mod command_line;
+mod loopback_alone;
 mod they_seed;
+mod tracker_over_tls;
+mod turnserver;
 mod we_seed;
 mod webtorrent;
+mod webtorrent_crowds;
 mod webtorrent_with_us;
 
 use std::path::Path;

@@ -144,29 +144,36 @@ async fn we_fetch(client: Client, tracker: Tracker, first: First) {
     assert!(answer.body == whole, "{url}: {} bytes, not those of the payload", answer.body.len());
 }
 
-mod chromium {
+mod we_fetch_64_mib_from_and_send_them_to {
     use super::*;
 
-    #[tokio::test]
-    async fn downloads_64_mib_from_us_and_uploads_64_mib_to_us() {
+    played_by_each_webrtc_client!(story);
+
+    async fn story(client: Client) {
         let dir = scratch();
         let Some(gateway) = open_gateway(dir.path()).await else { return };
-        let Some(browser) = Browser::start(dir.path()).await else { return };
+        let Some(giver) = client.start(dir.path()).await else { return };
         let payload = Payload::single("film.mkv", 63, 64 * MIB);
         let torrent = Torrent::of(&payload, 4 * PIECE_LEN, None);
         let tracker = announce_url(&gateway);
 
-        let giver = browser.page().await;
         giver.seed(&payload, &torrent, &[&tracker]).await;
         let asked = Instant::now();
         let answer = http::get(&gateway.magnet_url(&torrent.info_hash, &[])).await;
-        report("page to us", payload.files[0].bytes.len(), asked.elapsed());
+        report(&format!("{client:?} to us"), payload.files[0].bytes.len(), asked.elapsed());
         assert!(answer.body == payload.files[0].bytes, "{}: {} bytes", answer.status, answer.body.len());
 
         giver.crash().await;
-        let fetched = browser.page().await.download(&torrent, &[&tracker]).has(&payload, TRANSFER_WITHIN).await;
-        report("us to page", payload.files[0].bytes.len(), fetched.total);
+        // With it goes its browser: there is one at a time.
+        drop(giver);
+        let Some(taker) = client.start(dir.path()).await else { return };
+        let fetched = taker.download(&torrent, &[&tracker]).has(&payload, TRANSFER_WITHIN).await;
+        report(&format!("us to {client:?}"), payload.files[0].bytes.len(), fetched.total);
     }
+}
+
+mod chromium {
+    use super::*;
 
     /// Its candidates are names that only its own machine's multicast could resolve: it dials, and we see from where.
     #[tokio::test]
@@ -399,12 +406,12 @@ async fn open_gateway(dir: &Path) -> Option<Gateway> {
     Gateway::start_with(dir, &[("SWARMGATE_WEBTORRENT__TRACKER_ALLOW", "any")]).await
 }
 
-fn announce_url(gateway: &Gateway) -> String {
+pub(super) fn announce_url(gateway: &Gateway) -> String {
     gateway.url("/announce").replacen("http", "ws", 1)
 }
 
 /// Seeds over TCP, unknown to any tracker, and returns where.
-async fn over_tcp(source: &Peer, payload: &Payload, torrent: &Torrent) -> SocketAddr {
+pub(super) async fn over_tcp(source: &Peer, payload: &Payload, torrent: &Torrent) -> SocketAddr {
     let untracked = Torrent::of(payload, PIECE_LEN, None);
     assert_eq!(untracked.info_hash, torrent.info_hash, "the tracker is no part of the infohash");
     source.seed(payload, &untracked, &[]).await;

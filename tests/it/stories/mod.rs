@@ -20,6 +20,7 @@ mod slow_client;
 mod statistics;
 mod tracker_clients;
 mod trackers;
+mod webrtc_cycles;
 mod webtorrent;
 
 /// How many MiB a story of bulk moves: `usual`, or what `SWARMGATE_STORY_MIB` says for a run at full size.

@@ -44,15 +44,25 @@ pub(crate) enum Tool {
     /// A folder of packages for Node.
     Webtorrent,
     Chromium,
+    /// coturn.
+    Turnserver,
     CargoDeny,
     Nginx,
     Wrk,
 }
 
 impl Tool {
-    /// The foreign clients of the interop stories.
-    pub(crate) const PEERS: [Self; 7] =
-        [Self::Libtorrent, Self::Aria2, Self::Rqbit, Self::Transmission, Self::Node, Self::Webtorrent, Self::Chromium];
+    /// What the interop stories run that is not ours.
+    pub(crate) const PEERS: [Self; 8] = [
+        Self::Libtorrent,
+        Self::Aria2,
+        Self::Rqbit,
+        Self::Transmission,
+        Self::Node,
+        Self::Webtorrent,
+        Self::Chromium,
+        Self::Turnserver,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -63,6 +73,7 @@ impl Tool {
             Self::Node => "node",
             Self::Webtorrent => "webtorrent",
             Self::Chromium => "chromium",
+            Self::Turnserver => "turnserver",
             Self::CargoDeny => "cargo-deny",
             Self::Nginx => "nginx",
             Self::Wrk => "wrk",
@@ -79,6 +90,7 @@ impl Tool {
             Self::Node => Some("SWARMGATE_NODE"),
             Self::Webtorrent => Some("SWARMGATE_NODE_MODULES"),
             Self::Chromium => Some("SWARMGATE_CHROMIUM"),
+            Self::Turnserver => Some("SWARMGATE_TURNSERVER"),
             Self::CargoDeny | Self::Nginx | Self::Wrk => None,
         }
     }
@@ -132,6 +144,7 @@ impl Shop {
             Tool::Node => self.node(),
             Tool::Webtorrent => self.webtorrent(),
             Tool::Chromium => self.debian("chromium", "chromium"),
+            Tool::Turnserver => self.debian("turnserver", "coturn"),
             Tool::CargoDeny => self.cargo_deny(),
             Tool::Nginx => self.debian("nginx", "nginx-light"),
             Tool::Wrk => self.debian("wrk", "wrk"),
