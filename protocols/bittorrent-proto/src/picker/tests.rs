@@ -138,6 +138,9 @@ fn asked_of_a_late_starter(first_block: Duration, all: Duration) -> Vec<Duration
     asked
 }
 
+/// One late block makes the peer the worse choice for what a reader waits for, and nothing but asking it again can show that
+/// it is better: this is against any rule that would take the first block for a verdict. It holds by `better_wait` alone,
+/// which lets what is wanted later go to slower peers.
 #[test]
 fn a_peer_whose_first_block_was_late_is_tried_again() {
     let asked = asked_of_a_late_starter(Duration::from_millis(1500), Duration::from_secs(12));
