@@ -32,14 +32,9 @@ async fn is_enough_for_the_demo_which_sends_nothing_elsewhere() {
     let links: Vec<_> = said.lines().filter(|line| line.contains(" mtu ")).collect();
     assert!(matches!(links[..], [lo] if lo.contains("lo:") && !lo.contains("MULTICAST")), "{links:?}");
     let lower = said.to_lowercase();
-    assert!(!["multicast", "mdns", "warn"].iter().any(|word| lower.lines().any(|line| is_said(line, word))), "{said}");
+    assert!(!["multicast", "mdns", "warn"].iter().any(|word| lower.contains(word)), "{said}");
     assert_eq!((counter(&said, "Ip:", "OutNoRoutes"), counter(&said, "IpExt:", "OutMcastPkts")), (0, 0), "{said}");
     assert!(counter(&said, "Udp:", "OutDatagrams") > 1000, "the film came by UDP too: {said}");
-}
-
-/// Whether a line that is no table of the kernel's has a word.
-fn is_said(line: &str, word: &str) -> bool {
-    line.contains(word) && !line.contains(" mtu ") && !line.split(' ').next().is_some_and(|first| first.ends_with("ext:"))
 }
 
 /// A program in a network namespace of its own, as root or as who has no rights at all; `None` when the story is to be

@@ -31,8 +31,10 @@ async fn twenty_peers_of_chromium_and_node_fetch_at_once_through_one_udp_port() 
     const PAGES: u64 = 8;
     const CLIENTS: u64 = 12;
     let (dir, port) = (scratch(), ports::free());
-    let options =
-        [("SWARMGATE_WEBTORRENT__TRACKER_ALLOW", "any"), ("SWARMGATE_WEBTORRENT__LISTEN_PORT", &port.port().to_string())];
+    let options = [
+        ("SWARMGATE_WEBTORRENT__TRACKER_ALLOW", "any"),
+        ("SWARMGATE_WEBTORRENT__LISTEN_PORT", &port.port().to_string()),
+    ];
     let Some(gateway) = Gateway::start_with(dir.path(), &options).await else { return };
     let Some(source) = Client::Libtorrent.start(dir.path()).await else { return };
     let Some(browser) = Browser::start(dir.path()).await else { return };

@@ -20,12 +20,11 @@ const CYCLES: &str = "SWARMGATE_RTC_CYCLES";
 const DEFAULT_CYCLES: usize = 1000;
 /// Kinds of cycles, equally many of each.
 const KINDS: usize = 8;
-/// Cycles before the first look: what is made once, and what the allocator keeps for good, is there by then.
-const WARM_UP: usize = 320;
-/// What resident memory may have grown by between the two looks. A connection that is never closed holds some 0.4 MiB, so
-/// that one lost in fifty would be found; what allocators keep and give back differs by less from look to look.
+/// What resident memory may have grown by in the second half of the cycles: the first half has had as many connections at
+/// once, and left what allocators keep. A connection that is never closed holds some 0.4 MiB, so that 40 that are lost
+/// would be found.
 const MAX_GROWTH: u64 = 16 * MIB as u64;
-/// Open connections that are lost at once, in all of the story: what they take for half a minute is in the second look alone.
+/// Open connections that are lost in one half of the cycles, all at once: it takes half a minute to give them up.
 const LOST_AT_ONCE: usize = 48;
 /// A far end is killed, and a new one started, after this many cycles with it.
 const LIFE_OF_A_FAR_END: usize = 25;
@@ -59,14 +58,8 @@ async fn thousands_of_connections_half_of_them_broken_off_leave_nothing() {
     let cycles = std::env::var(CYCLES).ok().map_or(DEFAULT_CYCLES, |it| it.parse().unwrap());
     let begun = Instant::now();
     let mut soak = Soak::new();
-    // Open connections that are lost take half a minute to be given up, which is spent once.
-    let with_strangers = cycles / KINDS;
-    soak.miss_strangers(with_strangers, 0).await;
-    soak.come_and_go(0..WARM_UP).await;
-    let before = soak.look_when_idle().await;
-    soak.miss_strangers(with_strangers, LOST_AT_ONCE).await;
-    soak.come_and_go(0..cycles - with_strangers).await;
-    let after = soak.look_when_idle().await;
+    let before = soak.run(cycles / 2).await;
+    let after = soak.run(cycles / 2).await;
     eprintln!("{cycles} cycles in {:?}: {before:?}, then {after:?}", begun.elapsed());
     assert_eq!((after.descriptors, after.threads), (before.descriptors, before.threads));
     let grown = after.resident.saturating_sub(before.resident);
@@ -114,19 +107,19 @@ impl Soak {
         }
     }
 
-    /// Runs the cycles of one kind: while these strangers are missed, others come and go.
-    async fn miss_strangers(&mut self, count: usize, open: usize) {
+    /// Runs so many cycles and waits until nothing is left of them. Those with strangers come first: while they are missed,
+    /// the others come and go.
+    async fn run(&mut self, cycles: usize) -> Look {
+        let with_strangers = cycles / KINDS;
         let others = [Moment::BeforeOurAnswer, Moment::BeforeTheirAnswer].into_iter().cycle();
-        for moment in std::iter::repeat_n(Moment::Open, open).chain(others).take(count) {
+        for moment in std::iter::repeat_n(Moment::Open, LOST_AT_ONCE).chain(others).take(with_strangers) {
             self.meet_a_stranger(moment).await;
         }
         self.kill_the_stranger().await;
-    }
-
-    async fn come_and_go(&self, turns: std::ops::Range<usize>) {
-        for turn in turns {
+        for turn in 0..cycles - with_strangers {
             self.cycle(turn).await;
         }
+        self.look_when_idle().await
     }
 
     /// One cycle of the seven other kinds, in turn; three of them are broken off.
@@ -208,11 +201,7 @@ impl Soak {
             (Handle::current().metrics().num_alive_tasks() == 0).then_some(())
         })
         .await;
-        Look {
-            resident: measure::resident_bytes(),
-            descriptors: measure::descriptors(),
-            threads: measure::threads(),
-        }
+        Look { resident: measure::resident_bytes(), descriptors: measure::descriptors(), threads: measure::threads() }
     }
 }
 
