@@ -17,7 +17,7 @@ use super::MIB;
 
 /// How many cycles the story has; this many unless the variable says otherwise.
 const CYCLES: &str = "SWARMGATE_RTC_CYCLES";
-const DEFAULT_CYCLES: usize = 1000;
+const DEFAULT_CYCLES: usize = 600;
 /// Kinds of cycles, equally many of each.
 const KINDS: usize = 8;
 /// What resident memory may have grown by in the second half of the cycles: the first half has had as many connections at
@@ -25,7 +25,7 @@ const KINDS: usize = 8;
 /// would be found.
 const MAX_GROWTH: u64 = 16 * MIB as u64;
 /// Open connections that are lost in one half of the cycles, all at once: it takes half a minute to give them up.
-const LOST_AT_ONCE: usize = 48;
+const LOST_AT_ONCE: usize = 12;
 /// A far end is killed, and a new one started, after this many cycles with it.
 const LIFE_OF_A_FAR_END: usize = 25;
 /// Half a minute is what ICE waits before it calls a connection lost, and as long again for the machine.
@@ -125,7 +125,7 @@ impl Soak {
     /// One cycle of the seven other kinds, in turn; three of them are broken off.
     async fn cycle(&self, turn: usize) {
         let kind = turn % (KINDS - 1);
-        let (near, far) = if turn % 2 == 0 { (&self.near, &self.far) } else { (&self.far, &self.near) };
+        let (near, far) = if turn.is_multiple_of(2) { (&self.near, &self.far) } else { (&self.far, &self.near) };
         match kind {
             // Nobody answers.
             0 => drop(near.offer().await.unwrap()),

@@ -13,38 +13,50 @@ use crate::kit::{KIB, MIB, own_sockets, pattern, shared_port, start};
 /// `net.core.rmem_max` where nobody has changed it: the most that a process without privileges is granted.
 const STOCK_RECEIVE_BUFFER: usize = 212_992;
 
-/// What must pass each second all the same, in MB (10⁶ bytes), in an unoptimised build beside other stories. Without a
-/// bound on what is in flight, losses leave a fraction of it.
-const FLOOR: f64 = 20.0;
+/// How much slower that may be than with all the buffer that is asked for, on the same machine at the same time. Without a
+/// bound on what is in flight, losses cost far more.
+const AT_MOST_SLOWER: f64 = 3.0;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_default_kernels_buffer_leaves_a_near_peer_most_of_the_rate() {
-    const TOTAL: usize = 64 * MIB;
     for options in [shared_port, own_sockets] {
-        let stock = || RtcOptions { receive_buffer_bytes: STOCK_RECEIVE_BUFFER, ..options() };
-        let (a, b) = (start(stock()), start(stock()));
-        #[cfg(target_os = "linux")]
-        assert_eq!(a.stats().receive_buffer_bytes, 2 * STOCK_RECEIVE_BUFFER, "as without CAP_NET_ADMIN");
-        let (mut near, mut far) = crate::kit::open(&a, &b).await;
-        let block = pattern(1, 16 * KIB);
-        let begun = Instant::now();
-        let writing = tokio::spawn(async move {
-            for _ in 0..TOTAL / block.len() {
-                near.write_all(&block).await.unwrap();
-            }
-            near
-        });
-        let mut got = vec![0; MIB];
-        for _ in 0..TOTAL / MIB {
-            far.read_exact(&mut got).await.unwrap();
+        let (mut stock, mut ample): (f64, f64) = (0.0, 0.0);
+        // In turn, so that a slow moment of the machine is a moment of both; the better of each.
+        for _ in 0..2 {
+            ample = ample.max(rate(options).await);
+            stock = stock.max(rate(|| RtcOptions { receive_buffer_bytes: STOCK_RECEIVE_BUFFER, ..options() }).await);
         }
-        let rate = TOTAL as f64 / 1e6 / begun.elapsed().as_secs_f64();
-        println!("{rate:.0} MB/s");
-        assert!(rate >= FLOOR, "{rate:.1} MB/s");
-        drop(writing.await.unwrap());
-        a.shutdown().await;
-        b.shutdown().await;
+        println!("{stock:.0} MB/s, and {ample:.0} with all that is asked for");
+        assert!(stock * AT_MOST_SLOWER >= ample, "{stock:.1} MB/s, not {ample:.1}");
     }
+}
+
+/// MB (10⁶ bytes) a second from one manager to another.
+async fn rate(options: impl Fn() -> RtcOptions) -> f64 {
+    const TOTAL: usize = 32 * MIB;
+    let (a, b) = (start(options()), start(options()));
+    #[cfg(target_os = "linux")]
+    if options().receive_buffer_bytes == STOCK_RECEIVE_BUFFER {
+        assert_eq!(a.stats().receive_buffer_bytes, 2 * STOCK_RECEIVE_BUFFER, "as without CAP_NET_ADMIN");
+    }
+    let (mut near, mut far) = crate::kit::open(&a, &b).await;
+    let block = pattern(1, 16 * KIB);
+    let begun = Instant::now();
+    let writing = tokio::spawn(async move {
+        for _ in 0..TOTAL / block.len() {
+            near.write_all(&block).await.unwrap();
+        }
+        near
+    });
+    let mut got = vec![0; MIB];
+    for _ in 0..TOTAL / MIB {
+        far.read_exact(&mut got).await.unwrap();
+    }
+    let rate = TOTAL as f64 / 1e6 / begun.elapsed().as_secs_f64();
+    drop(writing.await.unwrap());
+    a.shutdown().await;
+    b.shutdown().await;
+    rate
 }
 
 /// Where a log goes.
