@@ -8,6 +8,7 @@ pub mod announcer;
 pub mod dht;
 pub mod dialer;
 pub mod inbound;
+mod items;
 pub mod listener;
 pub mod peer_stream;
 mod protocol;
@@ -17,4 +18,5 @@ pub mod tracker_client;
 mod udp_exchange;
 mod wait;
 
-pub use protocol::{AddItemError, BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets, Item, StartError};
+pub use items::{AddItemError, Item};
+pub use protocol::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets, StartError};

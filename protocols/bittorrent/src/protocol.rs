@@ -4,42 +4,32 @@
 //! Nobody need add an item: asking for its infohash makes it known and active. When no one has read it for the grace
 //! it is dropped, and its data stays in the cache.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use futures_util::stream;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use swarmgate_bittorrent_proto::handshake::{Handshake, PeerId};
-use swarmgate_bittorrent_proto::metainfo::{Info, Metainfo};
+use swarmgate_bittorrent_proto::metainfo::Metainfo;
 use swarmgate_content::{
     Attempt, BlockHash, BoxFuture, ByteRange, Capabilities, ContentId, ContentMeta, ContentReader, Event, FetchError,
-    FetchErrorKind, FileRef, Health, HealthState, Hints, InfoHash, Protocol, ProtocolKind, ProtocolStats,
-    ResolveRequest, Stage, StatsSnapshot,
+    FetchErrorKind, FileRef, Health, HealthState, Hints, InfoHash, Protocol, ProtocolKind, ResolveRequest, Stage,
+    StatsSnapshot,
 };
 use swarmgate_swarm::greeting::HandshakeError;
-use swarmgate_swarm::{Known, ReadFault, SwarmContext, SwarmOptions, SwarmReader, SwarmStatus};
+use swarmgate_swarm::{Known, SwarmContext, SwarmOptions, SwarmReader, SwarmStatus};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::active::{ActiveTorrent, Environment};
+use crate::active::Environment;
 use crate::dht::DhtHandle;
 use crate::inbound::{Inbound, InboundHandler, InboundLimits};
+use crate::items::{AddItemError, Engine, ITEMS_TABLE, Item, Record};
 use crate::peer_stream::PeerStream;
 use crate::tracker_client::TrackerClient;
 use swarmgate_egress::{EgressPolicy, HttpClient, HttpError};
-
-/// The store's table of items that were asked to stay.
-const ITEMS_TABLE: &str = "bittorrent-items";
-/// Trackers kept of one item's record.
-const MAX_RECORD_TRACKERS: usize = 64;
-/// How often idle items are looked for, at most and at least.
-const JANITOR_INTERVAL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
 
 /// The protocol's settings.
 #[derive(Debug, Clone)]
@@ -89,68 +79,6 @@ pub enum StartError {
     /// The records of items that were asked to stay.
     #[error("the list of items cannot be read: {0}")]
     Records(String),
-}
-
-/// Why an item was not added.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum AddItemError {
-    /// Too many items are being read.
-    #[error("{0} items are active, the limit")]
-    TooMany(usize),
-    /// The protocol is stopping.
-    #[error("the network is shutting down")]
-    ShuttingDown,
-}
-
-/// An item at one moment.
-#[derive(Debug, Clone)]
-pub struct Item {
-    /// The torrent.
-    pub infohash: InfoHash,
-    /// Its name: from its metadata, else from a hint; untrusted.
-    pub name: Option<String>,
-    /// `resolving` while its metadata is unknown, `active` while somebody reads it, else `idle`.
-    pub state: &'static str,
-    /// All of it in bytes, once known.
-    pub total_len: Option<u64>,
-    /// Its files, padding not counted, once known.
-    pub files: Option<usize>,
-    /// Whether it was asked to stay.
-    pub kept: bool,
-    /// Whether it is private (BEP 27).
-    pub private: bool,
-    /// Why it cannot be read, if that is so.
-    pub last_error: Option<String>,
-    /// Its swarm.
-    pub status: SwarmStatus,
-}
-
-/// What is remembered of an item that was asked to stay.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Record {
-    #[serde(default)]
-    trackers: Vec<Vec<String>>,
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(skip)]
-    kept: bool,
-}
-
-#[derive(Debug, Default)]
-struct Items {
-    records: BTreeMap<InfoHash, Record>,
-    active: BTreeMap<InfoHash, Arc<ActiveTorrent>>,
-    closed: bool,
-}
-
-#[derive(Debug)]
-struct Engine {
-    environment: Environment,
-    options: BitTorrentOptions,
-    items: Mutex<Items>,
-    http: HttpClient,
-    stop: CancellationToken,
-    tasks: TaskTracker,
 }
 
 /// See the module's head. Its owner must call [`Protocol::shutdown`].
@@ -347,252 +275,6 @@ impl BitTorrentProtocol {
             self.engine.publish(Event::ItemRemoved { item: ContentId::BtV1(*infohash) });
         }
         record.is_some()
-    }
-}
-
-impl Items {
-    fn describe(&self, infohash: &InfoHash, record: &Record) -> Item {
-        let torrent = self.active.get(infohash);
-        let known = torrent.and_then(|torrent| torrent.handle().known());
-        let status = torrent.map(|torrent| torrent.handle().status()).unwrap_or_default();
-        let last_error = torrent.and_then(|torrent| torrent.handle().malformed());
-        Item {
-            infohash: *infohash,
-            name: known.as_ref().map(|known| known.meta.name.clone()).or_else(|| record.name.clone()),
-            state: match (&torrent, &known) {
-                (None, _) => "idle",
-                (Some(_), None) => "resolving",
-                (Some(_), Some(_)) if status.readers > 0 => "active",
-                (Some(_), Some(_)) => "idle",
-            },
-            total_len: known.as_ref().map(|known| known.meta.total_len),
-            files: known.as_ref().map(|known| known.meta.files.iter().filter(|file| !file.padding).count()),
-            kept: record.kept,
-            private: known.is_some_and(|known| known.meta.private),
-            last_error,
-            status,
-        }
-    }
-}
-
-impl Engine {
-    fn publish(&self, event: Event) {
-        self.environment.context.events.publish(event);
-    }
-
-    /// Makes an item known, or adds to what is known of it. Tells whether it was known.
-    fn remember(&self, infohash: InfoHash, record: Record) -> bool {
-        let mut items = self.items.lock();
-        let already = items.records.contains_key(&infohash);
-        let known = items.records.entry(infohash).or_default();
-        known.kept |= record.kept;
-        known.name = record.name.or_else(|| known.name.take());
-        let room = MAX_RECORD_TRACKERS.saturating_sub(known.trackers.len());
-        let new: Vec<_> =
-            record.trackers.into_iter().filter(|tier| !known.trackers.contains(tier)).take(room).collect();
-        known.trackers.extend(new);
-        drop(items);
-        if !already {
-            self.publish(Event::ItemAdded { item: ContentId::BtV1(infohash) });
-        }
-        already
-    }
-
-    /// The trackers of a hint that may be kept: none for a torrent known to be private, which has its own (BEP 27).
-    fn welcome(&self, infohash: InfoHash, hints: &Hints) -> Vec<Vec<String>> {
-        let private = self.items.lock().active.get(&infohash).is_some_and(|torrent| torrent.is_private());
-        if private { Vec::new() } else { hints.trackers.clone() }
-    }
-
-    /// Writes the record of an item that was asked to stay.
-    async fn persist(&self, infohash: InfoHash) {
-        let record = self.items.lock().records.get(&infohash).filter(|record| record.kept).cloned();
-        let Some(record) = record else { return };
-        let Ok(json) = serde_json::to_vec(&record) else { return };
-        let store = &self.environment.context.store;
-        if let Err(error) = store.put_record(ITEMS_TABLE, infohash.as_bytes(), json.into()).await {
-            tracing::warn!(%infohash, %error, "the item will be forgotten at the next restart");
-        }
-    }
-
-    async fn restore(&self) -> Result<(), StartError> {
-        let store = &self.environment.context.store;
-        let records = store.list_records(ITEMS_TABLE).await.map_err(|error| StartError::Records(error.to_string()))?;
-        for (key, value) in records {
-            let (Some(infohash), Ok(record)) = (InfoHash::from_slice(&key), serde_json::from_slice::<Record>(&value))
-            else {
-                tracing::warn!("an item's record makes no sense and is left alone");
-                continue;
-            };
-            self.remember(infohash, Record { kept: true, ..record });
-            if let Err(error) = self.activate_from_store(infohash).await {
-                tracing::warn!(%infohash, %error, "a kept item is not active");
-            }
-        }
-        Ok(())
-    }
-
-    /// The active torrent, started if need be, with the metadata that the store may have.
-    async fn activate_from_store(&self, infohash: InfoHash) -> Result<Arc<ActiveTorrent>, AddItemError> {
-        if let Some(torrent) = self.items.lock().active.get(&infohash) {
-            return Ok(torrent.clone());
-        }
-        let info = self.stored_info(infohash).await;
-        self.activate(infohash, info)
-    }
-
-    /// Stores an `info` dictionary before anybody is told that its torrent was added: a restart finds it.
-    async fn keep_info(&self, infohash: InfoHash, info_bytes: &Bytes) {
-        let store = &self.environment.context.store;
-        let outcome = match store.verifier().verify(BlockHash::from(infohash), info_bytes.clone()).await {
-            Ok(block) => store.put(block).await.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(error) = outcome {
-            tracing::warn!(%infohash, %error, "the metadata is not cached and will be asked for again after a restart");
-        }
-    }
-
-    async fn stored_info(&self, infohash: InfoHash) -> Option<(Info, Bytes)> {
-        let (store, hash) = (&self.environment.context.store, BlockHash::from(infohash));
-        let bytes = store.read_all(&hash).await.ok()??.into_bytes();
-        Info::parse(&bytes).ok().map(|info| (info, bytes))
-    }
-
-    /// Starts a torrent unless it is active. Concurrent callers get one and the same.
-    fn activate(&self, infohash: InfoHash, info: Option<(Info, Bytes)>) -> Result<Arc<ActiveTorrent>, AddItemError> {
-        let mut items = self.items.lock();
-        if items.closed {
-            return Err(AddItemError::ShuttingDown);
-        }
-        if let Some(torrent) = items.active.get(&infohash) {
-            return Ok(torrent.clone());
-        }
-        if items.active.len() >= self.options.max_active {
-            self.retire_one(&mut items)?;
-        }
-        let trackers = items.records.get(&infohash).map(|record| record.trackers.clone()).unwrap_or_default();
-        let torrent = Arc::new(ActiveTorrent::start(&self.environment, infohash, info, &trackers));
-        items.active.insert(infohash, torrent.clone());
-        Ok(torrent)
-    }
-
-    /// Stops the torrent that has been without readers for longest, to make a place.
-    fn retire_one(&self, items: &mut Items) -> Result<(), AddItemError> {
-        let now = Instant::now();
-        let idle =
-            items.active.iter().filter_map(|(infohash, torrent)| Some((torrent.handle().idle_for(now)?, *infohash)));
-        let longest = idle.filter(|(_, infohash)| !items.records.get(infohash).is_some_and(|record| record.kept)).max();
-        let (_, infohash) = longest.ok_or(AddItemError::TooMany(self.options.max_active))?;
-        self.retire(items, infohash);
-        Ok(())
-    }
-
-    fn retire(&self, items: &mut Items, infohash: InfoHash) {
-        if !items.records.get(&infohash).is_some_and(|record| record.kept) {
-            items.records.remove(&infohash);
-            self.publish(Event::ItemRemoved { item: ContentId::BtV1(infohash) });
-        }
-        if let Some(torrent) = items.active.remove(&infohash) {
-            self.tasks.spawn(async move { torrent.shutdown().await });
-        }
-    }
-
-    async fn drop_idle_items(self: Arc<Self>) {
-        let interval = (self.options.idle_grace / 4).clamp(JANITOR_INTERVAL.0, JANITOR_INTERVAL.1);
-        loop {
-            tokio::select! {
-                () = self.stop.cancelled() => return,
-                () = tokio::time::sleep(interval) => {}
-            }
-            let now = Instant::now();
-            let mut items = self.items.lock();
-            let idle = |torrent: &ActiveTorrent| {
-                torrent.handle().idle_for(now).is_some_and(|idle| idle >= self.options.idle_grace)
-            };
-            let expired: Vec<_> =
-                items.active.iter().filter(|(_, torrent)| idle(torrent)).map(|(infohash, _)| *infohash).collect();
-            for infohash in expired {
-                if !items.records.get(&infohash).is_some_and(|record| record.kept) {
-                    self.retire(&mut items, infohash);
-                }
-            }
-        }
-    }
-
-    async fn resolve(&self, infohash: InfoHash, request: ResolveRequest) -> Result<Arc<ContentMeta>, FetchError> {
-        let fail = |kind, detail: String| FetchError::new(request.id, Stage::Resolve, kind, detail);
-        let trackers = self.welcome(infohash, &request.hints);
-        let record = Record { trackers, name: request.hints.name.clone(), kept: false };
-        self.remember(infohash, record);
-        let torrent =
-            self.activate_from_store(infohash).await.map_err(|error| fail(add_error_kind(error), error.to_string()))?;
-        torrent.add_hints(&request.hints);
-        if !torrent.is_informed() && !torrent.has_sources(&self.environment) {
-            let detail = "nobody to ask: no tracker, no peer, and the DHT is off".to_owned();
-            return Err(fail(FetchErrorKind::NoSource, detail).with_attempts(torrent.attempts(&self.environment)));
-        }
-        if !torrent.is_informed() {
-            torrent.seek_peers();
-        }
-        let deadline = tokio::time::Instant::from_std(request.deadline);
-        match tokio::time::timeout_at(deadline, torrent.handle().wait_known()).await {
-            Ok(Ok(Ok(known))) => Ok(known.meta.clone()),
-            Ok(Ok(Err(reason))) => Err(fail(FetchErrorKind::Invalid, format!("its metadata is malformed: {reason}"))),
-            Ok(Err(gone)) => Err(fail(FetchErrorKind::Removed, gone.to_string())),
-            Err(_) => {
-                let detail = "no peer sent its metadata in time".to_owned();
-                Err(fail(FetchErrorKind::TimedOut, detail).with_attempts(torrent.attempts(&self.environment)))
-            }
-        }
-    }
-
-    async fn open(&self, infohash: InfoHash, file: FileRef, range: ByteRange) -> Result<ContentReader, FetchError> {
-        let fail = |kind, detail: &str| FetchError::new(file.id, Stage::FirstByte, kind, detail);
-        let torrent = self
-            .activate_from_store(infohash)
-            .await
-            .map_err(|error| fail(add_error_kind(error), &error.to_string()))?;
-        let Ok(Ok(known)) = torrent.handle().wait_known().await else {
-            return Err(fail(FetchErrorKind::Removed, "the torrent was removed"));
-        };
-        let entry = known.meta.files.get(file.index).ok_or_else(|| fail(FetchErrorKind::NotFound, "no such file"))?;
-        let inside = range.shift(entry.offset).filter(|range| range.end() <= entry.offset + entry.len);
-        let inside = inside.ok_or_else(|| fail(FetchErrorKind::NotFound, "the range leaves the file"))?;
-        if !known.has_range(inside.start()..inside.end()) && !torrent.has_sources(&self.environment) {
-            let error = fail(FetchErrorKind::NoSource, "not in the cache, and nobody to ask");
-            return Err(error.with_attempts(torrent.attempts(&self.environment)));
-        }
-        if !known.has_range(inside.start()..inside.end()) {
-            torrent.seek_peers();
-        }
-        let reader = torrent.handle().read(&known, inside.start()..inside.end());
-        let stats = self.environment.context.stats.clone();
-        let bytes = stream::unfold(reader, move |reader| next_bytes(file.id, reader, stats.clone()));
-        Ok(ContentReader::new(bytes))
-    }
-}
-
-type NextBytes = Option<(Result<swarmgate_content::VerifiedBytes, FetchError>, SwarmReader)>;
-
-async fn next_bytes(id: ContentId, mut reader: SwarmReader, stats: Arc<ProtocolStats>) -> NextBytes {
-    let result = reader.next().await?;
-    stats.read_failed(u64::from(result.is_err()));
-    Some((result.map_err(|fault| read_error(id, fault)), reader))
-}
-
-fn read_error(id: ContentId, fault: ReadFault) -> FetchError {
-    let kind = match fault {
-        ReadFault::Gone => FetchErrorKind::Removed,
-        ReadFault::StoreIo => FetchErrorKind::StoreIo,
-    };
-    FetchError::new(id, Stage::Stream, kind, fault.to_string())
-}
-
-const fn add_error_kind(error: AddItemError) -> FetchErrorKind {
-    match error {
-        AddItemError::TooMany(_) => FetchErrorKind::Busy,
-        AddItemError::ShuttingDown => FetchErrorKind::ShuttingDown,
     }
 }
 
