@@ -38,7 +38,7 @@ pub use swarmgate_bittorrent_proto::tracker::AnnounceEvent;
 
 /// Longest message read, in bytes: 64 KiB. Ten offers of a browser with many interfaces have about 30 KiB.
 pub const MAX_MESSAGE_BYTES: usize = 64 << 10;
-/// Longest session description, in bytes: 8 KiB. A data channel's has 500 to 2000.
+/// Longest session description, in bytes: 8 KiB. A data channel's has 400 to 2000.
 pub const MAX_SDP_BYTES: usize = 8 << 10;
 /// Offers in one announce: 10, which is what libtorrent sends; browsers send 5.
 pub const MAX_OFFERS: usize = 10;

@@ -10,10 +10,9 @@ mod candidate;
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 
+pub use crate::message::MAX_SDP_BYTES;
 pub use candidate::{Candidate, CandidateKind};
 
-/// A description's greatest length, in bytes. Browsers write 400 to 1500 for one data channel.
-pub const MAX_SDP_BYTES: usize = 8 * 1024;
 /// Candidate lines that are looked at; what follows is ignored. A browser with many interfaces writes about ten.
 pub const MAX_CANDIDATES: usize = 32;
 /// Fingerprints that are kept of one description.
