@@ -37,7 +37,7 @@ pub(super) enum Standing {
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) has: Bitfield,
-    /// How [`Rarity`] counts what it has.
+    /// How rarity counts what it has.
     pub(super) counted: Counted,
     /// Nothing that could be begun is at it. Only kept while everything is wanted.
     pub(super) exhausted: bool,
