@@ -25,9 +25,9 @@ const FIRST_BYTE_WITHIN: Duration = Duration::from_millis(1500);
 /// A viewer's player has that much in hand.
 const LONGEST_STALL: Duration = Duration::from_secs(1);
 
-/// A tab that is killed says nothing: no goodbye, and its connection fails half a minute later. It is known by its silence,
-/// which takes a peer's patience of 2 s at the longest, on a machine that does other things too.
-const LONGEST_STALL_BY_SILENCE: Duration = Duration::from_secs(5);
+/// A tab that is killed says nothing: it is known by its silence. That takes half a second, or one more when the other
+/// seeder, which sends twice a second, has just sent; and half a second for a machine that does other things too.
+const LONGEST_STALL_BY_SILENCE: Duration = Duration::from_millis(1500);
 
 const MIB: usize = 1 << 20;
 
