@@ -10,6 +10,9 @@
 //! * an answer is not accepted while there is, unless it is an offer of theirs that we answer, that is not open yet, and
 //!   that loses by the peer ids. That one is given up.
 //!
+//! Whoever offers or answers though there is an open connection may have lost its end of it, without a word. So the open
+//! one is [doubted](Meetings::open_with): if nothing is heard over it for a while, it is over.
+//!
 //! A peer is named by the id that it announces itself with: a label and no proof. Who takes another's name keeps one
 //! torrent from meeting that other over WebRTC for as long as its own connection lasts, and gains no more.
 
@@ -33,8 +36,10 @@ pub struct MeetingKey {
 enum Stage {
     /// We answer its offer.
     Answering,
-    /// It has answered ours, or the connection is open.
+    /// It has answered ours.
     Settled,
+    /// The connection is open.
+    Open,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -81,7 +86,7 @@ impl Meetings {
     pub fn answered(&mut self, by: PeerId) -> Option<(MeetingKey, Option<MeetingKey>)> {
         let known = self.with.get(&by).copied();
         let ours_wins = self.ours < by;
-        if known.is_some_and(|known| known.stage == Stage::Settled || !ours_wins) {
+        if known.is_some_and(|known| known.stage != Stage::Answering || !ours_wins) {
             return None;
         }
         let loser = known.map(|known| MeetingKey { peer: by, number: known.number });
@@ -94,9 +99,16 @@ impl Meetings {
     pub fn opened(&mut self, key: MeetingKey) -> bool {
         let meeting = self.with.get_mut(&key.peer).filter(|meeting| meeting.number == key.number);
         meeting.is_some_and(|meeting| {
-            meeting.stage = Stage::Settled;
+            meeting.stage = Stage::Open;
             true
         })
+    }
+
+    /// The open connection with a peer, if there is one.
+    #[must_use]
+    pub fn open_with(&self, peer: PeerId) -> Option<MeetingKey> {
+        let open = self.with.get(&peer).filter(|meeting| meeting.stage == Stage::Open)?;
+        Some(MeetingKey { peer, number: open.number })
     }
 
     /// A connection has ended, or will not come to be.
@@ -142,8 +154,10 @@ mod tests {
     fn what_is_open_is_kept_whoever_offered_it() {
         let mut small = Meetings::new(SMALL);
         let open = small.offered(GREAT).unwrap();
+        assert_eq!(small.open_with(GREAT), None);
         assert!(small.opened(open));
         assert_eq!((small.answered(GREAT), small.offered(GREAT)), (None, None));
+        assert_eq!(small.open_with(GREAT), Some(open));
         small.over(open);
         assert!(small.is_empty() && small.offered(GREAT).is_some());
     }

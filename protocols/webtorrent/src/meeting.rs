@@ -3,11 +3,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use swarmgate_bittorrent_proto::handshake::PeerId;
 use swarmgate_webtorrent_proto::glare::{MeetingKey, Meetings};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::rtc::Line;
+
+/// How long an open connection that is doubted has to show that it lives. Its end asks every 2 s whether the other is there.
+const DOUBT: Duration = Duration::from_secs(3);
+/// How long a connection that was cut may take to be gone.
+const CUT: Duration = Duration::from_secs(5);
 
 /// See the module's head. Clones are one list.
 #[derive(Debug, Clone)]
@@ -24,6 +33,8 @@ struct Inner {
 struct Ends {
     given_up: CancellationToken,
     gone: CancellationToken,
+    /// Once it is open.
+    line: Option<Line>,
 }
 
 /// One attempt at a connection, and then the connection's name in the list. To be dropped after the connection.
@@ -33,6 +44,13 @@ pub(crate) struct Meeting {
     key: MeetingKey,
     given_up: CancellationToken,
     _gone: DropGuard,
+}
+
+/// An open connection with a peer that seeks another one.
+#[derive(Debug)]
+pub(crate) struct Doubt {
+    line: Line,
+    gone: CancellationToken,
 }
 
 /// An attempt that another one was preferred to.
@@ -64,17 +82,28 @@ impl MeetingList {
         Some((self.begin(&mut inner, key), loser))
     }
 
+    /// A peer with an open connection seeks another one: it may have lost its end.
+    pub(crate) fn doubt(&self, peer: PeerId) -> Option<Doubt> {
+        let inner = self.0.lock();
+        let ends = inner.ends.get(&inner.rules.open_with(peer)?)?;
+        Some(Doubt { line: ends.line.clone()?, gone: ends.gone.clone() })
+    }
+
     fn begin(&self, inner: &mut Inner, key: MeetingKey) -> Meeting {
-        let ends = Ends { given_up: CancellationToken::new(), gone: CancellationToken::new() };
+        let ends = Ends { given_up: CancellationToken::new(), gone: CancellationToken::new(), line: None };
         inner.ends.insert(key, ends.clone());
         Meeting { list: self.clone(), key, given_up: ends.given_up, _gone: ends.gone.drop_guard() }
     }
 }
 
 impl Meeting {
-    /// As [`Meetings::opened`].
-    pub(crate) fn opened(&self) -> bool {
-        self.list.0.lock().rules.opened(self.key)
+    /// As [`Meetings::opened`]; `line` is the connection.
+    pub(crate) fn opened(&self, line: Line) -> bool {
+        let mut inner = self.list.0.lock();
+        if let Some(ends) = inner.ends.get_mut(&self.key) {
+            ends.line = Some(line);
+        }
+        inner.rules.opened(self.key)
     }
 
     /// Whether another attempt was preferred.
@@ -96,11 +125,58 @@ impl Drop for Meeting {
     }
 }
 
+impl Doubt {
+    /// Waits for a sign of life. Without one the connection is cut, and `true` says that the peer can be met again.
+    pub(crate) async fn was_right(self) -> bool {
+        let heard = self.line.heard();
+        let gone = self.gone.cancelled();
+        tokio::pin!(gone);
+        tokio::select! {
+            () = &mut gone => return true,
+            () = sleep(DOUBT) => {}
+        }
+        if self.line.heard() != heard {
+            return false;
+        }
+        self.line.cut();
+        timeout(CUT, gone).await.is_ok()
+    }
+}
+
 impl Loser {
     /// Waits until the connection that was given up is closed and leaves its addresses to another.
     pub(crate) async fn gone(self) {
         if let Some(gone) = self.0 {
             gone.cancelled().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rtc::{RtcManager, RtcOptions};
+    use swarmgate_egress::EgressPolicy;
+
+    fn manager() -> RtcManager {
+        let egress = EgressPolicy { allow_private: true };
+        RtcManager::start(RtcOptions { addresses: vec![[127, 0, 0, 1].into()], egress, ..RtcOptions::default() })
+            .unwrap()
+    }
+
+    /// Two ends that say nothing to each other, as a seed and a peer that wants nothing do.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_idle_connection_shows_that_it_lives_within_the_time_of_a_doubt() {
+        let (a, b) = (manager(), manager());
+        let offer = a.offer().await.unwrap();
+        let answered = b.answer(offer.sdp()).await.unwrap();
+        let answer = answered.sdp().to_owned();
+        let (near, far) = tokio::join!(offer.accept_answer(&answer), answered.open());
+        let (near, _far) = (near.unwrap(), far.unwrap());
+        sleep(Duration::from_secs(1)).await;
+        for _ in 0..2 {
+            let doubt = Doubt { line: near.line(), gone: CancellationToken::new() };
+            assert!(!doubt.was_right().await);
         }
     }
 }

@@ -81,6 +81,41 @@ async fn cross_offers(sockets: impl Fn() -> Vec<UdpSocket>) {
     far.stop().await;
 }
 
+/// A tab that crashed and was loaded anew keeps its peer id, and nobody has told us. Half a minute would pass until the
+/// library gives the old connection up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_lost_its_end_without_a_word_is_met_again() {
+    // The tracker of this story also relays an old offer, which loses by the ids.
+    const NEAR: PeerId = PeerId([2; 20]);
+    const FAR: PeerId = PeerId([1; 20]);
+    let (tracker, infohash) = (Tracker::start().await, InfoHash::new([0; 20]));
+    let near = Node::start(NEAR, Vec::new()).await;
+    let member = near.join(infohash, &tracker);
+    let doomed = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let address = tracker.address;
+    let far = doomed.spawn(async move {
+        let far = Node::start(FAR, Vec::new()).await;
+        let member = far.join_at(infohash, address);
+        (far, member)
+    });
+    let far = far.await.unwrap();
+    tracker.crossed(infohash).await;
+    eventually("they meet", || member.peers() == 1 && far.1.peers() == 1).await;
+    doomed.shutdown_background();
+
+    let begun = Instant::now();
+    let again = Node::start(FAR, Vec::new()).await;
+    let its_member = again.join(infohash, &tracker);
+    eventually("they meet again", || its_member.peers() == 1 && member.peers() == 1).await;
+    assert!(begun.elapsed() < Duration::from_secs(10), "they met again after {:?}", begun.elapsed());
+    member.leave().await;
+    its_member.leave().await;
+    near.stop().await;
+    again.stop().await;
+    // Its tasks are gone, so there is nothing to wait for.
+    std::mem::forget(far);
+}
+
 // --- nodes -----------------------------------------------------------------------------------------------------------
 
 struct Node {
@@ -122,12 +157,16 @@ impl Node {
 
     /// Has a torrent active, which its only tracker is told.
     fn join(&self, infohash: InfoHash, tracker: &Tracker) -> Member {
+        self.join_at(infohash, tracker.address)
+    }
+
+    fn join_at(&self, infohash: InfoHash, tracker: SocketAddr) -> Member {
         let options =
             SwarmOptions { max_partial_bytes: 1 << 20, upload_slots: 4, max_peers: 5, keep_behind_bytes: 0, seed: 1 };
         let (ends, _) = mpsc::channel(8);
         let swarm = Swarm::spawn(infohash, options, self.context.clone(), ends);
         let handle = swarm.handle().clone();
-        let trackers = [vec![format!("ws://{}", tracker.address)]];
+        let trackers = [vec![format!("ws://{tracker}")]];
         let entry = self.context.directory.enter(handle.clone(), self.peer_id, true, &trackers);
         Member { handle, entry, swarm }
     }

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -56,6 +56,8 @@ pub(crate) struct Lane {
     /// The library's name for a socket, and the address that it really has.
     aliases: Mutex<Vec<(SocketAddr, SocketAddr)>>,
     settled: Arc<Notify>,
+    /// How often datagrams were received.
+    heard: Arc<AtomicU64>,
     ended: CancellationToken,
 }
 
@@ -69,6 +71,7 @@ impl Lane {
             hurried: AtomicBool::new(false),
             aliases: Mutex::default(),
             settled: Arc::default(),
+            heard: Arc::default(),
             ended: CancellationToken::new(),
         }
     }
@@ -90,6 +93,11 @@ impl Lane {
     /// Notified when the driver has dealt with all datagrams that had come.
     pub(crate) fn settled(&self) -> &Arc<Notify> {
         &self.settled
+    }
+
+    /// Grows with whatever is received.
+    pub(crate) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
     }
 
     /// Cancelled when the driver has ended, by itself, by force or in a panic.
@@ -131,7 +139,7 @@ impl Runtime for Lane {
             enlarge_receive_buffer(&SockRef::from(&socket), self.receive_buffer)?;
             self.inner.wrap_udp_socket(socket)?
         };
-        Ok(Arc::new(LaneSocket { inner, settled: Arc::clone(&self.settled) }))
+        Ok(Arc::new(LaneSocket { inner, settled: Arc::clone(&self.settled), heard: Arc::clone(&self.heard) }))
     }
 
     fn wrap_tcp_listener(&self, listener: std::net::TcpListener) -> io::Result<Arc<dyn AsyncTcpListener>> {
@@ -174,6 +182,7 @@ impl Runtime for Lane {
 struct LaneSocket {
     inner: Arc<dyn AsyncUdpSocket>,
     settled: Arc<Notify>,
+    heard: Arc<AtomicU64>,
 }
 
 impl AsyncUdpSocket for LaneSocket {
@@ -192,8 +201,10 @@ impl AsyncUdpSocket for LaneSocket {
         metas: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         let received = self.inner.poll_recv(cx, buffers, metas);
-        if received.is_pending() {
-            self.settled.notify_waiters();
+        match &received {
+            Poll::Pending => self.settled.notify_waiters(),
+            Poll::Ready(Ok(_)) => _ = self.heard.fetch_add(1, Ordering::Relaxed),
+            Poll::Ready(Err(_)) => {}
         }
         received
     }

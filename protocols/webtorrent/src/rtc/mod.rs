@@ -39,6 +39,7 @@ pub use manager::{RtcManager, RtcStats};
 pub use offer::{Answered, PendingOffer};
 pub use options::{RtcOptions, TurnServer};
 pub use socket::outbound_addresses;
+pub(crate) use stream::Line;
 pub use stream::RtcStream;
 
 /// Directives for a log filter that silence the library: what matters of it is said by this crate.

@@ -14,8 +14,8 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use tokio::task::JoinHandle;
 use webrtc::data_channel::{DataChannel, DataChannelEvent, RTCDataChannelMessage};
 
-use super::connection::{Channel, Owner};
+use super::connection::{Channel, Connection, Owner};
 use super::limits::{in_flight_limit, page_in_flight_limit};
 use super::manager::Shared;
 use super::outbox::{Outbox, PIPE_BYTES, SENT_MESSAGE_BYTES};
@@ -43,6 +43,30 @@ pub struct RtcStream {
     pipe: DuplexStream,
     in_flight_limit: Arc<AtomicUsize>,
     sending: Option<JoinHandle<()>>,
+}
+
+/// An open connection, seen by who does not own it.
+#[derive(Clone)]
+pub(crate) struct Line(Weak<Connection>);
+
+impl Line {
+    /// Grows with whatever is received.
+    pub(crate) fn heard(&self) -> u64 {
+        self.0.upgrade().map_or(0, |connection| connection.lane.heard())
+    }
+
+    /// Closes the connection, as if its peer had.
+    pub(crate) fn cut(&self) {
+        if let Some(connection) = self.0.upgrade() {
+            connection.retire();
+        }
+    }
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Line").field(&self.heard()).finish()
+    }
 }
 
 /// How reading ended.
@@ -87,6 +111,11 @@ impl RtcStream {
     #[must_use]
     pub const fn remote_address(&self) -> Option<SocketAddr> {
         self.remote
+    }
+
+    /// The connection, for whoever doubts that it lives.
+    pub(crate) fn line(&self) -> Line {
+        Line(Arc::downgrade(&self.owner))
     }
 
     /// Notes that a web page is at the other end: if it is near, it is sent no more at once than a browser's socket holds.

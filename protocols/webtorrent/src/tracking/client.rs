@@ -16,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::log::TrackerLog;
-use super::member::{Done, Member, Membership};
+use super::member::{Again, Done, Member, Membership};
 use super::wire::{Opener, Wire, WireError};
 use crate::hub::TrackerHub;
 use crate::introduce::{Place, lead_in};
-use crate::meeting::Meeting;
+use crate::meeting::{Doubt, Meeting};
 use crate::rtc::{PendingOffer, RtcManager, RtcStream};
 
 /// Commands that may wait.
@@ -278,7 +278,10 @@ impl Actor {
                     drop(member.take_offer(&offer_id));
                 }
             }
-            SignalEvent::Answered { offer_id, peer_id, sdp } => self.connect(infohash, &offer_id, peer_id, sdp),
+            SignalEvent::Answered { offer_id, peer_id, sdp } => {
+                let offer = self.members.get_mut(&infohash).and_then(|member| member.take_offer(&offer_id));
+                offer.into_iter().for_each(|offer| self.connect(infohash, Box::new(offer), peer_id, sdp.clone()));
+            }
             SignalEvent::Offered { key, peer_id, sdp } => self.answer(infohash, key, peer_id, sdp),
             SignalEvent::Announced { complete, incomplete } => {
                 self.setup.stats.announces(1);
@@ -327,6 +330,17 @@ impl Actor {
                     }
                 }
             }
+            Some(Done::Doubted(infohash, serial, gone, again)) => {
+                let Some(member) = self.member(infohash, serial) else { return };
+                match again {
+                    Again::Offered(key, peer_id, sdp) if gone => self.answer(infohash, key, peer_id, sdp),
+                    Again::Offered(key, ..) => member.signaller.answer_failed(key),
+                    Again::Answered(offer, peer_id, sdp) if gone => self.connect(infohash, offer, peer_id, sdp),
+                    Again::Answered(..) => {
+                        tracing::debug!(%infohash, "an answer is not needed: there is a connection with that peer")
+                    }
+                }
+            }
             Some(Done::Connected(Err(error))) => {
                 tracing::debug!(tracker = self.label, error, "a WebRTC connection did not become a peer");
                 self.setup.stats.dials_failed(1);
@@ -361,11 +375,15 @@ impl Actor {
     /// A peer offers.
     fn answer(&mut self, infohash: InfoHash, key: OfferKey, peer_id: PeerId, sdp: Sdp) {
         let Some(member) = self.members.get_mut(&infohash) else { return };
-        let meeting = Some(&member.membership.places).filter(|_| self.work.len() < MAX_WORK);
-        let Some(meeting) = meeting.and_then(|places| places.meetings.offered(peer_id)) else {
+        let (meetings, serial) = (&member.membership.places.meetings, member.membership.swarm.serial());
+        if self.work.len() >= MAX_WORK {
             return member.signaller.answer_failed(key);
+        }
+        let Some(meeting) = meetings.offered(peer_id) else {
+            let Some(doubt) = meetings.doubt(peer_id) else { return member.signaller.answer_failed(key) };
+            return self.resolve(infohash, serial, doubt, Again::Offered(key, peer_id, sdp));
         };
-        let (rtc, serial) = (self.setup.rtc.clone(), member.membership.swarm.serial());
+        let rtc = self.setup.rtc.clone();
         self.work.spawn(async move {
             let answered = rtc.answer(sdp.as_str()).await.map(Box::new);
             Done::Answer(infohash, serial, key, answered, meeting)
@@ -373,18 +391,25 @@ impl Actor {
     }
 
     /// A peer has answered one of our offers.
-    fn connect(&mut self, infohash: InfoHash, offer_id: &OfferId, peer_id: PeerId, sdp: Sdp) {
+    fn connect(&mut self, infohash: InfoHash, offer: Box<PendingOffer>, peer_id: PeerId, sdp: Sdp) {
         let Some(member) = self.members.get_mut(&infohash) else { return };
-        let Some(offer) = member.take_offer(offer_id) else { return };
-        let Some((meeting, loser)) = member.membership.places.meetings.answered(peer_id) else {
-            tracing::debug!(%infohash, "an answer is not needed: there is a connection with that peer");
+        let (meetings, serial) = (&member.membership.places.meetings, member.membership.swarm.serial());
+        let Some((meeting, loser)) = meetings.answered(peer_id) else {
+            if let Some(doubt) = meetings.doubt(peer_id).filter(|_| self.work.len() < MAX_WORK) {
+                self.resolve(infohash, serial, doubt, Again::Answered(offer, peer_id, sdp));
+            }
             return;
         };
-        let accept = |offer: PendingOffer| async move {
+        let accept = |offer: Box<PendingOffer>| async move {
             loser.gone().await;
             offer.accept_answer(sdp.as_str()).await
         };
         self.introduce(infohash, meeting, accept(offer));
+    }
+
+    /// Finds out whether an open connection lives whose peer seeks another.
+    fn resolve(&mut self, infohash: InfoHash, serial: u64, doubt: Doubt, again: Again) {
+        self.work.spawn(async move { Done::Doubted(infohash, serial, doubt.was_right().await, again) });
     }
 
     /// Waits for a connection to be open and leads it into its swarm, if there is a place for it.
@@ -403,7 +428,9 @@ impl Actor {
                     stream = opening => Some(stream.map_err(|error| error.to_string())?),
                     () = meeting.given_up() => None,
                 };
-                let stream = stream.filter(|_| meeting.opened()).ok_or("another one with that peer is kept")?;
+                let stream = stream
+                    .filter(|stream| meeting.opened(stream.line()))
+                    .ok_or("another one with that peer is kept")?;
                 lead_in(Held::new(stream, (place, meeting)), &swarm).await.map_err(|error| error.to_string())
             };
             Done::Connected(connected(place, meeting).await)

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use swarmgate_bittorrent_proto::handshake::PeerId;
 use swarmgate_content::InfoHash;
 use swarmgate_swarm::directory::ActiveSwarm;
 use swarmgate_webtorrent_proto::message::{ClientOffer, OfferId, Sdp};
@@ -33,8 +34,19 @@ pub(crate) enum Done {
     Offers(InfoHash, u64, Vec<(OfferId, PendingOffer)>),
     /// An offer was answered, or not.
     Answer(InfoHash, u64, OfferKey, Result<Box<Answered>, RtcError>, Meeting),
+    /// A peer with an open connection sought another one; whether that one is gone, so that it can be met.
+    Doubted(InfoHash, u64, bool, Again),
     /// A connection became a peer, or not.
     Connected(Result<(), String>),
+}
+
+/// What a peer said that is met again.
+#[derive(Debug)]
+pub(crate) enum Again {
+    /// It offers.
+    Offered(OfferKey, PeerId, Sdp),
+    /// It has answered an offer of ours.
+    Answered(Box<PendingOffer>, PeerId, Sdp),
 }
 
 /// See the module's head.
