@@ -275,16 +275,13 @@ impl Picker {
         let request = BlockRequest { piece, begin, len: u32::try_from(data.len()).unwrap_or(u32::MAX) };
         let target = self.queue_target(now);
         let mut requested = false;
-        if let Some(peer) = self.peers.get_mut(&key) {
+        if let Some(peer) = self.peers.get_mut(&key)
+            && let Some(outstanding) = peer.outstanding.remove(&request)
+        {
+            peer.pipeline.on_block(now, request.len, outstanding.sent, outstanding.expected, target);
             peer.last_progress = now;
-            if let Some(outstanding) = peer.outstanding.remove(&request) {
-                peer.pipeline.on_block(now, request.len, outstanding.sent, outstanding.expected, target);
-                peer.standing = Standing::Prompt;
-                requested = true;
-            } else {
-                // It was on its way when it was withdrawn, and kept back what is still wanted.
-                peer.pipeline.on_unasked(now);
-            }
+            peer.standing = Standing::Prompt;
+            requested = true;
         }
         let block = begin / BLOCK_LEN;
         if !self.geometry.contains(&request) || self.geometry.block(piece, block) != request {
@@ -303,6 +300,14 @@ impl Picker {
         // Its bytes stay counted until the verdict: they are still in memory.
         self.verifying.insert(piece, senders);
         BlockOutcome::PieceComplete(bytes)
+    }
+
+    /// A block arrived that was on its way when its request was withdrawn: it kept back what is still wanted.
+    pub fn on_withdrawn_block(&mut self, now: Instant, key: PeerKey) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.last_progress = now;
+            peer.pipeline.on_unneeded(now);
+        }
     }
 
     /// A peer will not deliver what it was asked for (BEP 6); it is not asked for that piece again for a while.

@@ -156,8 +156,8 @@ impl Pipeline {
         }
     }
 
-    /// Notes that something arrived that is not wanted any more.
-    pub(crate) const fn on_unasked(&mut self, now: Instant) {
+    /// Notes that a block arrived that is not wanted any more.
+    pub(crate) const fn on_unneeded(&mut self, now: Instant) {
         self.last_arrival = Some(now);
     }
 

@@ -30,6 +30,7 @@ impl Picker {
         }
         self.next_look = None;
         self.peers.values_mut().for_each(|peer| peer.resting.retain(|_, until| now < *until));
+        self.mind_overdue_peers(now);
         self.mind_silent_peers(now);
         let target = self.queue_target(now);
         let mut room: BTreeMap<PeerKey, u32> = BTreeMap::new();
@@ -267,6 +268,9 @@ impl Picker {
         let mut soonest: Vec<_> = prompt.map(|(key, peer)| (peer.pipeline.completion(), *key)).collect();
         soonest.sort_unstable();
         for (_, key) in soonest {
+            if blocks == 0 {
+                return;
+            }
             let asked = self.peers.get(&key).into_iter().flat_map(|peer| &peer.outstanding);
             let later = asked.filter(|(request, _)| !awaited.contains(&request.piece));
             let mut later: Vec<_> = later.map(|(request, asked)| (asked.sent, *request)).collect();
@@ -291,7 +295,6 @@ impl Picker {
     /// Takes from silent peers what they were asked for: first all but the oldest request, which may yet be answered,
     /// and in the end that one too.
     fn mind_silent_peers(&mut self, now: Instant) {
-        self.mind_overdue_peers(now);
         let due: Vec<_> = self.peers.iter().filter_map(|(key, peer)| Some((*key, peer.patience_ends()?))).collect();
         for (key, until) in due {
             let Some(peer) = self.peers.get_mut(&key).filter(|_| now >= until) else { continue };

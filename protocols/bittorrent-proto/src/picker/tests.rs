@@ -218,6 +218,20 @@ fn a_peer_that_falls_silent_is_given_nothing_more_and_what_a_reader_waits_for_is
 }
 
 #[test]
+fn what_nobody_asked_for_does_not_pass_for_progress() {
+    let (mut picker, now, [junk, _]) = two_working_peers(40);
+    assert!(picker.outstanding_at(junk) > 1);
+    for step in 1..=40 {
+        let then = now + Duration::from_millis(100) * step;
+        let outcome = picker.on_block(then, junk, PieceIndex(3999), 7, &[0]);
+        assert_eq!(outcome, BlockOutcome::Unneeded { requested: false });
+        picker.schedule(then);
+        drain(&mut picker);
+    }
+    assert!(picker.outstanding_at(junk) <= 1, "it delivers nothing and keeps what it was asked for");
+}
+
+#[test]
 fn a_silent_peer_loses_its_requests_but_the_oldest() {
     let (mut picker, now) = (picker(100), crate::testing::start());
     let silent = seed(&mut picker, now, 1);

@@ -202,7 +202,9 @@ impl Torrent {
         self.totals.webrtc_downloaded += if session.transport == Transport::WebRtc { len } else { 0 };
         session.downloaded += len;
         session.merit += len;
-        session.was_withdrawn(&BlockRequest { piece, begin, len: u32::try_from(len).unwrap_or(u32::MAX) });
+        if session.was_withdrawn(&BlockRequest { piece, begin, len: u32::try_from(len).unwrap_or(u32::MAX) }) {
+            known.picker.on_withdrawn_block(now, key);
+        }
         match known.picker.on_block(now, key, piece, begin, data) {
             BlockOutcome::Accepted => {}
             BlockOutcome::PieceComplete(bytes) => self.events.push_back(TorrentEvent::PieceComplete { piece, bytes }),
