@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use swarmgate_bittorrent_proto::handshake::PeerId;
 use swarmgate_webtorrent_proto::glare::{MeetingKey, Meetings};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -35,6 +36,8 @@ struct Ends {
     gone: CancellationToken,
     /// Once it is open.
     line: Option<Line>,
+    /// Held while it is doubted: whoever offers again and again would else take all the work that may be under way.
+    doubt: Arc<Semaphore>,
 }
 
 /// One attempt at a connection, and then the connection's name in the list. To be dropped after the connection.
@@ -51,6 +54,7 @@ pub(crate) struct Meeting {
 pub(crate) struct Doubt {
     line: Line,
     gone: CancellationToken,
+    _only: OwnedSemaphorePermit,
 }
 
 /// An attempt that another one was preferred to.
@@ -82,15 +86,21 @@ impl MeetingList {
         Some((self.begin(&mut inner, key), loser))
     }
 
-    /// A peer with an open connection seeks another one: it may have lost its end.
+    /// A peer with an open connection seeks another one: it may have lost its end. `None` while that is being found out.
     pub(crate) fn doubt(&self, peer: PeerId) -> Option<Doubt> {
         let inner = self.0.lock();
         let ends = inner.ends.get(&inner.rules.open_with(peer)?)?;
-        Some(Doubt { line: ends.line.clone()?, gone: ends.gone.clone() })
+        let only = ends.doubt.clone().try_acquire_owned().ok()?;
+        Some(Doubt { line: ends.line.clone()?, gone: ends.gone.clone(), _only: only })
     }
 
     fn begin(&self, inner: &mut Inner, key: MeetingKey) -> Meeting {
-        let ends = Ends { given_up: CancellationToken::new(), gone: CancellationToken::new(), line: None };
+        let ends = Ends {
+            given_up: CancellationToken::new(),
+            gone: CancellationToken::new(),
+            line: None,
+            doubt: Arc::new(Semaphore::new(1)),
+        };
         inner.ends.insert(key, ends.clone());
         Meeting { list: self.clone(), key, given_up: ends.given_up, _gone: ends.gone.drop_guard() }
     }
@@ -175,7 +185,8 @@ mod tests {
         let (near, _far) = (near.unwrap(), far.unwrap());
         sleep(Duration::from_secs(1)).await;
         for _ in 0..2 {
-            let doubt = Doubt { line: near.line(), gone: CancellationToken::new() };
+            let _only = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+            let doubt = Doubt { line: near.line(), gone: CancellationToken::new(), _only };
             assert!(!doubt.was_right().await);
         }
     }

@@ -381,7 +381,7 @@ impl Actor {
         }
         let Some(meeting) = meetings.offered(peer_id) else {
             let Some(doubt) = meetings.doubt(peer_id) else { return member.signaller.answer_failed(key) };
-            return self.resolve(infohash, serial, doubt, Again::Offered(key, peer_id, sdp));
+            return self.settle(infohash, serial, doubt, Again::Offered(key, peer_id, sdp));
         };
         let rtc = self.setup.rtc.clone();
         self.work.spawn(async move {
@@ -396,7 +396,7 @@ impl Actor {
         let (meetings, serial) = (&member.membership.places.meetings, member.membership.swarm.serial());
         let Some((meeting, loser)) = meetings.answered(peer_id) else {
             if let Some(doubt) = meetings.doubt(peer_id).filter(|_| self.work.len() < MAX_WORK) {
-                self.resolve(infohash, serial, doubt, Again::Answered(offer, peer_id, sdp));
+                self.settle(infohash, serial, doubt, Again::Answered(offer, peer_id, sdp));
             }
             return;
         };
@@ -408,7 +408,7 @@ impl Actor {
     }
 
     /// Finds out whether an open connection lives whose peer seeks another.
-    fn resolve(&mut self, infohash: InfoHash, serial: u64, doubt: Doubt, again: Again) {
+    fn settle(&mut self, infohash: InfoHash, serial: u64, doubt: Doubt, again: Again) {
         self.work.spawn(async move { Done::Doubted(infohash, serial, doubt.was_right().await, again) });
     }
 
