@@ -144,7 +144,7 @@ impl std::fmt::Debug for SimWorld {
     }
 }
 
-/// Bytes of chance, of which no two blocks are alike. Made from one block, since chance takes longer than all the rest.
+/// Random bytes, of which no two blocks are alike. Made from one block, since randomness takes longer than all the rest.
 fn payload(rng: &mut StdRng, len: usize) -> Vec<u8> {
     let mut block = vec![0; BLOCK_LEN as usize];
     rng.fill(block.as_mut_slice());

@@ -20,8 +20,8 @@ use super::{PIECE_LEN, scratch};
 const MEETING_WITHIN: Duration = Duration::from_secs(60);
 const TRANSFER_WITHIN: Duration = Duration::from_secs(60);
 
-/// A tab that vanished is silent for some 28 s before ICE gives it up, and 25 s are what a connection may take to open; a machine that does
-/// other things too adds to it.
+/// A tab that vanished is silent for some 28 s before ICE gives it up, and 25 s are what a connection may take to open; a
+/// machine that does other things too adds to it.
 const FORGOTTEN_WITHIN: Duration = Duration::from_secs(75);
 
 const MIB: usize = 1 << 20;
