@@ -24,6 +24,8 @@ const KINDS: usize = 8;
 /// once, and left what allocators keep. A connection that is never closed holds some 0.4 MiB, so that 40 that are lost
 /// would be found.
 const MAX_GROWTH: u64 = 16 * MIB as u64;
+/// What a hundred idle ends may take.
+const MAX_IDLE: u64 = 40 * MIB as u64;
 /// Open connections that are lost in one half of the cycles, all at once: it takes half a minute to give them up.
 const LOST_AT_ONCE: usize = 12;
 /// A far end is killed, and a new one started, after this many cycles with it.
@@ -66,6 +68,26 @@ async fn thousands_of_connections_half_of_them_broken_off_leave_nothing() {
     assert!(grown <= MAX_GROWTH, "resident memory grew by {} KiB", grown / 1024);
     soak.near.shutdown().await;
     soak.far.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_idle_ends_take_forty_mebibytes_at_most() {
+    if !alone("stories::webrtc_cycles::a_hundred_idle_ends_take_forty_mebibytes_at_most") {
+        return;
+    }
+    let Soak { near, far, .. } = Soak::new();
+    // What the first connection brings serves them all.
+    let mut held = vec![open(&near, &far).await];
+    let before = measure::resident_bytes();
+    for _ in 0..50 {
+        held.push(open(&near, &far).await);
+    }
+    let taken = measure::resident_bytes().saturating_sub(before);
+    eprintln!("100 idle ends take {} KiB", taken / 1024);
+    assert_eq!(near.stats().connections + far.stats().connections, 2 * held.len());
+    assert!(taken <= MAX_IDLE, "100 idle ends take {} KiB", taken / 1024);
+    near.shutdown().await;
+    far.shutdown().await;
 }
 
 /// What this process has when no connection is left.
