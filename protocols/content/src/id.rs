@@ -6,7 +6,10 @@ use std::str::FromStr;
 use data_encoding::{BASE32, HEXLOWER_PERMISSIVE};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub use cid::Cid;
+/// The name of an IPFS object (a content id): a version, a codec and a multihash.
+///
+/// It has room for 128 bytes, the longest identity hash there may be; every longer one fails to parse.
+pub type Cid = cid::CidGeneric<128>;
 
 /// A v1 infohash: the SHA-1 of a torrent's `info` dictionary (BEP 3). Prints as 40 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -12,6 +12,7 @@
 
 mod error;
 mod event;
+mod hash;
 mod id;
 mod manager;
 mod meta;
@@ -22,6 +23,10 @@ mod verified;
 
 pub use error::{Attempt, AttemptOutcome, FailureClass, FetchError, FetchErrorKind, Stage};
 pub use event::{EVENT_CAPACITY, Event, EventBus, EventReceiver, EventRecvError, NumberedEvent};
+pub use hash::{
+    BLAKE3_CODE, BlockHash, BlockHasher, HashKind, HashMismatch, MAX_DIGEST_BYTES, MIN_DIGEST_BYTES, SHA1_CODE,
+    SHA2_256_CODE, SHA2_512_CODE,
+};
 pub use id::{Cid, ContentId, InfoHash, InfoHashV2, ParseIdError};
 pub use manager::{ManagerError, ProtocolManager, ProtocolSnapshot};
 pub use meta::{ContentMeta, FileEntry, FileRef, PieceHashes, Verification};
@@ -30,4 +35,4 @@ pub use protocol::{
 };
 pub use range::ByteRange;
 pub use stats::{ProtocolStats, StatsSnapshot};
-pub use verified::{BlockHash, BlockHasher, HashMismatch, SHA1_CODE, SHA2_256_CODE, VerifiedBytes};
+pub use verified::{MAX_INLINE_BYTES, VerifiedBytes};

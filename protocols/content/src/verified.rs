@@ -1,137 +1,21 @@
 //! Bytes that passed their hash.
 
-use aws_lc_rs::digest;
 use bytes::Bytes;
-use multihash::Multihash;
 
-use crate::InfoHash;
+use crate::hash::{BlockHash, HashMismatch};
+use crate::id::Cid;
 
-/// Multihash code of SHA-1.
-pub const SHA1_CODE: u64 = 0x11;
-/// Multihash code of SHA2-256.
-pub const SHA2_256_CODE: u64 = 0x12;
-
-/// The name of a block in the store: which hash, and its value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BlockHash(Multihash<64>);
-
-/// A running hash of the kind that a [`BlockHash`] names, for blocks that arrive in parts.
-pub struct BlockHasher {
-    expected: BlockHash,
-    context: digest::Context,
-    len: u64,
-}
-
-/// Bytes did not have the hash that names them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{len} bytes do not have the hash {expected}")]
-pub struct HashMismatch {
-    /// The hash asked for.
-    pub expected: BlockHash,
-    /// How many bytes were hashed.
-    pub len: u64,
-}
+/// Multihash code of the hash that changes nothing.
+const IDENTITY_CODE: u64 = 0x00;
+/// How many bytes a CID may hold itself. Peers write CIDs, so one that carries a file is refused (UnixFS, "Identity CID
+/// Size Limit").
+pub const MAX_INLINE_BYTES: usize = 128;
 
 /// Bytes that passed a hash check: all or part of one block. The HTTP body accepts nothing else.
 ///
 /// Cheap to clone and slice; a slice of verified bytes is verified.
 #[derive(Clone, PartialEq, Eq)]
 pub struct VerifiedBytes(Bytes);
-
-impl BlockHash {
-    /// Names a block by its SHA-1, as v1 torrents do.
-    #[must_use]
-    pub fn sha1(value: [u8; 20]) -> Self {
-        Self(Multihash::wrap(SHA1_CODE, &value).expect("20 bytes fit a multihash of 64"))
-    }
-
-    /// Names a block by its SHA2-256.
-    #[must_use]
-    pub fn sha2_256(value: [u8; 32]) -> Self {
-        Self(Multihash::wrap(SHA2_256_CODE, &value).expect("32 bytes fit a multihash of 64"))
-    }
-
-    /// Takes a multihash whose hash this build can compute, else `None`.
-    #[must_use]
-    pub fn from_multihash(hash: Multihash<64>) -> Option<Self> {
-        match (hash.code(), hash.size()) {
-            (SHA1_CODE, 20) | (SHA2_256_CODE, 32) => Some(Self(hash)),
-            _ => None,
-        }
-    }
-
-    /// Reads the binary form that [`Self::to_bytes`] writes, else `None`.
-    #[must_use]
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        Multihash::from_bytes(bytes).ok().and_then(Self::from_multihash)
-    }
-
-    /// The binary multihash: code, length, digest.
-    #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        self.0.to_bytes()
-    }
-
-    /// The digest alone.
-    #[must_use]
-    pub fn digest(&self) -> &[u8] {
-        self.0.digest()
-    }
-
-    fn algorithm(&self) -> &'static digest::Algorithm {
-        match self.0.code() {
-            SHA1_CODE => &digest::SHA1_FOR_LEGACY_USE_ONLY,
-            SHA2_256_CODE => &digest::SHA256,
-            other => unreachable!("every constructor refuses multihash code {other:#x}"),
-        }
-    }
-
-    /// Starts hashing for this name.
-    #[must_use]
-    pub fn hasher(self) -> BlockHasher {
-        BlockHasher { expected: self, context: digest::Context::new(self.algorithm()), len: 0 }
-    }
-}
-
-impl From<InfoHash> for BlockHash {
-    /// An `info` dictionary is a block whose SHA-1 is the infohash.
-    fn from(hash: InfoHash) -> Self {
-        Self::sha1(*hash.as_bytes())
-    }
-}
-
-impl std::fmt::Display for BlockHash {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.code() == SHA1_CODE { "sha1:" } else { "sha2-256:" })?;
-        self.digest().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl BlockHasher {
-    /// Adds the next bytes of the block.
-    pub fn update(&mut self, bytes: &[u8]) {
-        self.context.update(bytes);
-        self.len += bytes.len() as u64;
-    }
-
-    /// Compares the hash of all bytes seen with the name.
-    ///
-    /// # Errors
-    /// [`HashMismatch`] when they differ.
-    pub fn finish(self) -> Result<(), HashMismatch> {
-        if self.context.finish().as_ref() == self.expected.digest() {
-            Ok(())
-        } else {
-            Err(HashMismatch { expected: self.expected, len: self.len })
-        }
-    }
-}
-
-impl std::fmt::Debug for BlockHasher {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BlockHasher").field("expected", &self.expected).field("len", &self.len).finish_non_exhaustive()
-    }
-}
 
 impl VerifiedBytes {
     /// Hashes `bytes` and accepts them when they are the block that `hash` names.
@@ -142,6 +26,13 @@ impl VerifiedBytes {
         let mut hasher = hash.hasher();
         hasher.update(&bytes);
         hasher.finish().map(|()| Self(bytes))
+    }
+
+    /// The bytes that an identity CID holds itself, at most [`MAX_INLINE_BYTES`]; `None` when the CID names a block by a
+    /// hash. They are what their name says, because they are their name.
+    #[must_use]
+    pub fn inline(cid: &Cid) -> Option<Self> {
+        (cid.hash().code() == IDENTITY_CODE).then(|| Self(Bytes::copy_from_slice(cid.hash().digest())))
     }
 
     /// Accepts bytes that the store hashed when it committed them. Only the store's `verify.rs` may call this;
@@ -159,6 +50,15 @@ impl VerifiedBytes {
     #[must_use]
     pub fn slice(&self, range: std::ops::Range<usize>) -> Self {
         Self(self.0.slice(range))
+    }
+
+    /// The part of these that `part` borrows: no bytes are copied.
+    ///
+    /// # Panics
+    /// When `part` was not borrowed from these.
+    #[must_use]
+    pub fn slice_ref(&self, part: &[u8]) -> Self {
+        Self(self.0.slice_ref(part))
     }
 
     /// How many bytes.
@@ -211,18 +111,28 @@ mod tests {
     }
 
     #[test]
-    fn names_survive_their_binary_form() {
-        for name in [BlockHash::sha1(ABC_SHA1), BlockHash::sha2_256([7; 32])] {
-            assert_eq!(BlockHash::from_bytes(&name.to_bytes()), Some(name));
-        }
-        assert_eq!(BlockHash::from_bytes(b"\x00\x01x"), None, "identity is not a check");
+    fn an_identity_cid_is_its_bytes_and_holds_128_at_most() {
+        // Both from the UnixFS specification, "Identity CID Size Limit".
+        let full = format!("bafkqbaab{}ijbee", "ijbeeqsc".repeat(25));
+        let cid: Cid = full.parse().unwrap();
+        assert_eq!(VerifiedBytes::inline(&cid).unwrap().as_ref(), [b'B'; MAX_INLINE_BYTES]);
+        let bomb = format!("bafkqbaib{}ifaucqi", "ifaucqkb".repeat(25));
+        assert!(bomb.parse::<Cid>().is_err());
+        let hashed: Cid = "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku".parse().unwrap();
+        assert_eq!(VerifiedBytes::inline(&hashed), None);
+    }
+
+    #[test]
+    fn a_borrowed_part_of_verified_bytes_is_verified() {
+        let name = BlockHash::sha1(ABC_SHA1);
+        let all = VerifiedBytes::check(&name, Bytes::from_static(b"abc")).unwrap();
+        assert_eq!(all.slice_ref(&all.as_ref()[1..]).as_ref(), b"bc");
     }
 
     proptest! {
         #[test]
         fn one_flipped_bit_is_always_refused(mut data in proptest::collection::vec(any::<u8>(), 1..200), at: prop::sample::Index, bit in 0..8u8) {
-            let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &data);
-            let name = BlockHash::sha1(digest.as_ref().try_into().unwrap());
+            let name = crate::HashKind::Sha1.hash(&data);
             prop_assert!(VerifiedBytes::check(&name, Bytes::copy_from_slice(&data)).is_ok());
             let at = at.index(data.len());
             data[at] ^= 1 << bit;

@@ -1,44 +1,67 @@
 //! A block's name, packed for the index: a store of 100 GiB holds some 400 000 of them.
 
-use swarmgate_content::BlockHash;
+use swarmgate_content::{BlockHash, HashKind, MAX_DIGEST_BYTES, MIN_DIGEST_BYTES};
 
-/// A [`BlockHash`] in 33 bytes instead of 80. The digest's length tells the two hashes a block may have apart.
+/// A [`BlockHash`] in 65 bytes instead of 80.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
-    len: u8,
-    digest: [u8; 32],
+    /// Which hash: see [`tag`].
+    tag: u8,
+    digest: [u8; DIGEST_BYTES],
 }
 
 /// How many bytes [`Key::to_array`] gives.
-pub(crate) const KEY_BYTES: usize = 33;
+pub(crate) const KEY_BYTES: usize = 1 + DIGEST_BYTES;
 
-const SHA1_BYTES: usize = 20;
-const SHA2_256_BYTES: usize = 32;
+/// Room for the longest digest.
+const DIGEST_BYTES: usize = MAX_DIGEST_BYTES as usize;
+
+/// A hash's number in the store's own files: the digest's length for torrents' two, another for the rest.
+fn tag(kind: HashKind) -> u8 {
+    match kind {
+        HashKind::Sha1 => 20,
+        HashKind::Sha2_256 => 32,
+        HashKind::Sha2_512 => 1,
+        HashKind::Blake3 => 2,
+        HashKind::Blake2b(len) => 64 + len,
+    }
+}
+
+/// The hash of that number, and how long its digest is.
+fn kind(tag: u8) -> Option<(HashKind, usize)> {
+    match tag {
+        20 => Some((HashKind::Sha1, 20)),
+        32 => Some((HashKind::Sha2_256, 32)),
+        1 => Some((HashKind::Sha2_512, 64)),
+        2 => Some((HashKind::Blake3, 32)),
+        other => {
+            let len = other.checked_sub(64)?;
+            (MIN_DIGEST_BYTES..=MAX_DIGEST_BYTES).contains(&len).then_some((HashKind::Blake2b(len), len.into()))
+        }
+    }
+}
 
 impl Key {
     /// Unpacks the name.
     pub(crate) fn hash(&self) -> BlockHash {
-        match usize::from(self.len) {
-            SHA1_BYTES => {
-                BlockHash::sha1(self.digest[..SHA1_BYTES].try_into().expect("a slice of 20 bytes is an array of 20"))
-            }
-            _ => BlockHash::sha2_256(self.digest),
-        }
+        let (kind, len) = kind(self.tag).expect("both constructors refuse other tags");
+        BlockHash::from_digest(kind, &self.digest[..len]).expect("the length is the kind's own")
     }
 
     /// The packed form, for files of the store's own.
     pub(crate) fn to_array(self) -> [u8; KEY_BYTES] {
         let mut bytes = [0; KEY_BYTES];
-        bytes[0] = self.len;
+        bytes[0] = self.tag;
         bytes[1..].copy_from_slice(&self.digest);
         bytes
     }
 
     /// Reads [`Self::to_array`] back, or `None` when no such name can exist.
     pub(crate) fn from_slice(bytes: &[u8]) -> Option<Self> {
-        let (&len, digest) = bytes.split_first()?;
-        let digest: [u8; SHA2_256_BYTES] = digest.try_into().ok()?;
-        matches!(usize::from(len), SHA1_BYTES | SHA2_256_BYTES).then_some(Self { len, digest })
+        let (&tag, digest) = bytes.split_first()?;
+        let digest: [u8; DIGEST_BYTES] = digest.try_into().ok()?;
+        let (_, len) = kind(tag)?;
+        digest[len..].iter().all(|byte| *byte == 0).then_some(Self { tag, digest })
     }
 
     /// The first byte of the digest: spreads blocks over directories and locks.
@@ -49,10 +72,10 @@ impl Key {
 
 impl From<&BlockHash> for Key {
     fn from(hash: &BlockHash) -> Self {
-        let mut digest = [0; SHA2_256_BYTES];
+        let mut digest = [0; DIGEST_BYTES];
         let given = hash.digest();
         digest[..given.len()].copy_from_slice(given);
-        Self { len: if given.len() == SHA1_BYTES { 20 } else { 32 }, digest }
+        Self { tag: tag(hash.kind()), digest }
     }
 }
 
@@ -68,7 +91,9 @@ mod tests {
 
     #[test]
     fn a_name_survives_packing() {
-        for hash in [BlockHash::sha1([9; 20]), BlockHash::sha2_256([7; 32])] {
+        let kinds = [HashKind::Sha1, HashKind::Sha2_256, HashKind::Sha2_512, HashKind::Blake3];
+        for kind in kinds.into_iter().chain((MIN_DIGEST_BYTES..=MAX_DIGEST_BYTES).map(HashKind::Blake2b)) {
+            let hash = kind.hash(b"block");
             let key = Key::from(&hash);
             assert_eq!(key.hash(), hash);
             assert_eq!(Key::from_slice(&key.to_array()), Some(key));

@@ -11,7 +11,7 @@ use aws_lc_rs::digest;
 
 use crate::key::{KEY_BYTES, Key};
 
-const HEAD: &[u8] = b"swarmgate-store clean 1\n";
+const HEAD: &[u8] = b"swarmgate-store clean 2\n";
 const LINE_BYTES: usize = KEY_BYTES + 4 + 8 + 4;
 const SUM_BYTES: usize = 32;
 
