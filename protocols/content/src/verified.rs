@@ -28,8 +28,8 @@ impl VerifiedBytes {
         hasher.finish().map(|()| Self(bytes))
     }
 
-    /// The bytes that an identity CID holds itself, at most [`MAX_INLINE_BYTES`]; `None` when the CID names a block by a
-    /// hash. They are what their name says, because they are their name.
+    /// The bytes that an identity CID holds itself, at most [`MAX_INLINE_BYTES`]; `None` when the CID names a block by
+    /// a hash. They are what their name says, because they are their name.
     #[must_use]
     pub fn inline(cid: &Cid) -> Option<Self> {
         (cid.hash().code() == IDENTITY_CODE).then(|| Self(Bytes::copy_from_slice(cid.hash().digest())))
