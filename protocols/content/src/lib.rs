@@ -7,8 +7,9 @@
 //!
 //! # Why are verified bytes a type of this crate, when the store verifies?
 //! A [`ContentReader`] yields them and the HTTP body accepts nothing else, so both sides of the seam need the
-//! name. The type can be made in two ways only: by hashing ([`VerifiedBytes::check`]), or by the store vouching
-//! for bytes it hashed earlier; a lint forbids the second way everywhere but in the store's `verify.rs`.
+//! name. The type can be made in two ways only: by hashing ([`VerifiedBytes::check`], [`VerifiedBytes::name`]), or by
+//! the store vouching for bytes it hashed earlier; a lint forbids the second way everywhere but in the store's
+//! `verify.rs`.
 
 mod error;
 mod event;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::hash::{BlockHash, HashMismatch};
+use crate::hash::{BlockHash, HashKind, HashMismatch};
 use crate::id::Cid;
 
 /// Multihash code of the hash that changes nothing.
@@ -26,6 +26,12 @@ impl VerifiedBytes {
         let mut hasher = hash.hasher();
         hasher.update(&bytes);
         hasher.finish().map(|()| Self(bytes))
+    }
+
+    /// Hashes `bytes` that came without a name: they are the block of the name that this gives.
+    #[must_use]
+    pub fn name(kind: HashKind, bytes: Bytes) -> (BlockHash, Self) {
+        (kind.hash(&bytes), Self(bytes))
     }
 
     /// The bytes that an identity CID holds itself, at most [`MAX_INLINE_BYTES`]; `None` when the CID names a block by
@@ -132,7 +138,7 @@ mod tests {
     proptest! {
         #[test]
         fn one_flipped_bit_is_always_refused(mut data in proptest::collection::vec(any::<u8>(), 1..200), at: prop::sample::Index, bit in 0..8u8) {
-            let name = crate::HashKind::Sha1.hash(&data);
+            let name = HashKind::Sha1.hash(&data);
             prop_assert!(VerifiedBytes::check(&name, Bytes::copy_from_slice(&data)).is_ok());
             let at = at.index(data.len());
             data[at] ^= 1 << bit;

@@ -7,8 +7,6 @@ use swarmgate_content::{BlockHash, Cid, HashKind, VerifiedBytes};
 
 /// The largest block that is taken from the network, in bytes: 2 MiB, which is what Bitswap and every gateway take.
 pub const MAX_BLOCK_BYTES: usize = 2 << 20;
-/// The largest message of several blocks, in bytes: 4 MiB, as Bitswap has it.
-pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 /// How deep a tree of blocks, or of values inside of one, may be. A file of 8 EiB in the narrowest known layout has 9.
 pub const MAX_DEPTH: u16 = 64;
 /// The most links that a part of a file or a shard of a directory may have. The widest known layout has 1,024.
@@ -121,6 +119,13 @@ pub fn name(codec: crate::codec::Codec, bytes: &[u8]) -> Cid {
     HashKind::Sha2_256.hash(bytes).to_cid(codec.code())
 }
 
+/// Hashes bytes that came without a name, for that hash to be their name. `None` when they have more than
+/// [`MAX_BLOCK_BYTES`].
+#[must_use]
+pub fn identify(kind: HashKind, bytes: Bytes) -> Option<(BlockHash, VerifiedBytes)> {
+    (bytes.len() <= MAX_BLOCK_BYTES).then(|| VerifiedBytes::name(kind, bytes))
+}
+
 /// Reads a CID that fills `bytes` to the last.
 pub(crate) fn read_cid(bytes: &[u8]) -> Result<Cid, &'static str> {
     let cid = Cid::try_from(bytes).map_err(|_| "a link is not a CID")?;
@@ -131,6 +136,7 @@ pub(crate) fn read_cid(bytes: &[u8]) -> Result<Cid, &'static str> {
 mod tests {
     use super::*;
     use crate::codec::Codec;
+    use crate::testing::{identity_cid, keccak_cid};
 
     #[test]
     fn a_block_is_taken_under_its_own_name_only() {
@@ -146,15 +152,14 @@ mod tests {
 
     #[test]
     fn an_inline_block_is_compared_with_its_name() {
-        let cid: Cid = "bafyaabakaieac".parse().unwrap();
+        let cid = identity_cid();
         assert_eq!(check(&cid, Bytes::from_static(&[10, 2, 8, 1])).unwrap().as_ref(), [10, 2, 8, 1]);
         assert!(check(&cid, Bytes::from_static(b"other")).is_err());
     }
 
     #[test]
     fn a_hash_that_cannot_be_checked_is_an_error_of_its_own() {
-        // Keccak-256.
-        let cid = read_cid(&[&[1, 0x55, 0x1b, 32][..], &[7; 32]].concat()).unwrap();
+        let cid = keccak_cid();
         let flaw = Flaw::UnknownHash { code: 0x1b, digest_bytes: 32 };
         assert_eq!(check(&cid, Bytes::new()).unwrap_err().flaw, flaw);
         assert!(read_cid(&[&[1, 0x55, 0x12, 32][..], &[7; 33]].concat()).is_err(), "one byte too many");

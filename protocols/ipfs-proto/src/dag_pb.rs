@@ -71,7 +71,7 @@ impl<'a> PbNode<'a> {
 /// The links of a block that was decoded before, from a place that [`Links::cursor`] gave for it. Of bytes that are no
 /// node, the links end at the first error.
 #[must_use]
-pub fn links_from(block: &[u8], cursor: usize) -> Links<'_> {
+pub(crate) fn links_from(block: &[u8], cursor: usize) -> Links<'_> {
     Links { fields: Fields::new(block.get(cursor..).unwrap_or_default()) }
 }
 
@@ -84,7 +84,7 @@ pub struct Links<'a> {
 impl Links<'_> {
     /// The place in a block of `len` bytes where the next link is looked for.
     #[must_use]
-    pub const fn cursor(&self, len: usize) -> usize {
+    pub(crate) const fn cursor(&self, len: usize) -> usize {
         len.saturating_sub(self.fields.left())
     }
 }

@@ -29,8 +29,8 @@ pub const MAX_REMEMBERED: usize = 262_144;
 /// How many links below the top of the stack are looked at for blocks to ask for: most may have been sent before.
 const MAX_LOOK_AHEAD: usize = 1024;
 
-/// Sends the blocks of a DAG in order. Call [`Self::poll_want`] until it gives nothing, after each [`Self::provide`] and
-/// after each [`Self::poll_block`], that which gave nothing too.
+/// Sends the blocks of a DAG in order. Call [`Self::poll_want`] until it gives nothing, after each [`Self::provide`]
+/// and after each [`Self::poll_block`], that which gave nothing too.
 #[derive(Debug)]
 pub struct DagExport {
     /// What to visit, the next last.

@@ -123,6 +123,13 @@ pub(crate) fn put_number(out: &mut Vec<u8>, field: u64, value: u64) {
     put_varint(out, value);
 }
 
+/// Appends a field of that number that is a varint, unless it is 0: proto3 leaves out what is the default.
+pub(crate) fn put_nonzero(out: &mut Vec<u8>, field: u64, value: u64) {
+    if value != 0 {
+        put_number(out, field, value);
+    }
+}
+
 /// Appends a field of that number that is bytes or a message.
 pub(crate) fn put_bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
     put_varint(out, field << 3 | 2);

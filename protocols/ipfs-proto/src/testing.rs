@@ -1,6 +1,7 @@
 //! What the tests of several modules need.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -39,4 +40,25 @@ impl Blocks {
 /// Takes any bytes as verified, to be given to a machine under any name.
 pub(crate) fn verified(bytes: &[u8]) -> VerifiedBytes {
     VerifiedBytes::check(&HashKind::Sha2_256.hash(bytes), Bytes::copy_from_slice(bytes)).unwrap()
+}
+
+/// Some moment for a story to begin at.
+#[expect(clippy::disallowed_methods, reason = "a story needs a first moment; everything after it is arithmetic")]
+pub(crate) fn start() -> Instant {
+    Instant::now()
+}
+
+/// The name of a raw block.
+pub(crate) fn cid_of(data: &[u8]) -> Cid {
+    block::name(Codec::Raw, data)
+}
+
+/// A CID that is its block: `[10, 2, 8, 1]`.
+pub(crate) fn identity_cid() -> Cid {
+    "bafyaabakaieac".parse().unwrap()
+}
+
+/// A CID of a hash that is not computed here, Keccak-256.
+pub(crate) fn keccak_cid() -> Cid {
+    Cid::try_from([&[1, 0x55, 0x1b, 32][..], &[7; 32]].concat()).unwrap()
 }

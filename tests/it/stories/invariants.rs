@@ -8,11 +8,12 @@ fn root() -> PathBuf {
 }
 
 /// The crates of the product, by folder, with the crates of ours that each may depend on. Dependencies point down only.
-const CRATES: [(&str, &[&str]); 10] = [
+const CRATES: [(&str, &[&str]); 11] = [
     ("protocols/content", &[]),
     ("config", &[]),
     ("protocols/store", &["content"]),
     ("protocols/bittorrent-proto", &["content"]),
+    ("protocols/ipfs-proto", &["content"]),
     ("protocols/swarm", &["content", "store", "bittorrent-proto"]),
     ("protocols/egress", &[]),
     ("protocols/bittorrent", &["content", "store", "bittorrent-proto", "swarm", "egress"]),
@@ -142,7 +143,7 @@ struct Concept {
     locked: &'static [&'static str],
 }
 
-const CONCEPTS: [Concept; 5] = [
+const CONCEPTS: [Concept; 6] = [
     Concept {
         what: "bencode",
         home: Some("protocols/bittorrent-proto/src/bencode"),
@@ -183,6 +184,15 @@ const CONCEPTS: [Concept; 5] = [
         words: &["breaker", "failsafe", "recloser"],
         users: &[],
         locked: &[],
+    },
+    Concept {
+        what: "protobuf",
+        home: Some("protocols/ipfs-proto/src/protobuf.rs"),
+        signs: &["& 0x7f"],
+        words: &["protobuf", "prost"],
+        users: &[],
+        // What libp2p reads its keys with.
+        locked: &["prost", "prost-derive"],
     },
 ];
 
@@ -265,6 +275,7 @@ fn a_second_implementation_would_be_seen() {
         "pub(crate) struct ByteRange {",
         "let specs = header.strip_prefix(\"bytes=\")?;",
         "struct Breaker { failures: u32 }",
+        "let bits = byte & 0x7f;",
     ]) {
         assert!(concept.is_done_in(code), "{}", concept.what);
         assert!(!concept.is_done_in(&format!("// {code}\n").replace("\n ", "\n// ")), "{}: a comment", concept.what);
