@@ -85,7 +85,9 @@ impl Client {
                 continue;
             }
             let unwilling = want.missed.contains(key) || peer.resting.is_some_and(|until| until > now);
-            let offer = (unwilling, peer.flow.completion(want.len), *key);
+            // Of those that let it wait before, who is silent most often comes last: it would else be asked for ever.
+            let silences = if unwilling { peer.silences } else { 0 };
+            let offer = (unwilling, silences, peer.flow.completion(want.len), *key);
             rate += peer.flow.rate();
             soonest = Some(soonest.map_or(offer, |soonest| offer.min(soonest)));
             if peer.flow.has_room(want.len) {
@@ -98,8 +100,8 @@ impl Client {
         }
         let Some(best) = best.filter(|best| best.0 == soonest.0) else { return Decision::Wait };
         // Others will have done what is ahead, and this too, before a slow peer has: it gets something that is later.
-        let others = soonest.1 + Duration::from_secs_f64((ahead as f64 / rate).min(3600.0));
-        if best.1 > 2 * others + STEAL_MARGIN { Decision::Wait } else { Decision::Ask(best.2) }
+        let others = soonest.2 + Duration::from_secs_f64((ahead as f64 / rate).min(3600.0));
+        if best.2 > 2 * others + STEAL_MARGIN { Decision::Wait } else { Decision::Ask(best.3) }
     }
 
     /// Whether a peer is taken to have a block: it said so, or it has the DAG.
