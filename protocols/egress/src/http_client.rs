@@ -7,11 +7,12 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::{Action, Attempt, Policy};
 use url::Url;
 
+use crate::http_answer::{HttpAnswer, HttpMethod, HttpRequest};
 use crate::policy::{EgressPolicy, EgressRefused, ResolveError};
 
 /// Redirects followed before a request is given up. Trackers redirect once, from http to https.
@@ -48,7 +49,7 @@ pub enum HttpError {
     Connection(String),
 }
 
-/// Fetches small bodies under the egress policy. Clones share one set of connections.
+/// Asks over HTTP under the egress policy. Clones share one set of connections.
 #[derive(Debug, Clone)]
 pub struct HttpClient {
     client: reqwest::Client,
@@ -63,19 +64,27 @@ struct GuardedResolver(EgressPolicy);
 struct TooManyRedirects;
 
 impl HttpClient {
-    /// Makes a client that obeys `policy`.
+    /// Makes a client that obeys `policy` and keeps no connection: one for announces, which come every half hour, so
+    /// that a connection kept for the next one is only a descriptor lost.
     ///
     /// # Errors
     /// [`HttpError::Setup`] when the system has no certificate authorities to trust, for instance.
     pub fn new(policy: EgressPolicy) -> Result<Self, HttpError> {
+        Self::keeping(policy, 0)
+    }
+
+    /// Makes a client that obeys `policy` and keeps up to `max_idle` connections to each host for the requests to come.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn keeping(policy: EgressPolicy, max_idle: usize) -> Result<Self, HttpError> {
         let client = reqwest::Client::builder()
             .user_agent(concat!("swarmgate/", env!("CARGO_PKG_VERSION")))
             .no_proxy()
             .referer(false)
             .redirect(Policy::custom(move |attempt| guard_redirect(policy, attempt)))
             .dns_resolver(Arc::new(GuardedResolver(policy)))
-            // An announce comes every half hour: a connection kept for the next one is only a descriptor lost.
-            .pool_max_idle_per_host(0)
+            .pool_max_idle_per_host(max_idle)
             .build()
             .map_err(|error| HttpError::Setup(root_cause(&error).to_string()))?;
         Ok(Self { client, policy })
@@ -86,23 +95,29 @@ impl HttpClient {
     /// # Errors
     /// See [`HttpError`]; any status but 2xx is one.
     pub async fn get_bytes(&self, url: &str, max_bytes: usize, timeout: Duration) -> Result<Bytes, HttpError> {
-        let url = self.vet(url)?;
-        let explain = |error: reqwest::Error| explain(&error, timeout);
-        let mut response = self.client.get(url).timeout(timeout).send().await.map_err(explain)?;
-        if !response.status().is_success() {
-            return Err(HttpError::Status(response.status().as_u16()));
+        let answer = self.send(HttpRequest::get(url, timeout)).await?;
+        if !answer.is_success() {
+            return Err(HttpError::Status(answer.status()));
         }
-        if response.content_length().is_some_and(|len| len > max_bytes as u64) {
-            return Err(HttpError::TooLarge(max_bytes));
+        answer.read(max_bytes).await
+    }
+
+    /// Sends a request and waits for the head of its answer, whatever its status.
+    ///
+    /// # Errors
+    /// See [`HttpError`]; a status is none here.
+    pub async fn send(&self, request: HttpRequest<'_>) -> Result<HttpAnswer, HttpError> {
+        let url = self.vet(request.url)?;
+        let mut builder = match request.method {
+            HttpMethod::Get => self.client.get(url),
+            HttpMethod::Post => self.client.post(url),
+        };
+        if let Some(accept) = request.accept {
+            builder = builder.header("accept", accept);
         }
-        let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(explain)? {
-            if chunk.len() > max_bytes - body.len() {
-                return Err(HttpError::TooLarge(max_bytes));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body.freeze())
+        let response = builder.timeout(request.timeout).send().await;
+        let response = response.map_err(|error| explain(&error, request.timeout))?;
+        Ok(HttpAnswer::new(response, request.timeout))
     }
 
     fn vet(&self, text: &str) -> Result<Url, HttpError> {
@@ -140,7 +155,7 @@ fn guard_redirect(policy: EgressPolicy, attempt: Attempt<'_>) -> Action {
 }
 
 /// The guard's own verdicts travel inside the library's error; they are what matters.
-fn explain(error: &reqwest::Error, timeout: Duration) -> HttpError {
+pub(crate) fn explain(error: &reqwest::Error, timeout: Duration) -> HttpError {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(this) = cause {
         if let Some(refused) = this.downcast_ref::<EgressRefused>() {
@@ -204,6 +219,28 @@ mod tests {
         assert!(matches!(client(HOME).get_bytes(&declared.url("/"), 5, SOON).await, Err(HttpError::TooLarge(5))));
         let undeclared = HttpStub::start(|_| "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n123456".to_owned()).await;
         assert!(matches!(client(HOME).get_bytes(&undeclared.url("/"), 5, SOON).await, Err(HttpError::TooLarge(5))));
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_read_as_it_comes_and_says_what_it_is() {
+        let stub =
+            HttpStub::start(|_| "HTTP/1.1 429 X\r\nRetry-After: 7\r\nContent-Length: 2\r\n\r\nno".to_owned()).await;
+        let url = stub.url("/x").replace("http://", "http://user:pass@");
+        let request = HttpRequest { method: HttpMethod::Post, accept: Some("a/b"), ..HttpRequest::get(&url, SOON) };
+        let mut answer = client(HOME).send(request).await.unwrap();
+        assert_eq!((answer.status(), answer.header("retry-after"), answer.content_length()), (429, Some("7"), Some(2)));
+        assert_eq!(answer.chunk().await.unwrap().unwrap(), "no");
+        assert_eq!(answer.chunk().await.unwrap(), None);
+        let asked = stub.requests().pop().unwrap();
+        assert!(asked.starts_with("POST /x HTTP/1.1") && asked.contains("accept: a/b\r\n"), "{asked}");
+        assert!(asked.contains("authorization: Basic dXNlcjpwYXNz\r\n"), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn a_body_shorter_than_its_declared_length_is_an_error() {
+        let stub = HttpStub::start(|_| "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort".to_owned()).await;
+        let result = client(HOME).get_bytes(&stub.url("/"), 99, SOON).await;
+        assert!(matches!(result, Err(HttpError::Connection(_))), "{result:?}");
     }
 
     #[tokio::test]
