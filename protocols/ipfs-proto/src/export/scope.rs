@@ -1,5 +1,6 @@
 //! How much of a DAG is sent: `dag-scope` and `entity-bytes` (trustless gateway specification).
 
+use std::fmt;
 use std::str::FromStr;
 
 use swarmgate_content::ByteRange;
@@ -47,6 +48,13 @@ pub struct EntityBytes {
 }
 
 impl EntityBytes {
+    /// These bytes; `None` when they lie behind what 63 bits count.
+    #[must_use]
+    pub fn of(range: ByteRange) -> Option<Self> {
+        let place = |at: u64| i64::try_from(at).ok();
+        Some(Self { from: place(range.start())?, to: Some(place(range.end() - 1)?) })
+    }
+
     /// The range of a file of that length; `None` when it has none of these bytes.
     #[must_use]
     pub fn within(self, len: u64) -> Option<ByteRange> {
@@ -60,6 +68,28 @@ impl EntityBytes {
             Some(to) => place(to)?.saturating_add(1).min(len),
         };
         ByteRange::new(from, end)
+    }
+}
+
+impl Scope {
+    /// Its word, the value of `dag-scope`.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Entity(_) => "entity",
+            Self::All => "all",
+        }
+    }
+}
+
+impl fmt::Display for EntityBytes {
+    /// Prints the value of `entity-bytes`: `0:1023`, `-5:*`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.to {
+            Some(to) => write!(f, "{}:{to}", self.from),
+            None => write!(f, "{}:*", self.from),
+        }
     }
 }
 
@@ -96,7 +126,11 @@ mod tests {
         ] {
             let range = text.parse::<EntityBytes>().unwrap().within(len);
             assert_eq!(range.map(|range| (range.start(), range.end())), expected, "{text} of {len}");
+            assert_eq!(text.parse::<EntityBytes>().unwrap().to_string(), text);
         }
+        let range = ByteRange::new(3, 6).unwrap();
+        assert_eq!(EntityBytes::of(range), "3:5".parse().ok());
+        assert_eq!(EntityBytes::of(ByteRange::full(u64::MAX).unwrap()), None);
         for bad in ["", "1", ":", "*:1", "1:", "a:b", "1:2:3", "1.5:2"] {
             assert_eq!(bad.parse::<EntityBytes>(), Err(ParseScopeError::Bytes), "{bad}");
         }
@@ -104,7 +138,9 @@ mod tests {
 
     #[test]
     fn a_scope_is_one_of_three_words() {
-        assert_eq!("entity".parse(), Ok(Scope::Entity(None)));
+        for word in ["block", "entity", "all"] {
+            assert_eq!(word.parse::<Scope>().unwrap().word(), word);
+        }
         assert_eq!("Block".parse::<Scope>(), Err(ParseScopeError::Scope));
     }
 }
