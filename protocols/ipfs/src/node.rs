@@ -214,7 +214,7 @@ impl Node {
         let sockets = host::listen(&mut swarm, &options.listen).await?;
         begin_dht(&mut swarm, &options.bootstrap);
         let shared = Arc::new(Shared::default());
-        *shared.listeners.lock() = swarm.listeners().cloned().collect();
+        *shared.listeners.lock() = host::listeners(&swarm);
         let (mailbox, stop) = (Arc::new(Mailbox::default()), CancellationToken::new());
         let ears = Ears { commands: requests, inbox: reports, stop: stop.clone() };
         let actor = Actor::new(swarm, ears, Arc::clone(&shared), Arc::clone(&mailbox), shelf, &options);
@@ -246,7 +246,7 @@ impl Node {
         &self.sockets
     }
 
-    /// The addresses that are listened on, each interface's of a socket that is bound to all.
+    /// The addresses that are listened on, each interface's of a socket that is bound to all; sorted.
     #[must_use]
     pub fn listeners(&self) -> Vec<Multiaddr> {
         self.shared.listeners.lock().clone()
@@ -296,6 +296,7 @@ impl Node {
             let _aborted = task.await;
         }
         self.tasks.end(deadline).await;
+        host::wait_released(&self.sockets, deadline).await;
     }
 
     async fn wait_for(&self, want: Want) -> Result<VerifiedBytes, SourceError> {

@@ -25,6 +25,8 @@ use super::{ListenSocket, StartError};
 
 /// How long a listener may take to say where it listens.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often it is tried whether a socket is free.
+const RELEASE_POLL: Duration = Duration::from_millis(10);
 /// Connections to one peer, in either direction: two dial each other at once, and one is dialled anew before the other
 /// is seen to be dead.
 const MAX_CONNECTIONS_PER_PEER: u32 = 4;
@@ -164,6 +166,13 @@ pub(super) async fn listen(swarm: &mut Swarm<Host>, addresses: &[Multiaddr]) -> 
     Ok(sockets)
 }
 
+/// The addresses that are listened on, in an order that does not change.
+pub(super) fn listeners(swarm: &Swarm<Host>) -> Vec<Multiaddr> {
+    let mut addresses: Vec<_> = swarm.listeners().cloned().collect();
+    addresses.sort_unstable();
+    addresses
+}
+
 /// Which socket an address to listen on asks for.
 fn socket_of(address: &Multiaddr) -> Option<ListenSocket> {
     let ip = transport::host_of(address)?;
@@ -174,6 +183,16 @@ fn socket_of(address: &Multiaddr) -> Option<ListenSocket> {
         _ => return None,
     };
     Some(ListenSocket { address: SocketAddr::new(ip, port), quic })
+}
+
+/// Waits until the sockets of a host that is gone are free. QUIC keeps its own until the last connection is drained,
+/// some round trips after it was closed, and tells nobody: so each is tried.
+pub(super) async fn wait_released(sockets: &[ListenSocket], deadline: tokio::time::Instant) {
+    for socket in sockets.iter().filter(|socket| socket.quic) {
+        while std::net::UdpSocket::bind(socket.address).is_err() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(RELEASE_POLL).await;
+        }
+    }
 }
 
 /// Waits until a listener has an address, and gives its port.

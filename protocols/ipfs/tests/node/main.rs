@@ -16,7 +16,7 @@ use libp2p::identity::Keypair;
 use libp2p::kad::store::MemoryStore;
 use libp2p::kad::{self, RecordKey};
 use libp2p::swarm::SwarmEvent;
-use libp2p::{Multiaddr, noise as noise_handshake, tcp, yamux};
+use libp2p::{Multiaddr, PeerId, noise as noise_handshake, tcp, yamux};
 use parking_lot::Mutex;
 use swarmgate_content::{BlockHash, Cid, HashKind, VerifiedBytes};
 use swarmgate_egress::EgressPolicy;
@@ -306,8 +306,15 @@ async fn a_connection_that_nobody_needs_is_closed() {
     theirs.stop().await;
 }
 
-/// A stranger's DHT server, with what it is given: it knows nobody else.
-async fn dht_server(key: RecordKey, record: Option<Vec<u8>>) -> (Multiaddr, tokio::task::JoinHandle<()>) {
+/// What a stranger's DHT server knows.
+enum Knows {
+    ItHas(RecordKey),
+    Record(RecordKey, Vec<u8>),
+    Peer(PeerId, Multiaddr),
+}
+
+/// A stranger's DHT server: it knows what it is given, and nobody else.
+async fn dht_server(knows: Knows) -> (Multiaddr, tokio::task::JoinHandle<()>) {
     let mut swarm = libp2p::SwarmBuilder::with_existing_identity(Keypair::generate_ed25519())
         .with_tokio()
         .with_tcp(tcp::Config::new(), noise_handshake::Config::new, yamux::Config::default)
@@ -326,10 +333,18 @@ async fn dht_server(key: RecordKey, record: Option<Vec<u8>>) -> (Multiaddr, toki
         }
     };
     swarm.add_external_address(address.clone());
-    match record {
-        Some(value) => swarm.behaviour_mut().put_record(kad::Record::new(key, value), kad::Quorum::One).unwrap(),
-        None => swarm.behaviour_mut().start_providing(key).unwrap(),
-    };
+    let dht = swarm.behaviour_mut();
+    match knows {
+        Knows::ItHas(key) => {
+            dht.start_providing(key).unwrap();
+        }
+        Knows::Record(key, value) => {
+            dht.put_record(kad::Record::new(key, value), kad::Quorum::One).unwrap();
+        }
+        Knows::Peer(peer, address) => {
+            dht.add_address(&peer, address);
+        }
+    }
     let address = address.with_p2p(*swarm.local_peer_id()).unwrap();
     (address, tokio::spawn(swarm.for_each(|_| std::future::ready(()))))
 }
@@ -341,7 +356,7 @@ fn in_the_dht(bootstrap: Multiaddr) -> NodeOptions {
 #[tokio::test]
 async fn the_dht_says_who_has_a_block_and_where() {
     let cid = raw_block(b"somewhere").cid;
-    let (server, task) = dht_server(RecordKey::from(*cid.hash()), None).await;
+    let (server, task) = dht_server(Knows::ItHas(RecordKey::from(*cid.hash()))).await;
     let ours = Peer::start(in_the_dht(server.clone())).await;
     let found = Mutex::new(Vec::new());
     ours.node.providers(&cid, &|provider| found.lock().push(provider)).await.unwrap();
@@ -360,11 +375,26 @@ async fn the_dht_has_the_record_of_a_name() {
     let expires = SystemTime::now() + Duration::from_secs(3600);
     let record = ipns::Record::sign(&key, &path, 7, expires, Duration::from_secs(60)).unwrap();
     let name = ipns::Name::of_key(&key.public());
-    let (server, task) = dht_server(RecordKey::from(name.routing_key()), Some(record.as_bytes().to_vec())).await;
+    let knows = Knows::Record(RecordKey::from(name.routing_key()), record.as_bytes().to_vec());
+    let (server, task) = dht_server(knows).await;
     let ours = Peer::start(in_the_dht(server)).await;
     assert_eq!(ours.node.ipns_record(&name.to_cid()).await.unwrap(), *record.as_bytes());
     let nobody = ipns::Name::of_key(&Keypair::generate_ed25519().public()).to_cid();
     assert!(ours.node.ipns_record(&nobody).await.is_err());
     ours.stop().await;
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_provider_whose_address_nobody_told_is_searched_in_the_dht() {
+    let theirs = Peer::tcp().await;
+    let root = theirs.add_file(b"found after all").await;
+    let listens = theirs.node.listeners().remove(0);
+    let (server, task) = dht_server(Knows::Peer(theirs.node.peer_id(), listens)).await;
+    let (ours, session) = (Peer::start(in_the_dht(server)).await, session());
+    ours.node.provider(session, &Provider::Peer { id: theirs.node.peer_id(), addrs: Vec::new() });
+    assert_eq!(read_file(&ours.node, session, root, |_| ()).await.unwrap(), b"found after all");
+    ours.stop().await;
+    theirs.stop().await;
     task.abort();
 }

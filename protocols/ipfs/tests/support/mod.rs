@@ -53,8 +53,14 @@ impl Peer {
     }
 
     /// Where to dial it.
+    pub(crate) fn addresses(&self) -> Vec<Multiaddr> {
+        let peer = Protocol::P2p(self.node.peer_id());
+        self.node.listeners().into_iter().map(|address| address.with(peer.clone())).collect()
+    }
+
+    /// Where to dial it, the first of them.
     pub(crate) fn address(&self) -> Multiaddr {
-        self.node.listeners()[0].clone().with(Protocol::P2p(self.node.peer_id()))
+        self.addresses().remove(0)
     }
 
     /// Puts a file in the store, and gives its root.
@@ -87,7 +93,7 @@ pub(crate) fn session() -> SessionId {
 
 /// Bytes that look like nothing, the same for the same seed.
 pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed | 1;
+    let mut state = 2 * seed + 1;
     let mut word = || {
         state ^= state << 13;
         state ^= state >> 7;

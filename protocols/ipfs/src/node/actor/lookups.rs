@@ -26,7 +26,13 @@ type Dht = kad::Behaviour<MemoryStore>;
 #[derive(Debug)]
 enum Lookup {
     Providers(mpsc::Sender<Result<Provider, SourceError>>),
-    Record { name: Name, found: Vec<Record>, reply: oneshot::Sender<Result<Bytes, SourceError>> },
+    Record {
+        name: Name,
+        found: Vec<Record>,
+        reply: oneshot::Sender<Result<Bytes, SourceError>>,
+    },
+    /// The search for a peer dials those that it hears of, so it ends with a connection or with nothing.
+    Peer(PeerId),
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +89,17 @@ impl Lookups {
         }
     }
 
+    /// Searches for a peer whose addresses nobody told.
+    pub(super) fn find_peer(&mut self, dht: Option<&mut Dht>, peer: PeerId) {
+        let searched = |lookup: &Lookup| matches!(lookup, Lookup::Peer(other) if *other == peer);
+        if self.why_not(dht.as_deref()).is_none()
+            && !self.0.values().any(searched)
+            && let Some(dht) = dht
+        {
+            self.0.insert(dht.get_closest_peers(peer), Lookup::Peer(peer));
+        }
+    }
+
     /// A search came somewhere.
     pub(super) fn on_event(&mut self, dht: &mut Dht, event: kad::Event) {
         let kad::Event::OutboundQueryProgressed { id, result, step, .. } = event else { return };
@@ -102,6 +119,7 @@ impl Lookups {
                 }
                 found.len() >= RECORD_QUORUM || reply.is_closed()
             }
+            Lookup::Peer(_) => false,
         };
         if step.last {
             self.finish(id);

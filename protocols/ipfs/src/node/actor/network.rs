@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::peers::Peer;
 use super::{Actor, MAX_ADDRESSES};
 use crate::node::bitswap::Errand;
-use crate::node::host::HostEvent;
+use crate::node::host::{self, HostEvent};
 use crate::node::{ConnectError, transport};
 use crate::source::SessionId;
 
@@ -62,16 +62,15 @@ impl Actor {
             }
             SwarmEvent::ConnectionClosed { connection_id, .. } => self.on_lost_connection(connection_id),
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
-                let why = describe(&error);
-                self.connects.on_failed(connection_id, peer_id, &why);
+                self.connects.on_failed(connection_id, peer_id, &describe(&error));
                 if let Some(peer) = peer_id {
-                    self.on_dial_failed(&peer, why);
+                    self.on_dial_failed(peer, &error);
                 }
             }
             SwarmEvent::NewListenAddr { .. }
             | SwarmEvent::ExpiredListenAddr { .. }
             | SwarmEvent::ListenerClosed { .. } => {
-                *self.shared.listeners.lock() = self.swarm.listeners().cloned().collect();
+                *self.shared.listeners.lock() = host::listeners(&self.swarm);
             }
             SwarmEvent::ListenerError { error, .. } => tracing::debug!(%error, "a listener of the IPFS node stumbled"),
             _ => {}
@@ -188,14 +187,18 @@ impl Actor {
             match self.swarm.dial(options) {
                 // It is being dialled already: that dial will tell.
                 Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {}
-                Err(error) => self.on_dial_failed(&peer, describe(&error)),
+                Err(error) => self.on_dial_failed(peer, &error),
             }
         }
     }
 
-    fn on_dial_failed(&self, peer: &PeerId, why: String) {
+    fn on_dial_failed(&mut self, peer: PeerId, error: &DialError) {
+        let why = describe(error);
         tracing::debug!(%peer, %why, "a peer was not reached");
-        self.sessions.on_dialled(Instant::now(), peer, &AttemptOutcome::Failed(why));
+        self.sessions.on_dialled(Instant::now(), &peer, &AttemptOutcome::Failed(why));
+        if matches!(error, DialError::NoAddresses) && !self.sessions.of_provider(&peer).is_empty() {
+            self.lookups.find_peer(self.swarm.behaviour_mut().kad.as_mut(), peer);
+        }
     }
 
     /// Connects to an address for somebody who waits for it.
