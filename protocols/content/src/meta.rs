@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::{BlockHash, ByteRange, ContentId};
+use crate::{BlockHash, ByteRange, Cid, ContentId};
 
 /// One content's file tree and how its bytes are verified.
 #[derive(Debug, Clone)]
@@ -50,6 +50,8 @@ pub struct FileRef {
 pub enum Verification {
     /// SHA-1 of fixed-length pieces over all files laid end to end (BEP 3).
     V1(PieceHashes),
+    /// Each file is a DAG of blocks, every one named by its hash: the roots, in the order of [`ContentMeta::files`].
+    Dag(Vec<Cid>),
 }
 
 /// The SHA-1 hashes of a v1 torrent's pieces.
