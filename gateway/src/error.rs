@@ -322,6 +322,7 @@ impl From<FetchError> for Problem {
         let kind = match error.kind {
             FetchErrorKind::NotFound => ProblemKind::NoSuchFile,
             FetchErrorKind::Unsupported => ProblemKind::Unsupported,
+            FetchErrorKind::NotCached => ProblemKind::NotCached,
             FetchErrorKind::NoSource => ProblemKind::NoSource,
             FetchErrorKind::TimedOut => ProblemKind::TimedOut,
             FetchErrorKind::Invalid => ProblemKind::InvalidContent,

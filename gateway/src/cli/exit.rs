@@ -37,7 +37,10 @@ impl From<Exit> for ExitCode {
 impl From<&FetchError> for Exit {
     fn from(error: &FetchError) -> Self {
         match error.kind {
-            FetchErrorKind::NotFound | FetchErrorKind::NoSource | FetchErrorKind::Removed => Self::NotFound,
+            FetchErrorKind::NotFound
+            | FetchErrorKind::NotCached
+            | FetchErrorKind::NoSource
+            | FetchErrorKind::Removed => Self::NotFound,
             FetchErrorKind::TimedOut => Self::Timeout,
             FetchErrorKind::Invalid => Self::Integrity,
             FetchErrorKind::StoreFull => Self::DiskFull,

@@ -122,6 +122,7 @@ async fn a_deadline_that_passed() {
 async fn each_way_to_fail_has_its_status_and_type() {
     for (kind, status, problem) in [
         (FetchErrorKind::NotFound, 404, "no-such-file"),
+        (FetchErrorKind::NotCached, 412, "not-cached"),
         (FetchErrorKind::NoSource, 502, "no-source"),
         (FetchErrorKind::Invalid, 502, "invalid-content"),
         (FetchErrorKind::StoreFull, 507, "cache-full"),

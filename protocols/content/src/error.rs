@@ -40,6 +40,8 @@ pub enum FetchErrorKind {
     NotFound,
     /// No registered protocol serves such ids.
     Unsupported,
+    /// Only the cache was to be asked, and it has not all that is needed.
+    NotCached,
     /// Nobody to ask: no peers or providers were found.
     NoSource,
     /// The stage's deadline passed.
@@ -130,6 +132,7 @@ impl FetchError {
             FetchErrorKind::Invalid => FailureClass::Corruption,
             FetchErrorKind::StoreFull | FetchErrorKind::StoreIo | FetchErrorKind::Internal => FailureClass::Local,
             FetchErrorKind::NotFound
+            | FetchErrorKind::NotCached
             | FetchErrorKind::Unsupported
             | FetchErrorKind::Busy
             | FetchErrorKind::ShuttingDown

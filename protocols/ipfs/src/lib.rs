@@ -1,9 +1,47 @@
 //! `IpfsProtocol`: blocks by CID from peers, gateways and daemons, and what they mean.
 //!
-//! * [`http`]: sources and routers that are asked over HTTP.
 //! * [`source`]: the seam to whatever delivers blocks.
-//! * [`node`]: the libp2p node with Bitswap, which is one of them.
+//! * [`node`]: the libp2p node with Bitswap.
+//! * [`http`]: sources and routers that are asked over HTTP.
+//! * [`gateways`]: the gateways that requests and routers name, as one source.
+//! * [`blocks`]: the one way to a block: the store, then a race of the sources.
+//! * [`session`], [`patience`]: one reading of one DAG, and how long it waits.
+//! * [`names`]: IPNS and DNSLink.
+//! * [`pins`], [`intake`]: DAGs that are kept, and how they come in.
+//! * [`protocol`]: all of it as one of the gateway's protocols.
+//!
+//! ```text
+//! Session ── path, file, listing, export (walking) ── Blocks ── store
+//!    └ Life: clock, providers, attempts                 └ a flight a block ── Race ── sources, by their standing
+//! ```
 
+mod attempts;
+pub mod blocks;
+mod fault;
+mod flights;
+pub mod gateways;
 pub mod http;
+pub mod intake;
+mod life;
+pub mod names;
 pub mod node;
+pub mod patience;
+pub mod pins;
+pub mod protocol;
+mod race;
+mod search;
+pub mod session;
 pub mod source;
+mod standing;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod walking;
+
+pub use blocks::{Blocks, SourceStatus};
+pub use protocol::{IpfsParts, IpfsProtocol};
+pub use session::{Session, SessionOptions};
+pub use standing::SourceStats;
+pub use tree::MAX_TREE_ENTRIES;

@@ -8,7 +8,7 @@ fn root() -> PathBuf {
 }
 
 /// The crates of the product, by folder, with the crates of ours that each may depend on. Dependencies point down only.
-const CRATES: [(&str, &[&str]); 11] = [
+const CRATES: [(&str, &[&str]); 12] = [
     ("protocols/content", &[]),
     ("config", &[]),
     ("protocols/store", &["content"]),
@@ -19,7 +19,22 @@ const CRATES: [(&str, &[&str]); 11] = [
     ("protocols/bittorrent", &["content", "store", "bittorrent-proto", "swarm", "egress"]),
     ("protocols/webtorrent-proto", &["content", "bittorrent-proto"]),
     ("protocols/webtorrent", &["content", "bittorrent-proto", "swarm", "egress", "webtorrent-proto"]),
-    ("gateway", &["config", "content", "store", "bittorrent-proto", "swarm", "egress", "bittorrent", "webtorrent"]),
+    ("protocols/ipfs", &["content", "store", "egress", "ipfs-proto"]),
+    (
+        "gateway",
+        &[
+            "config",
+            "content",
+            "store",
+            "bittorrent-proto",
+            "ipfs-proto",
+            "swarm",
+            "egress",
+            "bittorrent",
+            "webtorrent",
+            "ipfs",
+        ],
+    ),
 ];
 
 /// Every source file below a crate's `src`, with its text.

@@ -1,0 +1,227 @@
+//! [`Blocks`]: the one way to a block, whoever wants it.
+//!
+//! A block is in its own CID; or in the store; or it is fetched, once for all who want it, checked, handed to them and
+//! put into the store behind their backs. A store that has no room is no obstacle: what was fetched is handed out all
+//! the same.
+//!
+//! # Why is a block hashed again that its source has checked?
+//! Because the store takes only what its own verifier has seen, and the bytes that a source hands over do not say of
+//! which block they are. It costs 0.7 ms for a mebibyte, on another core than the one that reads the network.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use swarmgate_content::{BlockHash, Cid, ProtocolStats, VerifiedBytes};
+use swarmgate_ipfs_proto::block::{MAX_BLOCK_BYTES, hash_of};
+use swarmgate_store::{ReadError, Store, VerifiedBlock};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::fault::Fault;
+use crate::flights::Flights;
+use crate::life::{Life, now};
+use crate::patience::Patience;
+use crate::race::Race;
+use crate::session::{Session, SessionOptions};
+use crate::source::{BlockSource, Router, SessionId};
+use crate::standing::{SourceStats, Standings};
+
+/// Blocks that wait at a time to be written to the store; at most 2 MiB each. Past that, fetches wait.
+const MAX_LANDING: usize = 32;
+
+/// A block that a reading wants.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ask {
+    pub(crate) cid: Cid,
+    pub(crate) expected_len: Option<u32>,
+    pub(crate) priority: i32,
+}
+
+impl Ask {
+    /// A block that is wanted before all others.
+    pub(crate) const fn first(cid: Cid) -> Self {
+        Self { cid, expected_len: None, priority: i32::MAX }
+    }
+}
+
+/// Where blocks come from. One for an application; see the module's head.
+#[derive(Debug)]
+pub struct Blocks {
+    pub(crate) store: Store,
+    pub(crate) sources: Arc<[Arc<dyn BlockSource>]>,
+    pub(crate) routers: Arc<[Arc<dyn Router>]>,
+    pub(crate) standings: Mutex<Standings>,
+    pub(crate) stats: ProtocolStats,
+    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+    flights: Arc<Flights>,
+    patience: Patience,
+    next_session: AtomicU64,
+    /// Checked, and on their way into the store.
+    landing: Mutex<BTreeMap<BlockHash, VerifiedBytes>>,
+    slots: Arc<Semaphore>,
+}
+
+/// One source, as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct SourceStatus {
+    /// Its name.
+    pub name: String,
+    /// How it has served.
+    #[serde(flatten)]
+    pub stats: SourceStats,
+}
+
+impl Blocks {
+    /// Reads from these sources, the preferred first, by way of this store.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        sources: Vec<Arc<dyn BlockSource>>,
+        routers: Vec<Arc<dyn Router>>,
+        patience: Patience,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            standings: Mutex::new(Standings::new(sources.len(), rand::random())),
+            sources: sources.into(),
+            routers: routers.into(),
+            stats: ProtocolStats::default(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            flights: Arc::default(),
+            patience,
+            next_session: AtomicU64::new(1),
+            landing: Mutex::default(),
+            slots: Arc::new(Semaphore::new(MAX_LANDING)),
+        })
+    }
+
+    /// Begins to read a DAG.
+    #[must_use]
+    pub fn session(self: &Arc<Self>, options: SessionOptions) -> Session {
+        let id = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
+        Session::new(Life::new(self.clone(), id, self.patience, options))
+    }
+
+    /// The store that blocks go into.
+    #[must_use]
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// How each source has served.
+    #[must_use]
+    pub fn status(&self) -> Vec<SourceStatus> {
+        let stats = self.standings.lock().stats(now());
+        let named = self.sources.iter().zip(stats);
+        named.map(|(source, stats)| SourceStatus { name: source.name().to_owned(), stats }).collect()
+    }
+
+    /// How many blocks are being fetched.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.flights.count()
+    }
+
+    /// A block that is here: in its CID, or in the store.
+    pub(crate) async fn local(&self, cid: &Cid) -> Result<Option<VerifiedBytes>, Fault> {
+        if let Some(inline) = VerifiedBytes::inline(cid) {
+            return Ok(Some(inline));
+        }
+        let hash = hash_of(cid)?;
+        if let Some(block) = self.landing.lock().get(&hash) {
+            return Ok(Some(block.clone()));
+        }
+        // Pieces of torrents are blocks too, and may be larger than any that a DAG has.
+        if self.store.block_len(&hash).is_none_or(|len| len as usize > MAX_BLOCK_BYTES) {
+            return Ok(None);
+        }
+        let closed = |error: &ReadError| matches!(error, ReadError::Closed);
+        let fault = |error: ReadError| match closed(&error) {
+            true => Fault::ShuttingDown,
+            false => Fault::Store(error.to_string().into()),
+        };
+        self.store.read_all(&hash).await.map_err(fault)
+    }
+
+    /// Gets a block for a reading. Waits without end: how long is the reading's to say.
+    pub(crate) async fn get(self: &Arc<Self>, life: &Arc<Life>, ask: Ask) -> Result<VerifiedBytes, Fault> {
+        let local = self.local(&ask.cid).await;
+        match local {
+            Ok(Some(block)) => {
+                life.progress();
+                return Ok(block);
+            }
+            // A disk that cannot be read is no reason not to ask others.
+            Err(Fault::Store(error)) if !life.only_local && !self.sources.is_empty() => {
+                tracing::warn!(cid = %ask.cid, %error, "reading the cache failed");
+            }
+            Err(fault) => return Err(fault),
+            Ok(None) if life.only_local => return Err(Fault::NotCached(Box::new(ask.cid))),
+            Ok(None) => {}
+        }
+        if self.stop.is_cancelled() {
+            return Err(Fault::ShuttingDown);
+        }
+        let fetched = self.fetch(life, ask).await;
+        if fetched.is_ok() {
+            life.progress();
+        }
+        fetched
+    }
+
+    async fn fetch(self: &Arc<Self>, life: &Arc<Life>, ask: Ask) -> Result<VerifiedBytes, Fault> {
+        let hash = hash_of(&ask.cid)?;
+        let (mut ticket, theirs) = self.flights.join(hash, &life.search.found, |landing| {
+            let (blocks, life) = (self.clone(), life.clone());
+            let task = async move {
+                let outcome = tokio::select! {
+                    outcome = blocks.fetch_now(&life, hash, ask) => outcome,
+                    () = blocks.stop.cancelled() => Err(Fault::ShuttingDown),
+                };
+                landing.tell(outcome);
+            };
+            self.tasks.spawn(task).abort_handle()
+        });
+        if let Some(theirs) = theirs {
+            life.search.found.share_with(&theirs);
+        }
+        ticket.wait().await.unwrap_or(Err(Fault::Internal("a fetch ended without an outcome")))
+    }
+
+    async fn fetch_now(self: &Arc<Self>, life: &Arc<Life>, hash: BlockHash, ask: Ask) -> Result<VerifiedBytes, Fault> {
+        // It may have come between the look into the store and the beginning of this fetch.
+        if let Ok(Some(block)) = self.local(&ask.cid).await {
+            return Ok(block);
+        }
+        let block = Race::new(self, life, hash, ask).run().await?;
+        let bytes = block.bytes().clone();
+        self.land(block).await;
+        Ok(bytes)
+    }
+
+    /// Puts a block into the store in the background. Until it is there, it is found among those landing.
+    async fn land(self: &Arc<Self>, block: VerifiedBlock) {
+        let Ok(slot) = self.slots.clone().acquire_owned().await else { return };
+        let (blocks, hash) = (self.clone(), *block.hash());
+        self.landing.lock().insert(hash, block.bytes().clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = blocks.store.put(block).await {
+                tracing::debug!(%hash, %error, "a block was not kept");
+            }
+            blocks.landing.lock().remove(&hash);
+            drop(slot);
+        });
+    }
+
+    /// Ends every reading, and waits until what was fetched is in the store.
+    pub(crate) async fn shutdown(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}

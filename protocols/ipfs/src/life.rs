@@ -1,0 +1,175 @@
+//! What belongs to one reading and ends with it: its number, its clock, its providers, and what it has tried.
+//!
+//! The session, everything opened from it, and every fetch that it began hold the same [`Life`]; when the last of them
+//! is gone, sources forget the reading.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use swarmgate_content::{Attempt, Cid, FetchError, Stage, VerifiedBytes};
+
+use crate::attempts::Tried;
+use crate::blocks::Blocks;
+use crate::fault::Fault;
+use crate::patience::{Clock, Patience};
+use crate::search::Search;
+use crate::session::{MAX_HINTS, SessionOptions};
+use crate::source::SessionId;
+
+/// Blocks that a reading remembers, since the end of a path is read again as the head of its file: so many, of so many
+/// bytes together.
+const MAX_RECENT: usize = 8;
+const MAX_RECENT_BYTES: usize = 2 << 20;
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Life {
+    pub(crate) id: SessionId,
+    pub(crate) blocks: Arc<Blocks>,
+    pub(crate) only_local: bool,
+    pub(crate) search: Search,
+    /// The first block that was asked for.
+    root: Mutex<Option<Cid>>,
+    clock: Mutex<Clock>,
+    /// By the source's place in the list.
+    tried: Mutex<Vec<Tried>>,
+    recent: Mutex<VecDeque<(Cid, VerifiedBytes)>>,
+}
+
+/// Now, by the clock that tests can stop.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+impl Life {
+    pub(crate) fn new(blocks: Arc<Blocks>, id: SessionId, patience: Patience, options: SessionOptions) -> Arc<Self> {
+        let search = Search::new(id, blocks.sources.clone(), blocks.routers.clone());
+        if !options.only_local {
+            options.hints.into_iter().take(MAX_HINTS).for_each(|hint| search.found.tell(hint));
+        }
+        Arc::new(Self {
+            id,
+            only_local: options.only_local,
+            search,
+            root: Mutex::default(),
+            clock: Mutex::new(Clock::new(options.patience.unwrap_or(patience))),
+            tried: Mutex::new(vec![Tried::default(); blocks.sources.len()]),
+            recent: Mutex::default(),
+            blocks,
+        })
+    }
+
+    /// A block of the DAG has come.
+    pub(crate) fn progress(&self) {
+        self.clock.lock().progress(now());
+    }
+
+    /// Waits for `future` as long as the reading's patience lasts.
+    pub(crate) async fn within<T>(&self, future: impl Future<Output = T>) -> Result<T, Fault> {
+        let _wait = Wait::begin(&self.clock);
+        let mut future = std::pin::pin!(future);
+        loop {
+            let deadline = self.clock.lock().deadline();
+            let Some(deadline) = deadline else { return Ok(future.await) };
+            tokio::select! {
+                biased;
+                () = self.blocks.stop.cancelled() => return Err(Fault::ShuttingDown),
+                done = &mut future => return Ok(done),
+                () = tokio::time::sleep_until(deadline.into()) => {}
+            }
+            let clock = self.clock.lock();
+            if clock.deadline().is_none_or(|deadline| now() >= deadline) {
+                return Err(Fault::TimedOut(clock.reason().into()));
+            }
+        }
+    }
+
+    /// The first block that was asked for: providers of a DAG are those of its root.
+    pub(crate) fn root_or(&self, cid: Cid) -> Cid {
+        *self.root.lock().get_or_insert(cid)
+    }
+
+    pub(crate) fn try_at(&self, source: usize, change: impl FnOnce(&mut Tried)) {
+        if let Some(tried) = self.tried.lock().get_mut(source) {
+            change(tried);
+        }
+    }
+
+    /// When any of these sources last gave a block of this DAG.
+    pub(crate) fn delivered_at(&self, sources: &[usize]) -> Option<Instant> {
+        let tried = self.tried.lock();
+        sources.iter().filter_map(|source| tried.get(*source)?.delivered_at).max()
+    }
+
+    /// The source that gave the last block of this DAG.
+    pub(crate) fn favourite(&self) -> Option<usize> {
+        let tried = self.tried.lock();
+        let given = tried.iter().enumerate().filter_map(|(index, tried)| Some((tried.delivered_at?, index)));
+        given.max().map(|(_, index)| index)
+    }
+
+    pub(crate) fn recall(&self, cid: &Cid) -> Option<VerifiedBytes> {
+        self.recent.lock().iter().find(|(have, _)| have == cid).map(|(_, block)| block.clone())
+    }
+
+    pub(crate) fn remember(&self, cid: &Cid, block: &VerifiedBytes) {
+        let mut recent = self.recent.lock();
+        recent.push_back((*cid, block.clone()));
+        let bytes =
+            |recent: &VecDeque<(Cid, VerifiedBytes)>| recent.iter().map(|(_, block)| block.len()).sum::<usize>();
+        while recent.len() > MAX_RECENT || recent.len() > 1 && bytes(&recent) > MAX_RECENT_BYTES {
+            recent.pop_front();
+        }
+    }
+
+    /// What was tried: at each source, as it tells it itself where it does, and where providers were searched.
+    pub(crate) fn attempts(&self) -> Vec<Attempt> {
+        let (tried, now) = (self.tried.lock().clone(), now());
+        let mut attempts = Vec::new();
+        for (source, tried) in self.blocks.sources.iter().zip(&tried) {
+            let theirs = source.attempts(self.id);
+            if theirs.is_empty() {
+                attempts.extend(tried.attempt(source.name(), now));
+            } else {
+                attempts.extend(theirs);
+            }
+        }
+        attempts.extend(self.search.found.attempts());
+        attempts
+    }
+
+    pub(crate) fn tell(&self, fault: &Fault, root: &Cid, stage: Stage) -> FetchError {
+        fault.tell(root, stage, self.attempts())
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        for source in self.blocks.sources.iter() {
+            source.end_session(self.id);
+        }
+    }
+}
+
+/// One who waits, as the clock counts.
+struct Wait<'a>(&'a Mutex<Clock>);
+
+impl<'a> Wait<'a> {
+    fn begin(clock: &'a Mutex<Clock>) -> Self {
+        clock.lock().begin(now());
+        Self(clock)
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        self.0.lock().end(now());
+    }
+}
+
+/// How long a duration is, for people.
+pub(crate) fn seconds(span: Duration) -> String {
+    format!("{:.1} s", span.as_secs_f64())
+}

@@ -1,0 +1,5 @@
+//! Stories of readings over sources in memory: who is asked for what, and what happens when they do not deliver.
+
+mod keeping;
+mod readings;
+mod sources;

@@ -1,0 +1,250 @@
+//! The loop that all walks over a DAG share: ask for what the walk wants, give it what comes, hand out what it yields.
+//!
+//! What the walk wants is asked for at once, so blocks arrive while the client reads; what arrived is taken in whenever
+//! the client asks for more. A fault is told when everything before it was handed out.
+
+use std::sync::Arc;
+
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, Stream, StreamExt, stream};
+use swarmgate_content::{BoxFuture, ByteRange, Cid, FetchError, Stage, VerifiedBytes};
+use swarmgate_ipfs_proto::block::BadBlock;
+use swarmgate_ipfs_proto::codec::Codec;
+use swarmgate_ipfs_proto::directory::{DirectoryWalk, Entry};
+use swarmgate_ipfs_proto::export::{DagExport, Scope};
+use swarmgate_ipfs_proto::walk::FileWalk;
+
+use crate::blocks::Ask;
+use crate::fault::Fault;
+use crate::life::Life;
+
+/// Bytes of a file that are asked for ahead of its reader, at first.
+const FIRST_WINDOW: u64 = 4 << 20;
+/// The most, once a reader has had to wait for blocks that were asked for so far ahead.
+const MAX_WINDOW: u64 = 8 << 20;
+/// Blocks of an export that are asked for ahead of their turn.
+const EXPORT_AHEAD: usize = 32;
+/// Bytes of a file for which blocks have the same priority. Lower comes later, and the scale has room for 512 TiB.
+const PRIORITY_STEP: u64 = 256 << 10;
+
+/// A walk over a DAG, as the rules have them all.
+pub(crate) trait Walk: Send {
+    /// What it yields.
+    type Item: Send;
+
+    fn poll_want(&mut self) -> Result<Option<Ask>, BadBlock>;
+    fn provide(&mut self, cid: &Cid, block: &VerifiedBytes) -> Result<(), BadBlock>;
+    fn poll_item(&mut self) -> Result<Option<Self::Item>, BadBlock>;
+    fn is_done(&self) -> bool;
+    /// Its reader has to wait.
+    fn starve(&mut self) {}
+}
+
+/// A walk on its way.
+pub(crate) struct Drive<W: Walk> {
+    life: Arc<Life>,
+    root: Cid,
+    walk: W,
+    fetches: FuturesUnordered<BoxFuture<'static, (Cid, Result<VerifiedBytes, Fault>)>>,
+    fault: Option<Fault>,
+    stage: Stage,
+    ended: bool,
+}
+
+impl<W: Walk + 'static> Drive<W> {
+    pub(crate) fn new(life: Arc<Life>, root: Cid, walk: W) -> Self {
+        life.root_or(root);
+        let fetches = FuturesUnordered::new();
+        Self { life, root, walk, fetches, fault: None, stage: Stage::FirstByte, ended: false }
+    }
+
+    /// All that the walk yields, as a stream. Dropping it withdraws what it has asked for.
+    pub(crate) fn into_stream(self) -> impl Stream<Item = Result<W::Item, FetchError>> + Send + use<W> {
+        stream::unfold(self, |mut drive| async move { drive.next().await.map(|item| (item, drive)) })
+    }
+
+    /// The next of what the walk yields; `None` at its end, and after an error.
+    pub(crate) async fn next(&mut self) -> Option<Result<W::Item, FetchError>> {
+        if self.ended {
+            return None;
+        }
+        let step = self.step().await;
+        self.ended = !matches!(step, Ok(Some(_)));
+        match step {
+            Ok(item) => {
+                self.stage = Stage::Stream;
+                item.map(Ok)
+            }
+            Err(fault) => Some(Err(self.life.tell(&fault, &self.root, self.stage))),
+        }
+    }
+
+    async fn step(&mut self) -> Result<Option<W::Item>, Fault> {
+        loop {
+            self.take_what_came();
+            if let Some(item) = self.walk.poll_item()? {
+                // The window has moved: what is new in it is asked for before the client has this.
+                self.take_what_came();
+                return Ok(Some(item));
+            }
+            if self.walk.is_done() {
+                return Ok(None);
+            }
+            // Some walks want more only after they were asked for an item in vain.
+            self.ask();
+            if let Some(fault) = self.fault.take() {
+                return Err(fault);
+            }
+            if self.fetches.is_empty() {
+                return Err(Fault::Internal("a walk wants nothing and is not done"));
+            }
+            self.walk.starve();
+            self.ask();
+            let life = self.life.clone();
+            if let Some((cid, result)) = life.within(self.fetches.next()).await? {
+                self.take(&cid, result);
+            }
+        }
+    }
+
+    fn take_what_came(&mut self) {
+        self.ask();
+        while let Some(Some((cid, result))) = self.fetches.next().now_or_never() {
+            self.take(&cid, result);
+            self.ask();
+        }
+    }
+
+    fn ask(&mut self) {
+        while self.fault.is_none() {
+            match self.walk.poll_want() {
+                Ok(Some(ask)) => {
+                    let life = self.life.clone();
+                    let fetch = async move { (ask.cid, life.blocks.get(&life, ask).await) };
+                    self.fetches.push(Box::pin(fetch));
+                }
+                Ok(None) => return,
+                Err(bad) => self.fault = Some(bad.into()),
+            }
+        }
+    }
+
+    fn take(&mut self, cid: &Cid, result: Result<VerifiedBytes, Fault>) {
+        let taken = result.and_then(|block| Ok(self.walk.provide(cid, &block)?));
+        if let Err(fault) = taken {
+            self.fault.get_or_insert(fault);
+        }
+    }
+}
+
+/// A range of a file, with the window that its reader needs.
+pub(crate) struct FileReading {
+    walk: FileWalk,
+    window: u64,
+    life: Arc<Life>,
+}
+
+impl FileReading {
+    pub(crate) fn new(life: Arc<Life>, root: Cid, range: ByteRange) -> Self {
+        Self { walk: FileWalk::new(root, range), window: FIRST_WINDOW, life }
+    }
+}
+
+impl Walk for FileReading {
+    type Item = VerifiedBytes;
+
+    fn poll_want(&mut self) -> Result<Option<Ask>, BadBlock> {
+        let want = self.walk.poll_want(self.window)?;
+        Ok(want.map(|want| Ask {
+            cid: want.cid,
+            // Only a block without a frame is as long as its part of the file.
+            expected_len: (want.cid.codec() == Codec::Raw.code() && want.offset > 0)
+                .then(|| u32::try_from(want.estimated_bytes).ok())
+                .flatten(),
+            priority: i32::try_from(want.offset / PRIORITY_STEP).map_or(i32::MIN, |steps| i32::MAX - steps),
+        }))
+    }
+
+    fn provide(&mut self, cid: &Cid, block: &VerifiedBytes) -> Result<(), BadBlock> {
+        self.walk.provide(cid, block).map(drop)
+    }
+
+    fn poll_item(&mut self) -> Result<Option<VerifiedBytes>, BadBlock> {
+        let bytes = self.walk.poll_bytes();
+        if let Some(bytes) = &bytes {
+            self.life.blocks.stats.bytes_delivered(bytes.len() as u64);
+        }
+        Ok(bytes)
+    }
+
+    fn is_done(&self) -> bool {
+        self.walk.is_done()
+    }
+
+    fn starve(&mut self) {
+        let begun = self.walk.position() > 0 && self.walk.buffered_bytes() == 0;
+        if begun && self.walk.in_flight_bytes() * 2 > self.window {
+            self.window = (self.window * 3 / 2).min(MAX_WINDOW);
+        }
+    }
+}
+
+/// A directory's names.
+pub(crate) struct Listing(pub(crate) DirectoryWalk);
+
+impl Walk for Listing {
+    type Item = Entry;
+
+    fn poll_want(&mut self) -> Result<Option<Ask>, BadBlock> {
+        Ok(self.0.poll_want().map(Ask::first))
+    }
+
+    fn provide(&mut self, cid: &Cid, block: &VerifiedBytes) -> Result<(), BadBlock> {
+        self.0.provide(cid, block);
+        Ok(())
+    }
+
+    fn poll_item(&mut self) -> Result<Option<Entry>, BadBlock> {
+        self.0.poll_entry()
+    }
+
+    fn is_done(&self) -> bool {
+        self.0.is_done()
+    }
+}
+
+/// The blocks of a CAR. Each is asked for after those before it.
+pub(crate) struct Exporting {
+    export: DagExport,
+    asked: i32,
+}
+
+impl Exporting {
+    pub(crate) fn new(way: &[Cid], end: Cid, scope: Scope, duplicates: bool) -> Self {
+        Self { export: DagExport::new(way, end, scope, duplicates), asked: 0 }
+    }
+}
+
+impl Walk for Exporting {
+    type Item = (Cid, VerifiedBytes);
+
+    fn poll_want(&mut self) -> Result<Option<Ask>, BadBlock> {
+        Ok(self.export.poll_want(EXPORT_AHEAD).map(|cid| {
+            self.asked = self.asked.saturating_add(1);
+            Ask { cid, expected_len: None, priority: i32::MAX - self.asked }
+        }))
+    }
+
+    fn provide(&mut self, cid: &Cid, block: &VerifiedBytes) -> Result<(), BadBlock> {
+        self.export.provide(cid, block);
+        Ok(())
+    }
+
+    fn poll_item(&mut self) -> Result<Option<(Cid, VerifiedBytes)>, BadBlock> {
+        self.export.poll_block()
+    }
+
+    fn is_done(&self) -> bool {
+        self.export.is_done()
+    }
+}
