@@ -28,6 +28,7 @@
 //! type from the text, so that a token of digits becomes a number; here the option's own type decides.
 
 mod catalogue;
+mod ipfs;
 mod load;
 mod mistakes;
 mod networks;
@@ -37,6 +38,7 @@ mod sources;
 mod validate;
 mod values;
 
+pub use ipfs::{Ipfs, IpfsMode, Policy};
 pub use load::Loaded;
 pub use mistakes::{ConfigErrors, Mistake};
 pub use networks::{Bittorrent, Network, Seeding, SeedingPolicy, TrackerAllow, Webtorrent};

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::ipfs::{Ipfs, Policy};
 use crate::networks::{Bittorrent, Network, Seeding, Webtorrent};
 use crate::values::{Secret, Size, Span, addresses, optional_url, or_empty};
 
@@ -30,6 +31,10 @@ pub struct Config {
     pub bittorrent: Bittorrent,
     /// The WebTorrent network: browsers as peers of the same swarms, over WebRTC.
     pub webtorrent: Webtorrent,
+    /// The IPFS network.
+    pub ipfs: Ipfs,
+    /// What is not served.
+    pub policy: Policy,
     /// Giving back: what is uploaded to peers. Only verified pieces that are in the cache are ever uploaded.
     pub seeding: Seeding,
     /// Contents the gateway is working on.

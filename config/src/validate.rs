@@ -9,6 +9,8 @@ use url::{Host, Url};
 use crate::options::{AnonymousContent, AuthMode, Config};
 use crate::values::{Size, Span};
 
+mod ipfs;
+
 /// A rule, and the options it reads. It is skipped while one of them is wrong by itself.
 pub(crate) struct Rule {
     pub(crate) keys: &'static [&'static str],
@@ -68,6 +70,19 @@ pub(crate) const RULES: &[Rule] = &[
         check: |c| not_zero(c.webtorrent.tracker_messages_per_second as usize),
     },
     Rule { keys: &["webtorrent.tracker_sockets"], check: |c| not_zero(c.webtorrent.tracker_sockets) },
+    Rule {
+        keys: &["ipfs.listen_port", "ipfs.listen_ip", "bittorrent.listen_port", "bittorrent.listen_ip"],
+        check: ipfs::node_and_torrents_share_no_port,
+    },
+    Rule { keys: &["ipfs.listen_port", "ipfs.listen_ip", "server.listen"], check: ipfs::node_and_server_share_no_port },
+    Rule { keys: &["ipfs.bootstrap"], check: ipfs::bootstrap_peers_are_addresses },
+    Rule { keys: &["ipfs.gateways"], check: |c| ipfs::are_web_servers(&c.ipfs.gateways) },
+    Rule { keys: &["ipfs.routers"], check: |c| ipfs::are_web_servers(&c.ipfs.routers) },
+    Rule { keys: &["ipfs.kubo_api"], check: |c| ipfs::are_web_servers(c.ipfs.kubo_api.as_slice()) },
+    Rule { keys: &["ipfs.dnslinks"], check: ipfs::dnslinks_lead_somewhere },
+    Rule { keys: &["ipfs.subdomain_hosts"], check: ipfs::subdomain_hosts_are_names },
+    Rule { keys: &["ipfs.total_wait"], check: |c| not_instant(c.ipfs.total_wait) },
+    Rule { keys: &["policy.legal_status"], check: ipfs::legal_status_is_one },
     Rule { keys: &["seeding.upload_slots"], check: upload_has_a_slot },
     Rule { keys: &["items.max_active"], check: |c| not_zero(c.items.max_active) },
     Rule { keys: &["observe.log"], check: log_levels_exist },

@@ -1,0 +1,104 @@
+//! The options of the IPFS network. Each doc comment is the option's entry in the manual.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::values::{Span, optional_url, or_empty, urls};
+
+/// The IPFS network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ipfs {
+    /// Whether the gateway serves IPFS at all.
+    pub enabled: bool,
+    /// Where blocks may come from, besides the cache.
+    pub mode: IpfsMode,
+    /// Whether to use what the IPFS network offers to everybody: the DHT by its public bootstrap nodes, the public
+    /// delegated routing server, and DNS for the links of hosts. Without it nobody is contacted but those named below
+    /// and by requests. What public trustless gateways there are has to be named in `gateways` either way.
+    pub public: bool,
+    /// IP address of the libp2p node. `::` is every address, IPv6 and IPv4 alike.
+    pub listen_ip: IpAddr,
+    /// TCP and UDP (QUIC) port of the libp2p node. Open or forward it for more peers. 0 lets the system choose.
+    pub listen_port: u16,
+    /// Peers to begin with, as `/dns4/node.example.org/tcp/4001/p2p/12D3Koo…`. They also introduce the gateway to the
+    /// DHT.
+    pub bootstrap: Vec<String>,
+    /// Trustless gateways to ask for blocks, as `https://gateway.example.org`. Every block is checked, so none of them
+    /// has to be trusted.
+    #[serde(deserialize_with = "urls")]
+    #[schemars(with = "Vec<String>")]
+    pub gateways: Vec<Url>,
+    /// Delegated routing servers to ask who has a content, as `https://router.example.org`.
+    #[serde(deserialize_with = "urls")]
+    #[schemars(with = "Vec<String>")]
+    pub routers: Vec<Url>,
+    /// The RPC API of a Kubo daemon to ask for blocks, as `http://127.0.0.1:5001`. Empty: none.
+    #[serde(deserialize_with = "optional_url", serialize_with = "or_empty")]
+    #[schemars(with = "String")]
+    pub kubo_api: Option<Url>,
+    /// Whether DNS is asked for the links of hosts (DNSLink). `public` asks it too.
+    pub dns: bool,
+    /// Links of hosts that DNS is not asked about, as `docs.example.org:/ipfs/bafy…` or `docs.example.org:/ipns/k51…`.
+    pub dnslinks: Vec<String>,
+    /// Hosts, perhaps with a port, below which every content has an origin of its own, as `{cid}.ipfs.localhost`. A
+    /// name in `server.allowed_hosts` is not needed for these.
+    pub subdomain_hosts: Vec<String>,
+    /// How long the target of an IPNS name or DNSLink is kept at most, whatever its own time to live says.
+    pub ipns_max_ttl: Span,
+    /// How long one request may wait for blocks in all. What its client takes to read is not counted;
+    /// `deadlines.first_byte` and `deadlines.stall` bound every single wait.
+    pub total_wait: Span,
+}
+
+/// Where blocks may come from, besides the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum IpfsMode {
+    /// From peers, gateways and daemons.
+    Both,
+    /// From peers and daemons, never over HTTP from gateways.
+    P2p,
+    /// From gateways and daemons: no libp2p node is started.
+    TrustlessHttp,
+}
+
+impl Default for Ipfs {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            mode: IpfsMode::Both,
+            public: false,
+            listen_ip: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            listen_port: 8422,
+            bootstrap: Vec::new(),
+            gateways: Vec::new(),
+            routers: Vec::new(),
+            kubo_api: None,
+            dns: false,
+            dnslinks: Vec::new(),
+            subdomain_hosts: vec!["localhost".to_owned()],
+            ipns_max_ttl: Span::from_secs(300),
+            total_wait: Span::from_secs(3600),
+        }
+    }
+}
+
+/// What is not served, whatever its network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Policy {
+    /// Files that list what is not served, in the compact denylist format.
+    pub denylists: Vec<std::path::PathBuf>,
+    /// The status of an answer for it: 410, gone, or 451, unavailable for legal reasons (RFC 7725).
+    pub legal_status: u16,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { denylists: Vec::new(), legal_status: 451 }
+    }
+}
