@@ -4,6 +4,7 @@
 //! App
 //! ├── http          accept loops and their connections        started last, stopped first
 //! ├── manager       the registered protocols
+//! │   ├── ipfs         readings of DAGs, names, pins
 //! │   ├── webtorrent   WebRTC, WebSocket trackers, the tracker at /announce
 //! │   └── bittorrent   peers' listener, trackers, torrents
 //! ├── dht           the one node; protocols borrow a handle
@@ -21,6 +22,7 @@ use swarmgate_bittorrent::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSock
 use swarmgate_config::{AnonymousContent, Config, SeedingPolicy, TrackerAllow};
 use swarmgate_content::{Event, EventBus, ManagerError, ProtocolManager};
 use swarmgate_egress::EgressPolicy;
+use swarmgate_ipfs::IpfsProtocol;
 use swarmgate_store::{OpenError, Store, StoreEvent, StoreOptions};
 use swarmgate_swarm::SwarmContext;
 use swarmgate_webtorrent::hub::{HubAdmission, TableOptions, TrackerHub};
@@ -33,6 +35,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::TokenHash;
 use crate::catalogue::Catalogue;
+use crate::ipfs::{self, Delivery};
 use crate::listeners::{Listeners, ListenersError};
 use crate::server::{self, ServeLimits};
 use crate::state::{Anonymous, FetchTorrent, GatewayState, HttpOptions, Parts};
@@ -63,6 +66,12 @@ pub enum StartupError {
     /// WebTorrent.
     #[error(transparent)]
     WebTorrent(#[from] swarmgate_webtorrent::StartError),
+    /// IPFS: a link of a host.
+    #[error(transparent)]
+    Ipfs(#[from] ipfs::BadLink),
+    /// IPFS: the list of pins.
+    #[error("the pins cannot be read: {0}")]
+    Pins(#[from] swarmgate_ipfs::pins::PinError),
     /// A protocol was registered twice: a bug, caught.
     #[error(transparent)]
     Manager(#[from] ManagerError),
@@ -81,6 +90,7 @@ pub struct App {
     manager: Arc<ProtocolManager>,
     bittorrent: Option<Arc<BitTorrentProtocol>>,
     webtorrent: Option<Arc<WebTorrentProtocol>>,
+    ipfs: Option<Arc<IpfsProtocol>>,
     dht: Option<DhtNode>,
     store: Store,
     ephemeral: Option<EphemeralDir>,
@@ -113,6 +123,7 @@ impl App {
             manager: Arc::new(ProtocolManager::new(events.clone())),
             bittorrent: None,
             webtorrent: None,
+            ipfs: None,
             dht: None,
             store,
             ephemeral,
@@ -143,6 +154,9 @@ impl App {
             }
             None => (Arc::new(NoTorrents), Arc::new(NoTorrents)),
         };
+        if config.ipfs.enabled {
+            self.start_ipfs(config).await?;
+        }
         let store = self.store.clone();
         let state = GatewayState::new(Parts {
             manager: Arc::clone(&self.manager),
@@ -193,6 +207,14 @@ impl App {
         Ok(())
     }
 
+    async fn start_ipfs(&mut self, config: &Config) -> Result<(), StartupError> {
+        let protocol = ipfs::start(config, self.store.clone(), Delivery::default())?;
+        protocol.pins().tidy().await?;
+        self.ipfs = Some(Arc::clone(&protocol));
+        self.manager.register(protocol, Instant::now())?;
+        Ok(())
+    }
+
     /// The HTTP addresses, in the order of `server.listen`.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
@@ -217,6 +239,12 @@ impl App {
         self.bittorrent.as_ref()
     }
 
+    /// IPFS, unless it is switched off.
+    #[must_use]
+    pub const fn ipfs(&self) -> Option<&Arc<IpfsProtocol>> {
+        self.ipfs.as_ref()
+    }
+
     /// The cache.
     #[must_use]
     pub const fn store(&self) -> &Store {
@@ -233,6 +261,9 @@ impl App {
             tracing::info!("responses still running are cut");
         }
         self.manager.shutdown(Instant::now(), deadline).await;
+        if let Some(ipfs) = self.ipfs {
+            swarmgate_content::Protocol::shutdown(&*ipfs, deadline).await;
+        }
         if let Some(webtorrent) = self.webtorrent {
             swarmgate_content::Protocol::shutdown(&*webtorrent, deadline).await;
         }

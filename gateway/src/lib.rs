@@ -22,6 +22,7 @@ pub mod disposition;
 pub mod error;
 pub mod exchange;
 pub mod guard;
+pub mod ipfs;
 pub mod links;
 pub mod listeners;
 pub mod listing;

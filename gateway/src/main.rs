@@ -11,7 +11,7 @@ use swarmgate_gateway::cli::args::{Cli, Command};
 use swarmgate_gateway::cli::config_command;
 use swarmgate_gateway::cli::get::{self, GetOptions};
 use swarmgate_gateway::cli::source::Failure;
-use swarmgate_gateway::cli::{Exit, ls};
+use swarmgate_gateway::cli::{Exit, add, fetch, import, ls};
 use swarmgate_gateway::demo;
 use swarmgate_gateway::listeners::Listeners;
 use swarmgate_webtorrent::rtc::QUIET_LIBRARY;
@@ -46,8 +46,8 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     }
     let loaded = Config::load(&sources).map_err(|errors| Failure::new(Exit::Usage, errors.to_string()))?;
     let config = loaded.config;
-    let quiet =
-        matches!(command, Command::Get(_) | Command::Ls(_)) && config.observe.log == Config::default().observe.log;
+    let one_shot = !matches!(command, Command::Serve(_));
+    let quiet = one_shot && config.observe.log == Config::default().observe.log;
     start_log(if quiet { "warn" } else { &config.observe.log }, config.observe.log_format);
     match command {
         Command::Get(get) => {
@@ -55,6 +55,17 @@ fn run(cli: &Cli) -> Result<(), Failure> {
             runtime.block_on(get::run(&config, options, interrupted(), &mut io::stdout()))
         }
         Command::Ls(list) => runtime.block_on(ls::run(&config, &list.uri, cli.global.output, &mut io::stdout())),
+        Command::Cat(cat) => runtime.block_on(fetch::cat(&config, &cat.uri, interrupted(), &mut io::stdout())),
+        Command::Add(add) => {
+            runtime.block_on(add::run(&config, &add, cli.global.output, interrupted(), &mut io::stdout()))
+        }
+        Command::ImportCar(car) => {
+            runtime.block_on(import::run_import(&config, &car, cli.global.output, interrupted(), &mut io::stdout()))
+        }
+        Command::Pin(pin) => {
+            runtime.block_on(import::run_pin(&config, &pin, cli.global.output, interrupted(), &mut io::stdout()))
+        }
+        Command::Ipns(ipns) => runtime.block_on(import::run_ipns(&config, &ipns, &mut io::stdout())),
         Command::Serve(_) | Command::Config(_) | Command::Demo(_) => runtime.block_on(serve(&config)),
     }
 }

@@ -4,17 +4,18 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use swarmgate_config::{AuthMode, Secret, Size, Span, Switch};
+use swarmgate_config::{AuthMode, IpfsMode, Secret, Size, Span, Switch};
 
 use super::*;
 
 /// Options that the parts' own options do not show: listeners, whether parts start at all, and the log of `main`.
-const ELSEWHERE: [&str; 7] = [
+const ELSEWHERE: [&str; 8] = [
     "bittorrent.enabled",
     "bittorrent.dht",
     "webtorrent.enabled",
     "webtorrent.listen_ip",
     "webtorrent.listen_port",
+    "ipfs.enabled",
     "observe.log",
     "observe.log_format",
 ];
@@ -22,7 +23,7 @@ const ELSEWHERE: [&str; 7] = [
 type Change = fn(&mut Config);
 
 /// Every other option, changed to something that is not its default.
-const CHANGES: [(&str, Change); 47] = [
+const CHANGES: [(&str, Change); 59] = [
     ("server.listen", |c| c.server.listen = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))]),
     ("server.public_url", |c| c.server.public_url = "https://media.example/".parse().ok()),
     ("server.base_path", |c| c.server.base_path = "/gate".to_owned()),
@@ -57,6 +58,18 @@ const CHANGES: [(&str, Change); 47] = [
     ("webtorrent.turn", |c| c.webtorrent.turn = vec!["turn:other.example".to_owned()]),
     ("webtorrent.turn_username", |c| c.webtorrent.turn_username = "me".to_owned()),
     ("webtorrent.turn_password", |c| c.webtorrent.turn_password = Secret::new("p")),
+    ("ipfs.mode", |c| c.ipfs.mode = IpfsMode::P2p),
+    ("ipfs.public", |c| c.ipfs.public = true),
+    ("ipfs.listen_ip", |c| c.ipfs.listen_ip = Ipv4Addr::LOCALHOST.into()),
+    ("ipfs.listen_port", |c| c.ipfs.listen_port = 7),
+    ("ipfs.bootstrap", |c| c.ipfs.bootstrap = vec!["/ip4/192.0.2.7/tcp/7/p2p/x".to_owned()]),
+    ("ipfs.gateways", |c| c.ipfs.gateways = vec!["https://g.example".parse().unwrap()]),
+    ("ipfs.routers", |c| c.ipfs.routers = vec!["https://r.example".parse().unwrap()]),
+    ("ipfs.kubo_api", |c| c.ipfs.kubo_api = "http://127.0.0.1:5001".parse().ok()),
+    ("ipfs.dns", |c| c.ipfs.dns = true),
+    ("ipfs.dnslinks", |c| c.ipfs.dnslinks = vec!["a.example:/ipns/b.example".to_owned()]),
+    ("ipfs.ipns_max_ttl", |c| c.ipfs.ipns_max_ttl = Span::from_secs(7)),
+    ("ipfs.total_wait", |c| c.ipfs.total_wait = Span::from_secs(7)),
     ("webtorrent.max_connections", |c| c.webtorrent.max_connections = 7),
     ("webtorrent.max_connections_per_torrent", |c| c.webtorrent.max_connections_per_torrent = 7),
     ("webtorrent.builtin_tracker", |c| c.webtorrent.builtin_tracker = false),
@@ -80,8 +93,11 @@ fn told(config: &Config) -> String {
     let webtorrent = WebTorrentOptions { hub: None, ..webtorrent_options(config, Vec::new(), Vec::new()) };
     let accounts: Vec<_> = webtorrent.rtc.turn.iter().map(|turn| (&turn.username, &turn.credential)).collect();
     format!(
-        "{store:?} {ephemeral:?} {:?} {bittorrent:?} {webtorrent:?} {accounts:?} {:?} {:?}",
+        "{store:?} {ephemeral:?} {:?} {bittorrent:?} {webtorrent:?} {accounts:?} {:?} {:?} {:?} {:?} {:?}",
         dht_options(config),
+        ipfs::IpfsPlan::new(config),
+        ipfs::names_options(config),
+        ipfs::patience(config),
         hub_options(config),
         http_options(config)
     )
@@ -124,6 +140,7 @@ async fn a_gateway_without_bittorrent_has_no_engine_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config(dir.path());
     config.bittorrent.enabled = false;
+    config.ipfs.enabled = false;
     config.bittorrent.dht = true;
     let app = started(&config).await;
     assert_eq!(app.sockets().len(), 1, "HTTP alone: {:?}", app.sockets());

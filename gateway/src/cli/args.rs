@@ -10,7 +10,7 @@ use swarmgate_config::{Flag, Sources};
 
 use super::Selection;
 
-/// An HTTP gateway to BitTorrent: ask for a magnet or infohash, get a file server.
+/// An HTTP gateway to BitTorrent and IPFS: ask for a magnet, an infohash or a CID, get a file server.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "swarmgate", version)]
 pub struct Cli {
@@ -61,6 +61,18 @@ pub enum Command {
     Get(Get),
     /// List the files of a content
     Ls(Ls),
+    /// Write a file of IPFS to stdout
+    Cat(Cat),
+    /// Put a file or directory into the cache as IPFS has it, and keep it
+    Add(Add),
+    /// Put the blocks of a CAR into the cache, and keep its roots
+    ImportCar(ImportCar),
+    /// Keep contents of IPFS in the cache
+    #[command(subcommand)]
+    Pin(PinCommand),
+    /// IPNS names
+    #[command(subcommand)]
+    Ipns(IpnsCommand),
     /// Check, show or write the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -85,7 +97,7 @@ pub struct Serve {
 /// `get`.
 #[derive(Debug, Clone, Args)]
 pub struct Get {
-    /// Magnet, infohash, or .torrent file
+    /// Magnet, infohash, .torrent file, or CID with a path
     pub uri: String,
     /// Directory to download into
     #[arg(long, short, value_name = "DIR", default_value = ".")]
@@ -100,6 +112,66 @@ pub struct Get {
 pub struct Ls {
     /// Magnet, infohash, or .torrent file
     pub uri: String,
+}
+
+/// `cat`.
+#[derive(Debug, Clone, Args)]
+pub struct Cat {
+    /// CID with a path, /ipfs/…, /ipns/…, or ipfs://…
+    pub uri: String,
+}
+
+/// `add`.
+#[derive(Debug, Clone, Args)]
+pub struct Add {
+    /// The file or directory
+    pub path: PathBuf,
+    /// Version of the CIDs; 0 also means the smaller chunks of its time
+    #[arg(long, value_name = "VERSION", default_value = "1", value_parser = clap::value_parser!(u8).range(0..=1))]
+    pub cid_version: u8,
+    /// How files are cut, as size-262144; 1 MiB with CIDs of version 1 and 256 KiB with 0 when not given
+    #[arg(long, value_name = "CHUNKER")]
+    pub chunker: Option<String>,
+}
+
+/// `import-car`.
+#[derive(Debug, Clone, Args)]
+pub struct ImportCar {
+    /// The CAR, of version 1 or 2; - is stdin
+    pub file: PathBuf,
+    /// Keep what there is of a DAG whose blocks are not all there
+    #[arg(long)]
+    pub allow_missing: bool,
+}
+
+/// `pin`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum PinCommand {
+    /// Fetch all of a DAG and keep it
+    Add {
+        /// Its root
+        cid: String,
+    },
+    /// No longer keep a DAG; what is cached stays until the room is needed
+    Rm {
+        /// Its root
+        cid: String,
+    },
+    /// List what is kept
+    Ls,
+}
+
+/// `ipns`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum IpnsCommand {
+    /// Keep a signed record, which says where a name points
+    ImportRecord {
+        /// The record, as gateways give it for ?format=ipns-record
+        file: PathBuf,
+        /// Whose it is; the file's name up to its first _ or . when not given
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+    },
 }
 
 /// `demo`.

@@ -181,7 +181,7 @@ fn offset(distance: u64) -> usize {
 }
 
 /// A component that every filesystem takes: no separators, reserved characters, trailing dots, device names or `..`.
-fn safe(component: &str) -> String {
+pub(super) fn safe(component: &str) -> String {
     let reserved = |c: char| c.is_control() || matches!(c, '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|');
     let mut name: String = component.chars().map(|c| if reserved(c) { '_' } else { c }).collect();
     while name.len() > 240 {

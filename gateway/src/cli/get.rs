@@ -1,4 +1,5 @@
 //! `swarmgate get`: downloads a torrent's files into a directory, verified, and goes on where an earlier run stopped.
+//! What IPFS has is got in [`super::fetch`].
 //!
 //! Files grow under their name with `.part` behind it and get their name when they are complete. What an earlier run
 //! left is hashed piece by piece and kept where it is right.
@@ -16,10 +17,11 @@ use swarmgate_content::VerifiedBytes;
 use swarmgate_swarm::Known;
 use tokio::sync::mpsc;
 
+use super::dags::is_ipfs;
 use super::engine::Engine;
 use super::files::Files;
 use super::source::{Failure, Source};
-use super::{Exit, Progress, Selection};
+use super::{Exit, Progress, Selection, fetch};
 
 /// Chunks that may wait for the disk: 16 of 256 KiB.
 const WRITE_QUEUE: usize = 16;
@@ -47,6 +49,9 @@ pub async fn run(
     interrupted: impl Future<Output = ()>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
+    if is_ipfs(&options.uri) {
+        return fetch::get(config, &options, interrupted, out).await;
+    }
     let engine = Engine::start(config).await?;
     let outcome = tokio::select! {
         outcome = download(&engine, &options) => outcome,

@@ -3,12 +3,16 @@
 //! Nothing here reads the process environment or writes to a stream of its own accord: sources and outputs are handed in.
 //! The one exception is [`progress`], which exists to draw on stderr.
 
+pub mod add;
 pub mod args;
 pub mod config_command;
+mod dags;
 pub mod engine;
 pub mod exit;
+pub mod fetch;
 mod files;
 pub mod get;
+pub mod import;
 pub mod ls;
 pub mod progress;
 pub mod selection;
@@ -18,3 +22,6 @@ pub use args::{Cli, Command};
 pub use exit::Exit;
 pub use progress::Progress;
 pub use selection::Selection;
+
+#[cfg(test)]
+mod dag_stories;

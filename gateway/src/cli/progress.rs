@@ -46,8 +46,9 @@ impl Progress {
         }
     }
 
-    /// Shows how many bytes are there, and how many peers are connected.
-    pub fn set(&mut self, position: u64, peers: usize) {
+    /// Shows how many bytes are there, and how many peers are connected, where that means anything.
+    pub fn set(&mut self, position: u64, peers: impl Into<Option<usize>>) {
+        let peers = peers.into();
         match &mut self.view {
             View::Bar(bar) => {
                 bar.set_position(position);
@@ -95,24 +96,34 @@ impl fmt::Debug for Progress {
 
 impl Lines {
     /// The line to print now, when the last one is old enough.
-    fn due(&mut self, now: Instant, position: u64, peers: usize) -> Option<String> {
+    fn due(&mut self, now: Instant, position: u64, peers: impl Into<Option<usize>>) -> Option<String> {
         let (last_time, last_position) = self.last;
         let passed = now.saturating_duration_since(last_time);
         if passed < LINE_EVERY {
             return None;
         }
         self.last = (now, position);
+        let peers = peers.into();
         let millis = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
         let rate = position.saturating_sub(last_position).saturating_mul(1000) / millis;
         Some(format!(
-            "{}: {}% ({} of {}), {}/s, {}",
+            "{}: {}, {}/s{}{}",
             self.label,
-            percent(position, self.total_bytes),
-            BinaryBytes(position),
-            BinaryBytes(self.total_bytes),
+            self.how_far(position),
             BinaryBytes(rate),
+            if peers.is_some() { ", " } else { "" },
             peers_text(peers)
         ))
+    }
+}
+
+impl Lines {
+    /// How much is there, and of how much where that is known.
+    fn how_far(&self, position: u64) -> String {
+        match self.total_bytes {
+            0 => BinaryBytes(position).to_string(),
+            total => format!("{}% ({} of {})", percent(position, total), BinaryBytes(position), BinaryBytes(total)),
+        }
     }
 }
 
@@ -121,8 +132,12 @@ fn percent(position: u64, total_bytes: u64) -> u128 {
     if total_bytes == 0 { 100 } else { u128::from(position) * 100 / u128::from(total_bytes) }
 }
 
-fn peers_text(peers: usize) -> String {
-    if peers == 1 { "1 peer".to_owned() } else { format!("{peers} peers") }
+fn peers_text(peers: Option<usize>) -> String {
+    match peers {
+        None => String::new(),
+        Some(1) => "1 peer".to_owned(),
+        Some(peers) => format!("{peers} peers"),
+    }
 }
 
 /// A name without what a terminal would obey.

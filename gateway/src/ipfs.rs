@@ -1,0 +1,171 @@
+//! IPFS as the configuration wants it: what each option means for the parts that are started.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use swarmgate_config::{Config, IpfsMode};
+use swarmgate_ipfs::names::NamesOptions;
+use swarmgate_ipfs::patience::Patience;
+use swarmgate_ipfs::source::{BlockSource, Router};
+use swarmgate_ipfs::{IpfsParts, IpfsProtocol};
+use swarmgate_ipfs_proto::content_path::ContentPath;
+use swarmgate_ipfs_proto::dnslink::HostName;
+use swarmgate_store::Store;
+use url::Url;
+
+/// The bootstrap nodes that the IPFS network's maintainers run for everybody.
+const PUBLIC_BOOTSTRAP: [&str; 4] = [
+    "/dnsaddr/bootstrap.libp2p.io/p2p/QmNnooDu7bfjPFoTZYxMNLWUQJyrVwtbZg5gBMjTezGAJN",
+    "/dnsaddr/bootstrap.libp2p.io/p2p/QmQCU2EcMqAqQPR2i9bChDtGNJchTbq5TbXJJ16u19uLTa",
+    "/dnsaddr/bootstrap.libp2p.io/p2p/QmbLHAnMoJPWSCR5Zhtx6BHJX9KiKNN6tpvhUcqanj75Nb",
+    "/dnsaddr/bootstrap.libp2p.io/p2p/QmcZf59bWwK5XFi76CZX8cbJ4BhTzzA3gU1ZjYZcYW3dwt",
+];
+/// Their delegated routing server.
+const PUBLIC_ROUTER: &str = "https://delegated-ipfs.dev";
+/// How long one name of a chain may take: a DHT needs some seconds for a record.
+const NAME_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An option that cannot be read in full.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("ipfs.dnslinks: `{text}`: {why}")]
+pub struct BadLink {
+    /// The link as it was written.
+    pub text: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// Whom the protocol listens for and whom it asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IpfsPlan {
+    /// The libp2p node's addresses as multiaddrs, TCP and QUIC; `None` when there is to be no node.
+    pub listen: Option<Vec<String>>,
+    /// Peers that the node begins with, as multiaddrs. With none it takes no part in the DHT.
+    pub bootstrap: Vec<String>,
+    /// Trustless gateways to ask.
+    pub gateways: Vec<Url>,
+    /// Whether gateways that requests hint at and routers find may be asked.
+    pub found_gateways: bool,
+    /// Delegated routing servers to ask.
+    pub routers: Vec<Url>,
+    /// The Kubo daemon to ask.
+    pub kubo_api: Option<Url>,
+}
+
+/// What delivers blocks and finds providers, once it is started.
+#[derive(Debug, Default)]
+pub struct Delivery {
+    /// Where blocks come from, the preferred first.
+    pub sources: Vec<Arc<dyn BlockSource>>,
+    /// Who knows who has a block.
+    pub routers: Vec<Arc<dyn Router>>,
+}
+
+impl IpfsPlan {
+    /// What the options amount to.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let public = config.ipfs.public;
+        let (peers, gateways) = match config.ipfs.mode {
+            IpfsMode::Both => (true, true),
+            IpfsMode::P2p => (true, false),
+            IpfsMode::TrustlessHttp => (false, true),
+        };
+        let bootstrap = PUBLIC_BOOTSTRAP.iter().filter(|_| public).map(|peer| (*peer).to_owned());
+        let router = public.then(|| PUBLIC_ROUTER.parse().ok()).flatten();
+        Self {
+            listen: peers.then(|| listen(config.ipfs.listen_ip, config.ipfs.listen_port)),
+            bootstrap: config.ipfs.bootstrap.iter().cloned().chain(bootstrap).collect(),
+            gateways: config.ipfs.gateways.iter().filter(|_| gateways).cloned().collect(),
+            found_gateways: gateways,
+            routers: config.ipfs.routers.iter().cloned().chain(router).collect(),
+            kubo_api: config.ipfs.kubo_api.clone(),
+        }
+    }
+}
+
+/// Starts the protocol over what delivers.
+///
+/// # Errors
+/// [`BadLink`].
+pub fn start(config: &Config, store: Store, delivery: Delivery) -> Result<Arc<IpfsProtocol>, BadLink> {
+    let Delivery { sources, routers } = delivery;
+    let (names, patience) = (names_options(config)?, patience(config));
+    Ok(IpfsProtocol::start(IpfsParts { store, sources, routers, names, patience }))
+}
+
+fn listen(ip: IpAddr, port: u16) -> Vec<String> {
+    let family = if ip.is_ipv6() { "ip6" } else { "ip4" };
+    vec![format!("/{family}/{ip}/tcp/{port}"), format!("/{family}/{ip}/udp/{port}/quic-v1")]
+}
+
+pub(crate) fn patience(config: &Config) -> Patience {
+    Patience {
+        first_byte: config.deadlines.first_byte.duration(),
+        stall: config.deadlines.stall.duration(),
+        total: config.ipfs.total_wait.duration(),
+    }
+}
+
+pub(crate) fn names_options(config: &Config) -> Result<NamesOptions, BadLink> {
+    Ok(NamesOptions {
+        max_ttl: config.ipfs.ipns_max_ttl.duration(),
+        dnslinks: config.ipfs.dnslinks.iter().map(|text| read_link(text)).collect::<Result<BTreeMap<_, _>, _>>()?,
+        dns: config.ipfs.dns || config.ipfs.public,
+        timeout: NAME_TIMEOUT,
+    })
+}
+
+/// Reads `host:/ipfs/…`.
+fn read_link(text: &str) -> Result<(HostName, ContentPath), BadLink> {
+    let bad = |why: String| BadLink { text: text.to_owned(), why };
+    let (host, link) = text.split_once(':').ok_or_else(|| bad("has no `:`".to_owned()))?;
+    let host = host.parse().map_err(|error: swarmgate_ipfs_proto::dnslink::HostError| bad(error.to_string()))?;
+    let link = ContentPath::from_plain(link).map_err(|error| bad(error.to_string()))?;
+    Ok((host, link))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CID: &str = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy";
+
+    #[test]
+    fn nobody_is_asked_unless_named_or_public() {
+        let mut config = Config::default();
+        let plan = IpfsPlan::new(&config);
+        assert!(plan.bootstrap.is_empty() && plan.routers.is_empty() && plan.gateways.is_empty());
+        assert!(!names_options(&config).unwrap().dns);
+        config.ipfs.public = true;
+        let plan = IpfsPlan::new(&config);
+        assert_eq!((plan.bootstrap.len(), plan.routers.len()), (4, 1));
+        assert!(names_options(&config).unwrap().dns);
+    }
+
+    #[test]
+    fn a_mode_leaves_out_what_it_does_not_name() {
+        let mut config = Config::default();
+        config.ipfs.gateways = vec!["https://g.example".parse().unwrap()];
+        for (mode, node, gateways) in
+            [(IpfsMode::Both, true, true), (IpfsMode::P2p, true, false), (IpfsMode::TrustlessHttp, false, true)]
+        {
+            config.ipfs.mode = mode;
+            let plan = IpfsPlan::new(&config);
+            let has = (plan.listen.is_some(), !plan.gateways.is_empty(), plan.found_gateways);
+            assert_eq!(has, (node, gateways, gateways), "{mode:?}");
+        }
+    }
+
+    #[test]
+    fn links_are_read_in_full() {
+        let mut config = Config::default();
+        config.ipfs.dnslinks = vec![format!("Docs.example.org:/ipfs/{CID}/a")];
+        let links = names_options(&config).unwrap().dnslinks;
+        assert_eq!(links[&"docs.example.org".parse().unwrap()].segments(), ["a"]);
+        config.ipfs.dnslinks = vec!["docs.example.org:/ipfs/nocid".to_owned()];
+        assert!(names_options(&config).unwrap_err().to_string().contains("not a CID"));
+    }
+}
