@@ -84,10 +84,10 @@ impl Client {
             if !self.is_likely(want, *key, peer) {
                 continue;
             }
-            let unwilling = want.missed.contains(key) || peer.resting.is_some_and(|until| until > now);
-            // Of those that let it wait before, who is silent most often comes last: it would else be asked for ever.
-            let silences = if unwilling { peer.silences } else { 0 };
-            let offer = (unwilling, silences, peer.flow.completion(want.len), *key);
+            // Those that missed it take turns, or one that never delivers would be asked for ever.
+            let misses = want.missed.get(key).copied().unwrap_or(0);
+            let unwilling = misses > 0 || peer.resting.is_some_and(|until| until > now);
+            let offer = ((unwilling, misses), peer.flow.completion(want.len), *key);
             rate += peer.flow.rate();
             soonest = Some(soonest.map_or(offer, |soonest| offer.min(soonest)));
             if peer.flow.has_room(want.len) {
@@ -95,13 +95,13 @@ impl Client {
             }
         }
         let Some(soonest) = soonest else { return Decision::Seek };
-        if soonest.0 {
+        if soonest.0.0 {
             self.say_exhausted(now, id);
         }
-        let Some(best) = best.filter(|best| best.0 == soonest.0) else { return Decision::Wait };
+        let Some(best) = best.filter(|best| best.0.0 == soonest.0.0) else { return Decision::Wait };
         // Others will have done what is ahead, and this too, before a slow peer has: it gets something that is later.
-        let others = soonest.2 + Duration::from_secs_f64((ahead as f64 / rate).min(3600.0));
-        if best.2 > 2 * others + STEAL_MARGIN { Decision::Wait } else { Decision::Ask(best.3) }
+        let others = soonest.1 + Duration::from_secs_f64((ahead as f64 / rate).min(3600.0));
+        if best.1 > 2 * others + STEAL_MARGIN { Decision::Wait } else { Decision::Ask(best.2) }
     }
 
     /// Whether a peer is taken to have a block: it said so, or it has the DAG.

@@ -29,7 +29,7 @@ impl Client {
                 self.retract(from, id);
                 self.requeue(id);
                 if let Some(want) = self.wants.get_mut(&id).filter(|_| late) {
-                    want.missed.insert(from);
+                    want.miss(from);
                 }
                 self.ask(now, to, id);
             }
@@ -51,7 +51,7 @@ impl Client {
         let willing = |(key, peer): &(&PeerKey, &Peer)| {
             **key != owner
                 && self.is_likely(want, **key, peer)
-                && !want.missed.contains(*key)
+                && !want.missed.contains_key(*key)
                 && peer.resting.is_none_or(|until| until <= now)
                 && peer.flow.has_room(want.len)
         };

@@ -20,7 +20,10 @@ impl Client {
     pub(super) fn seek(&mut self, now: Instant, id: WantId) {
         let Some(want) = self.wants.get(&id) else { return };
         let unasked = |(key, peer): &(&PeerKey, &Peer)| {
-            !peer.banned && !want.lacks.contains(*key) && !want.missed.contains(*key) && !want.probed.contains_key(*key)
+            !peer.banned
+                && !want.lacks.contains(*key)
+                && !want.missed.contains_key(*key)
+                && !want.probed.contains_key(*key)
         };
         let rank =
             |(key, peer): (&PeerKey, &Peer)| (peer.silences, peer.flow.measured_rtt().unwrap_or(Duration::MAX), *key);
@@ -108,7 +111,7 @@ impl Client {
                 && !session.peers.get(*peer_key).is_some_and(is_pending)
                 && !want.told.contains_key(*peer_key)
                 && !want.lacks.contains(*peer_key)
-                && !want.missed.contains(*peer_key)
+                && !want.missed.contains_key(*peer_key)
         };
         let room = INTRODUCTIONS.saturating_sub(pending);
         let chosen: Vec<_> = self.peers.iter().filter(unknown).map(|(key, _)| *key).take(room).collect();
@@ -139,7 +142,7 @@ impl Client {
                 && peer.silences == 0
                 && peer.flow.has_room(want.len)
                 && !session.peers.contains_key(*key)
-                && !want.missed.contains(*key)
+                && !want.missed.contains_key(*key)
         };
         let Some(peer) = self.peers.iter().find(fresh).map(|(key, _)| *key) else { return };
         self.ask(now, peer, id);

@@ -100,6 +100,21 @@ fn asking_again_is_a_cancel_and_then_a_want_in_two_messages() {
 }
 
 #[test]
+fn those_that_missed_a_block_are_asked_for_it_in_turn() {
+    let (mut client, mut now) = client(&[A, B]);
+    let cid = cid_of(b"x");
+    client.want(now, READER, cid, 0, None).unwrap();
+    assert_eq!(sent(&mut client), [(A, vec![("block", cid)]), (B, vec![("have", cid)])]);
+    [A, B].into_iter().for_each(|peer| client.handle_message(now, peer, presence(cid, true)));
+    let mut asked = vec![A];
+    while asked.len() < 40 {
+        let messages = wait(&mut client, &mut now);
+        asked.extend(messages.iter().filter(|(_, entries)| entries.contains(&("block", cid))).map(|(peer, _)| *peer));
+    }
+    assert!(asked.chunks(2).all(|pair| pair.contains(&A) && pair.contains(&B)), "{asked:?}");
+}
+
+#[test]
 fn a_want_of_two_sessions_is_asked_once_and_outlives_one_of_them() {
     let (mut client, now) = client(&[A]);
     let cid = cid_of(b"x");

@@ -49,7 +49,7 @@ impl Client {
         self.retract(key, id);
         self.requeue(id);
         if let Some(want) = self.wants.get_mut(&id) {
-            want.missed.insert(key);
+            want.miss(key);
         }
     }
 
@@ -64,7 +64,7 @@ impl Client {
                 want.probed.clear();
             }
             Phase::Probing | Phase::Queued | Phase::Asked(_) => {
-                want.missed.extend(std::mem::take(&mut want.probed).into_keys());
+                std::mem::take(&mut want.probed).into_keys().for_each(|key| want.miss(key));
             }
         }
         self.requeue(id);

@@ -45,8 +45,8 @@ pub(super) struct WantState {
     pub(super) have: BTreeSet<PeerKey>,
     /// Peers that said that they have it not.
     pub(super) lacks: BTreeSet<PeerKey>,
-    /// Peers that were asked and did not deliver in time.
-    pub(super) missed: BTreeSet<PeerKey>,
+    /// Peers that were asked and did not deliver or answer in time, and how often.
+    pub(super) missed: BTreeMap<PeerKey, u32>,
     /// When to look at it again, while it is probing or exhausted.
     pub(super) wake: Option<Instant>,
     /// When it was last said that nobody has it.
@@ -65,7 +65,7 @@ impl WantState {
             probed: BTreeMap::new(),
             have: BTreeSet::new(),
             lacks: BTreeSet::new(),
-            missed: BTreeSet::new(),
+            missed: BTreeMap::new(),
             wake: None,
             exhausted_at: None,
         }
@@ -74,6 +74,12 @@ impl WantState {
     /// How urgent it is to whoever wants it most.
     pub(super) fn priority(&self) -> i32 {
         self.sessions.values().copied().max().unwrap_or(0)
+    }
+
+    /// A peer did not deliver or answer in time.
+    pub(super) fn miss(&mut self, peer: PeerKey) {
+        let times = self.missed.entry(peer).or_default();
+        *times = times.saturating_add(1);
     }
 
     /// Forgets what a peer has and lacks.
