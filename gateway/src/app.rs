@@ -37,6 +37,7 @@ use crate::auth::TokenHash;
 use crate::catalogue::Catalogue;
 use crate::ipfs::{self, Delivery};
 use crate::listeners::{Listeners, ListenersError};
+use crate::policy::{DenylistError, Denylists};
 use crate::server::{self, ServeLimits};
 use crate::state::{Anonymous, FetchTorrent, GatewayState, HttpOptions, Parts};
 use crate::torrents::{NoTorrents, Torrents};
@@ -72,6 +73,9 @@ pub enum StartupError {
     /// IPFS: the list of pins.
     #[error("the pins cannot be read: {0}")]
     Pins(#[from] swarmgate_ipfs::pins::PinError),
+    /// A list of what is not served.
+    #[error(transparent)]
+    Denylist(#[from] DenylistError),
     /// A protocol was registered twice: a bug, caught.
     #[error(transparent)]
     Manager(#[from] ManagerError),
@@ -162,6 +166,8 @@ impl App {
             manager: Arc::clone(&self.manager),
             catalogue,
             fetch_torrent,
+            ipfs: self.ipfs.clone(),
+            denylists: denylists(config)?,
             tracker: self.webtorrent.as_ref().and_then(|webtorrent| webtorrent.hub().cloned()),
             cache_status: Arc::new(move || cache_status(&store)),
             options: http_options(config),
@@ -422,6 +428,7 @@ fn http_options(config: &Config) -> HttpOptions {
         max_streams: config.server.max_streams,
         max_streams_per_client: config.server.max_streams_per_client,
         allowed_hosts: config.server.allowed_hosts.clone(),
+        subdomain_hosts: if config.ipfs.enabled { config.ipfs.subdomain_hosts.clone() } else { Vec::new() },
         token: config.auth.required_token().map(|token| TokenHash::of(token.expose())),
         anonymous_content: match config.auth.anonymous_content {
             AnonymousContent::Never => Anonymous::Never,
@@ -435,6 +442,11 @@ fn http_options(config: &Config) -> HttpOptions {
         show_attempts: config.server.is_loopback_only(),
         log_names: config.observe.log_names,
     }
+}
+
+fn denylists(config: &Config) -> Result<Denylists, DenylistError> {
+    let legal = config.policy.legal_status == http::StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS.as_u16();
+    Denylists::load(&config.policy.denylists, legal)
 }
 
 fn cache_status(store: &Store) -> serde_json::Value {

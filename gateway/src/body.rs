@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_core::Stream;
 use http_body::{Body, Frame, SizeHint};
-use swarmgate_content::{BoxFuture, ByteRange, ContentReader, Event, FetchError, FetchErrorKind, FileRef, Stage};
+use swarmgate_content::{
+    BoxFuture, ByteRange, ContentId, ContentReader, Event, FetchError, FetchErrorKind, FileRef, Stage,
+};
 use tokio::time::{Sleep, sleep, timeout_at};
 
 use crate::admission::Slot;
@@ -43,7 +45,7 @@ pub enum Fault {
     #[error("{id}: no byte for {waited:?}")]
     Stalled {
         /// The content.
-        id: swarmgate_content::ContentId,
+        id: ContentId,
         /// The deadline that passed.
         waited: Duration,
     },
@@ -51,7 +53,7 @@ pub enum Fault {
     #[error("{id}: the reader gave {surplus} bytes more than its range")]
     TooLong {
         /// The content.
-        id: swarmgate_content::ContentId,
+        id: ContentId,
         /// How many.
         surplus: u64,
     },
@@ -59,11 +61,14 @@ pub enum Fault {
     #[error("{id}: the reader ended {missing} bytes short of its range")]
     TooShort {
         /// The content.
-        id: swarmgate_content::ContentId,
+        id: ContentId,
         /// How many.
         missing: u64,
     },
 }
+
+/// Opens a reader over a range of what is sent.
+pub type Open = Box<dyn Fn(ByteRange) -> BoxFuture<'static, Result<ContentReader, FetchError>> + Send>;
 
 /// What is being read at the moment.
 enum Now {
@@ -87,21 +92,21 @@ pub struct Pump {
 
 /// The segments and the reader, without deadlines.
 struct Source {
-    state: GatewayState,
-    file: FileRef,
+    id: ContentId,
+    open: Open,
     segments: VecDeque<Segment>,
     now: Now,
 }
 
 /// Keeps the books of one stream: events, counters, the slot.
-struct Account {
-    state: GatewayState,
-    file: FileRef,
+pub(crate) struct Account {
+    pub(crate) state: GatewayState,
+    pub(crate) id: ContentId,
     stream: u64,
     /// Whether the stream was announced: once its first byte was there.
     open: bool,
     sent: u64,
-    failed: bool,
+    pub(crate) failed: bool,
     peer: Option<Peer>,
     _slot: Slot,
 }
@@ -110,24 +115,31 @@ impl Pump {
     /// Prepares to send `segments` of `file`; nothing is opened yet.
     #[must_use]
     pub fn new(state: &GatewayState, file: FileRef, segments: Vec<Segment>, slot: Slot, peer: Option<Peer>) -> Self {
-        let owed = segments.iter().map(Segment::len).sum();
-        let account = Account {
-            state: state.clone(),
-            file,
-            stream: state.admission.next_stream(),
-            open: false,
-            sent: 0,
-            failed: false,
-            peer,
-            _slot: slot,
-        };
+        let reading = state.clone();
+        let open: Open = Box::new(move |range| {
+            let state = reading.clone();
+            Box::pin(async move { state.manager.open(file, range).await })
+        });
+        Self::over(state, file.id, open, segments, slot, peer)
+    }
+
+    /// Prepares to send `segments` of what `open` reads, which belongs to the content `id`; nothing is opened yet.
+    #[must_use]
+    pub fn over(
+        state: &GatewayState,
+        id: ContentId,
+        open: Open,
+        segments: Vec<Segment>,
+        slot: Slot,
+        peer: Option<Peer>,
+    ) -> Self {
         Self {
-            source: Source { state: state.clone(), file, segments: segments.into(), now: Now::Idle },
+            owed: segments.iter().map(Segment::len).sum(),
+            source: Source { id, open, segments: segments.into(), now: Now::Idle },
             ready: VecDeque::new(),
-            owed,
             stall: Box::pin(sleep(state.options.stall)),
             stall_runs: false,
-            account,
+            account: Account::new(state, id, slot, peer),
         }
     }
 
@@ -159,8 +171,8 @@ impl Pump {
             }
             Ok(())
         });
-        let file = self.account.file;
-        let failure = |kind, detail: String| FetchError::new(file.id, Stage::FirstByte, kind, detail);
+        let id = self.account.id;
+        let failure = |kind, detail: String| FetchError::new(id, Stage::FirstByte, kind, detail);
         match primed.await {
             Ok(Ok(())) => {
                 self.account.open(asked);
@@ -171,7 +183,7 @@ impl Pump {
             Err(_) => {
                 let waited = started.elapsed();
                 let error = failure(FetchErrorKind::TimedOut, format!("no byte arrived within {waited:.1?}"));
-                Err(error.with_attempts(self.account.state.manager.attempts(&file.id)))
+                Err(error.with_attempts(self.account.state.manager.attempts(&id)))
             }
         }
     }
@@ -191,7 +203,7 @@ impl Pump {
             self.stall_runs = true;
         }
         ready!(self.stall.as_mut().poll(cx));
-        Poll::Ready(Some(Err(Fault::Stalled { id: self.account.file.id, waited })))
+        Poll::Ready(Some(Err(Fault::Stalled { id: self.account.id, waited })))
     }
 }
 
@@ -210,7 +222,7 @@ impl Segment {
 impl Source {
     /// The next chunk and whether it is of the file, or `None` when all segments are through.
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(Bytes, bool), Fault>>> {
-        let id = self.file.id;
+        let id = self.id;
         loop {
             match &mut self.now {
                 Now::Idle => match self.segments.pop_front() {
@@ -246,25 +258,29 @@ impl Source {
     }
 
     fn open(&self, range: ByteRange) -> Now {
-        let (state, file) = (self.state.clone(), self.file);
-        let open = Box::pin(async move { state.manager.open(file, range).await });
-        Now::Opening { open, len: range.len() }
+        Now::Opening { open: (self.open)(range), len: range.len() }
     }
 }
 
 impl Account {
-    fn open(&mut self, asked: Instant) {
-        self.open = true;
-        self.state.telemetry.stream_opened(asked.elapsed());
-        self.state.manager.events().publish(Event::StreamOpen { item: self.file.id, stream: self.stream });
+    /// Begins a stream's account; nobody hears of it until [`Self::open`].
+    pub(crate) fn new(state: &GatewayState, id: ContentId, slot: Slot, peer: Option<Peer>) -> Self {
+        let stream = state.admission.next_stream();
+        Self { state: state.clone(), id, stream, open: false, sent: 0, failed: false, peer, _slot: slot }
     }
 
-    fn sent(&mut self, bytes: u64) {
+    pub(crate) fn open(&mut self, asked: Instant) {
+        self.open = true;
+        self.state.telemetry.stream_opened(asked.elapsed());
+        self.state.manager.events().publish(Event::StreamOpen { item: self.id, stream: self.stream });
+    }
+
+    pub(crate) fn sent(&mut self, bytes: u64) {
         self.sent += bytes;
         self.state.telemetry.stream_sent(bytes);
     }
 
-    fn fail(&mut self, fault: &Fault) {
+    pub(crate) fn fail(&mut self, fault: &Fault) {
         self.failed = true;
         if let Some(peer) = &self.peer {
             peer.reset_on_close();
@@ -280,7 +296,7 @@ impl Drop for Account {
         }
         let Self { stream, sent, failed, .. } = *self;
         self.state.telemetry.stream_closed(failed);
-        self.state.manager.events().publish(Event::StreamClose { item: self.file.id, stream, bytes: sent, failed });
+        self.state.manager.events().publish(Event::StreamClose { item: self.id, stream, bytes: sent, failed });
     }
 }
 
@@ -292,7 +308,7 @@ impl Body for Pump {
         if self.owed == 0 || self.account.failed {
             return Poll::Ready(None);
         }
-        let id = self.account.file.id;
+        let id = self.account.id;
         let missing = self.owed;
         let chunk = ready!(self.poll_chunk(cx)).unwrap_or(Err(Fault::TooShort { id, missing }));
         match &chunk {
@@ -316,6 +332,6 @@ impl Body for Pump {
 
 impl std::fmt::Debug for Pump {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pump").field("file", &self.account.file).field("owed", &self.owed).finish_non_exhaustive()
+        f.debug_struct("Pump").field("item", &self.account.id).field("owed", &self.owed).finish_non_exhaustive()
     }
 }

@@ -14,6 +14,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 use swarmgate_content::{Attempt, ContentId, FetchError, FetchErrorKind, ParseIdError, Stage};
+use swarmgate_ipfs::names::{NameError, NameErrorKind};
 
 use crate::catalogue::AddError;
 
@@ -54,6 +55,14 @@ macro_rules! problem_kinds {
 problem_kinds! {
     /// The id in the URL is in no spelling of an infohash. Nothing was looked up.
     BadId = 400 "bad-id" "That is not an infohash",
+    /// What follows `/ipfs/` or `/ipns/` in the URL names nothing there could be. Nothing was looked up.
+    BadContentPath = 400 "bad-content-path" "That is no path of IPFS",
+    /// The id is too long to be part of a host name.
+    LabelTooLong = 400 "label-too-long" "That id does not fit into a host name",
+    /// A page wants a service worker for a whole content from outside of it.
+    ServiceWorker = 400 "service-worker" "A service worker belongs below a trailing slash",
+    /// Names lead to names, in circles or without end.
+    NameLoop = 400 "name-loop" "The name leads to too many names",
     /// The path has an empty, `.` or `..` segment, a NUL, or bytes that are not UTF-8.
     BadPath = 400 "bad-path" "That path cannot name a file",
     /// The magnet is malformed or names no torrent.
@@ -82,6 +91,8 @@ problem_kinds! {
     MethodNotAllowed = 405 "method-not-allowed" "This path does not take that method",
     /// The content cannot be given in that format.
     NotAcceptable = 406 "not-acceptable" "That format cannot represent this",
+    /// The operator does not serve it.
+    Blocked = 410 "blocked" "This gateway does not serve that",
     /// `If-Match` names another representation.
     PreconditionFailed = 412 "precondition-failed" "The content is not the one the request is about",
     /// `only-if-cached` was asked for and it is not.
@@ -104,10 +115,18 @@ problem_kinds! {
     TooManyStreams = 429 "too-many-streams" "Too many streams from one client",
     /// The client, or all of them together, has too many WebSockets open at the tracker.
     TooManySockets = 429 "too-many-sockets" "Too many WebSockets",
+    /// The operator may not serve it (RFC 7725).
+    BlockedByLaw = 451 "blocked-by-law" "This gateway may not serve that for legal reasons",
+    /// A website's `_redirects` file is there and cannot be read.
+    SiteRules = 500 "site-rules" "The website's _redirects file cannot be used",
     /// A bug of ours, caught.
     Internal = 500 "internal" "Something went wrong here",
     /// No enabled network serves such ids.
     Unsupported = 501 "unsupported" "No enabled network serves such content",
+    /// The path ends within a block of data; whole blocks alone are served.
+    PathIntoData = 501 "path-into-data" "Parts of a block of data are not served",
+    /// An IPNS name has no valid record, or a host no link.
+    NameUnresolved = 502 "name-unresolved" "The name leads nowhere",
     /// Nobody to ask: no peers or providers were found.
     NoSource = 502 "no-source" "No source of the content was found",
     /// The content's metadata, as the network gave it, is malformed.
@@ -135,7 +154,7 @@ impl ProblemKind {
             Some(Duration::from_secs(1))
         } else if matches!(self, Self::Busy | Self::TooManyStreams | Self::TooManySockets | Self::ShuttingDown) {
             Some(Duration::from_secs(5))
-        } else if matches!(self, Self::TimedOut | Self::NoSource) {
+        } else if matches!(self, Self::TimedOut | Self::NoSource | Self::NameUnresolved) {
             Some(Duration::from_secs(20))
         } else if matches!(self, Self::TorrentUrlFailed | Self::CacheFailed | Self::CacheFull) {
             Some(Duration::from_secs(30))
@@ -161,6 +180,8 @@ struct Facts {
     attempts: Vec<Attempt>,
     hints: Vec<String>,
     headers: HeaderMap,
+    /// Whether a client that names neither JSON nor HTML is answered in plain text.
+    in_words: bool,
 }
 
 /// What only the outermost layer knows of a request.
@@ -170,6 +191,8 @@ pub struct Audience<'a> {
     pub request_id: &'a str,
     /// Whether it would rather read HTML.
     pub html: bool,
+    /// Whether it names JSON.
+    pub json: bool,
     /// Whether it may see what was tried.
     pub attempts: bool,
     /// Whether it sent HEAD and gets no body.
@@ -189,6 +212,7 @@ impl Problem {
             attempts: Vec::new(),
             hints: Vec::new(),
             headers: HeaderMap::new(),
+            in_words: false,
         };
         Self { facts: Box::new(facts) }
     }
@@ -240,6 +264,13 @@ impl Problem {
         self
     }
 
+    /// Answers a client that names neither JSON nor HTML in plain text, as programs for IPFS expect it.
+    #[must_use]
+    pub fn in_words(mut self) -> Self {
+        self.facts.in_words = true;
+        self
+    }
+
     /// Which kind.
     #[must_use]
     pub fn kind(&self) -> ProblemKind {
@@ -281,12 +312,27 @@ impl Problem {
         Value::Object(document)
     }
 
+    /// The facts as lines of text.
+    fn words(&self, audience: Audience<'_>) -> String {
+        let Facts { kind, detail, attempts, hints, .. } = &*self.facts;
+        let mut text = format!("{}\n{detail}\n", kind.title());
+        for hint in hints {
+            text.extend(["hint: ", hint, "\n"]);
+        }
+        for attempt in attempts.iter().filter(|_| audience.attempts) {
+            text.extend(["tried: ", &json!(attempt).to_string(), "\n"]);
+        }
+        text
+    }
+
     /// The answer as this audience wants it.
     #[must_use]
     pub fn render(&self, audience: Audience<'_>) -> Response {
         let document = self.document(audience);
         let (content_type, body) = if audience.html {
             ("text/html; charset=utf-8", crate::pages::problem(&document).into_string())
+        } else if self.facts.in_words && !audience.json {
+            ("text/plain; charset=utf-8", self.words(audience))
         } else {
             ("application/problem+json", format!("{document:#}\n"))
         };
@@ -351,6 +397,28 @@ impl From<FetchError> for Problem {
     }
 }
 
+impl From<NameError> for Problem {
+    fn from(error: NameError) -> Self {
+        let kind = match error.kind {
+            NameErrorKind::Loop => ProblemKind::NameLoop,
+            NameErrorKind::TimedOut => ProblemKind::TimedOut,
+            NameErrorKind::StoreIo => ProblemKind::CacheFailed,
+            NameErrorKind::NotFound | NameErrorKind::Expired | NameErrorKind::Invalid | NameErrorKind::Disabled => {
+                ProblemKind::NameUnresolved
+            }
+            // A kind that is not known here is no answer either.
+            _ => ProblemKind::NameUnresolved,
+        };
+        let mut problem = Self::new(kind, error.to_string());
+        if kind == ProblemKind::CacheFailed {
+            problem.facts.internal = Some(std::mem::replace(&mut problem.facts.detail, "the log has more".to_owned()));
+        }
+        problem.facts.stage = Some(Stage::Resolve);
+        problem.facts.attempts = error.attempts;
+        problem
+    }
+}
+
 impl From<ParseIdError> for Problem {
     fn from(error: ParseIdError) -> Self {
         Self::new(ProblemKind::BadId, error.to_string())
@@ -382,7 +450,7 @@ mod tests {
     use std::collections::BTreeSet;
     use swarmgate_content::{AttemptOutcome, InfoHash};
 
-    const AUDIENCE: Audience<'_> = Audience { request_id: "R1", html: false, attempts: true, head: false };
+    const AUDIENCE: Audience<'_> = Audience { request_id: "R1", html: false, json: false, attempts: true, head: false };
 
     fn failed(kind: FetchErrorKind) -> Problem {
         FetchError::new(ContentId::BtV1(InfoHash::new([0xab; 20])), Stage::FirstByte, kind, "no piece came").into()

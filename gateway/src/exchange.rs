@@ -63,7 +63,7 @@ impl Exchange {
         let query = ContentQuery::parse(parts.uri.query())?;
         let peer = parts.extensions.get::<Peer>().cloned();
         let slot = state.admission.admit(peer.as_ref().map(|peer| peer.address.ip()))?;
-        let patience = Patience::of(&state.options, &query, &parts.headers, asked);
+        let patience = Patience::of(&state.options, query.wait, &parts.headers, asked);
         let head = parts.method == Method::HEAD;
         Ok(Self { state, query, magnet, head, headers: parts.headers.clone(), peer, slot, asked, patience })
     }
@@ -71,8 +71,9 @@ impl Exchange {
     /// Finds out what a content is.
     ///
     /// # Errors
-    /// The protocol's error, or one for the deadline.
+    /// The protocol's error, or one for the deadline; 410 or 451 when it is not served.
     pub async fn resolve(&self, id: ContentId) -> Result<Arc<ContentMeta>, Problem> {
+        self.state.denylists.check_content(&id, "")?;
         let started = Instant::now();
         let deadline = self.patience.until.unwrap_or(started + self.state.options.resolve);
         let hints = self.magnet.hints.clone();
@@ -87,13 +88,21 @@ impl Exchange {
 }
 
 impl Patience {
-    fn of(options: &HttpOptions, query: &ContentQuery, headers: &HeaderMap, asked: Instant) -> Self {
+    /// Reads how long a client wants to wait, and whether for more than the cache.
+    #[must_use]
+    pub fn of(options: &HttpOptions, wait: Option<Duration>, headers: &HeaderMap, asked: Instant) -> Self {
         let control = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
         let only_if_cached =
             control.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case("only-if-cached"));
-        let wait = if only_if_cached { Some(Duration::ZERO) } else { query.wait };
+        let wait = if only_if_cached { Some(Duration::ZERO) } else { wait };
         let until = wait.map(|wait| asked + wait.min(options.max_wait).max(KNOWN_ONLY));
         Self { until, only_if_cached }
+    }
+
+    /// Whether the client wants it from the cache or not at all.
+    #[must_use]
+    pub const fn only_if_cached(&self) -> bool {
+        self.only_if_cached
     }
 
     /// When the first byte must be there.

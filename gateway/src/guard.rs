@@ -17,6 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
 use crate::auth;
 use crate::error::{Audience, Problem, ProblemKind};
+use crate::routes::ipfs::host;
 use crate::server::Peer;
 use crate::state::{Gateway, GatewayState, HttpOptions};
 use crate::telemetry::Route;
@@ -34,6 +35,15 @@ const EXPOSED: &str = "accept-ranges, content-disposition, content-length, conte
 /// What a script of another origin may send with a content request.
 const ALLOWED: &str = "authorization, if-match, if-none-match, if-range, range";
 
+/// The same for IPFS, in the spelling of the path gateway specification; its clients look for these very words.
+const EXPOSED_OF_IPFS: &str = "Accept-Ranges, Content-Disposition, Content-Length, Content-Location, Content-Range, \
+                               Content-Type, ETag, Retry-After, Server-Timing, X-Chunked-Output, X-Ipfs-Path, \
+                               X-Ipfs-Roots, X-Request-Id, X-Stream-Output, X-Swarmgate-Source";
+
+/// What a script of another origin may send with a request for IPFS content.
+const ALLOWED_BY_IPFS: &str = "Authorization, Cache-Control, Content-Type, If-Match, If-None-Match, If-Range, Range, \
+                               User-Agent, X-Requested-With";
+
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -42,15 +52,20 @@ pub async fn edge(State(state): State<GatewayState>, request: Request, next: Nex
     let arrived = Instant::now();
     let id = request_id(SystemTime::now(), rand::random());
     let (method, html) = (request.method().clone(), prefers_html(request.headers()));
+    let json =
+        request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(|it| it.contains("json"));
     let path = request.uri().path().to_owned();
-    let route = Route::of(below_base(&path, &state.options.base_path));
+    let mut route = Route::of(below_base(&path, &state.options.base_path));
     let mut response = match admit(&state.options, &request) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     };
+    if response.extensions_mut().remove::<OfIpfs>().is_some() {
+        route = Route::Ipfs;
+    }
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        let audience =
-            Audience { request_id: &id, html, attempts: state.options.show_attempts, head: method == Method::HEAD };
+        let attempts = state.options.show_attempts;
+        let audience = Audience { request_id: &id, html, json, attempts, head: method == Method::HEAD };
         log_problem(&problem, &id);
         // The inner answer's headers (CORS, `Allow`) stay unless the problem has its own.
         let inner = std::mem::replace(&mut response, problem.render(audience));
@@ -93,6 +108,46 @@ pub async fn content(State(state): State<GatewayState>, request: Request, next: 
     let headers = response.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+    response
+}
+
+/// An answer about IPFS content, whatever its URL's path.
+#[derive(Debug, Clone, Copy)]
+struct OfIpfs;
+
+/// Lets a request to `/ipfs/` or `/ipns/` pass.
+pub async fn ipfs(State(state): State<GatewayState>, request: Request, next: Next) -> Response {
+    answer_ipfs(&state, request, |request| next.run(request)).await
+}
+
+/// Lets a request to IPFS content pass, and gives the answer what scripts of any origin need to read it.
+pub async fn answer_ipfs<Answer: Future<Output = Response>>(
+    state: &Gateway,
+    request: Request,
+    answer: impl FnOnce(Request) -> Answer,
+) -> Response {
+    let client = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
+    let mut response = if request.method() == Method::OPTIONS {
+        (StatusCode::NO_CONTENT, [(ALLOW, CONTENT_METHODS), (ACCESS_CONTROL_MAX_AGE, "86400")]).into_response()
+    } else {
+        match auth::check_content(&state.options, request.headers(), client) {
+            Ok(()) => answer(request).await,
+            Err(problem) => problem.into_response(),
+        }
+    };
+    for (name, value) in [
+        (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (ACCESS_CONTROL_ALLOW_METHODS, CONTENT_METHODS),
+        (ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_BY_IPFS),
+        (ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_OF_IPFS),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    let extensions = response.extensions_mut();
+    extensions.insert(OfIpfs);
+    if let Some(problem) = extensions.remove::<Problem>() {
+        extensions.insert(problem.in_words());
+    }
     response
 }
 
@@ -149,6 +204,7 @@ fn is_ours(options: &HttpOptions, host: &str) -> bool {
         || host.ends_with(".localhost")
         || public.is_some_and(|public| public.eq_ignore_ascii_case(&host))
         || options.allowed_hosts.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(&host))
+        || host::is_known(options, &host)
 }
 
 /// The host of `host[:port]`, brackets kept.

@@ -138,7 +138,11 @@ fn flag(value: &str) -> Result<bool, Problem> {
     }
 }
 
-fn seconds(value: &str) -> Result<Duration, Problem> {
+/// Reads a number of seconds.
+///
+/// # Errors
+/// 400 for anything else.
+pub(crate) fn seconds(value: &str) -> Result<Duration, Problem> {
     let seconds = value.strip_suffix('s').unwrap_or(value).parse::<u32>();
     seconds.map(|seconds| Duration::from_secs(seconds.into())).map_err(|_| bad("wait is a number of seconds"))
 }

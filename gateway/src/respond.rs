@@ -33,12 +33,12 @@ const FOR_EVER: &str = "max-age=29030400, immutable";
 const FOR_A_WHILE: &str = "max-age=300";
 
 /// What an untrusted document may do in a browser: show itself and its own pictures, run nothing, send nothing.
-const SANDBOX: &str = "sandbox; default-src 'none'; img-src 'self' data:; media-src 'self'; font-src 'self' data:; \
+pub(crate) const SANDBOX: &str = "sandbox; default-src 'none'; img-src 'self' data:; media-src 'self'; font-src 'self' data:; \
                        style-src 'self' 'unsafe-inline'";
 
 const X_BT_INFOHASH: HeaderName = HeaderName::from_static("x-bt-infohash");
-const X_SWARMGATE_SOURCE: HeaderName = HeaderName::from_static("x-swarmgate-source");
-const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+pub(crate) const X_SWARMGATE_SOURCE: HeaderName = HeaderName::from_static("x-swarmgate-source");
+pub(crate) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// How long an answer may be kept by caches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ fn tag_of(id: &ContentId) -> String {
 /// Answers a request for file `index` of a resolved content.
 ///
 /// # Errors
-/// When a condition fails, no range can be satisfied, or the first byte does not come.
+/// When a condition fails, no range can be satisfied, or the first byte does not come; 410 or 451 when it is not served.
 pub async fn file(
     exchange: Exchange,
     meta: &ContentMeta,
@@ -78,6 +78,7 @@ pub async fn file(
         let detail = format!("it has {} files, numbered from 0", meta.files.len());
         return Err(Problem::new(ProblemKind::NoSuchFile, detail).item(meta.id));
     };
+    exchange.state.denylists.check_content(&meta.id, &entry.joined_path())?;
     let name = entry.path.last().map_or(meta.name.as_str(), String::as_str);
     let etag = file_etag(&meta.id, index);
     let mut headers = validators(&exchange.state.options, meta, &etag, freshness);
@@ -126,14 +127,14 @@ pub fn derived(exchange: &Exchange, meta: &ContentMeta, content_type: &str, body
 }
 
 /// What to send: the status, and the body's segments, none for an empty file.
-struct Plan {
-    status: StatusCode,
-    segments: Vec<Segment>,
+pub(crate) struct Plan {
+    pub(crate) status: StatusCode,
+    pub(crate) segments: Vec<Segment>,
 }
 
 impl Plan {
     /// Turns a selection into segments, and describes it in `headers`.
-    fn of(selection: Selection, len: u64, headers: &mut HeaderMap) -> Result<Self, Problem> {
+    pub(crate) fn of(selection: Selection, len: u64, headers: &mut HeaderMap) -> Result<Self, Problem> {
         match selection {
             Selection::Full => Ok(Self {
                 status: StatusCode::OK,
@@ -207,7 +208,7 @@ fn describe(headers: &mut HeaderMap, name: &str, exchange: &Exchange) {
     headers.insert(CONTENT_DISPOSITION, disposition::header(offered, exchange.query.download));
 }
 
-fn timing(resolved: Duration, first_piece: Option<Duration>) -> HeaderValue {
+pub(crate) fn timing(resolved: Duration, first_piece: Option<Duration>) -> HeaderValue {
     let millis = |took: Duration| took.as_secs_f64() * 1000.0;
     let resolve = format!("resolve;dur={:.1}", millis(resolved));
     match first_piece {
@@ -216,11 +217,11 @@ fn timing(resolved: Duration, first_piece: Option<Duration>) -> HeaderValue {
     }
 }
 
-fn text(value: &str) -> HeaderValue {
+pub(crate) fn text(value: &str) -> HeaderValue {
     HeaderValue::from_str(value).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
-fn respond(status: StatusCode, headers: HeaderMap, body: Body) -> Response {
+pub(crate) fn respond(status: StatusCode, headers: HeaderMap, body: Body) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;

@@ -15,11 +15,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::middleware::from_fn_with_state;
-use http::Request;
+use axum::response::Response;
+use http::{Method, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -27,6 +30,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
+use tower::util::Oneshot;
 
 use crate::state::GatewayState;
 use crate::{api, guard, routes};
@@ -100,7 +104,10 @@ pub fn router(state: GatewayState) -> Router {
         let home = routes::pages::home_at(&base, &state).with_state(state.clone());
         routes.clone().nest(&base, routes).merge(home)
     };
-    published.fallback(|| async { routes::no_route() }).layer(from_fn_with_state(state, guard::edge))
+    published
+        .fallback(|| async { routes::no_route() })
+        .layer(from_fn_with_state(state.clone(), routes::ipfs::by_host))
+        .layer(from_fn_with_state(state, guard::edge))
 }
 
 /// Serves until `shutdown` is cancelled and the last connection has ended or the drain time has passed.
@@ -175,10 +182,21 @@ async fn connection(
     }
     let peer = Peer::new(address);
     let socket = TokioIo::new(Socket { stream, peer: peer.clone() });
-    let service = service_fn(move |request: Request<Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(peer.clone());
-        router.clone().oneshot(request)
+    let (routes, client) = (router.clone(), peer.clone());
+    let tunnel: Arc<Mutex<Option<OnUpgrade>>> = Arc::default();
+    let wanted = Arc::clone(&tunnel);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let connects = request.method() == Method::CONNECT;
+        if connects {
+            *wanted.lock() = Some(hyper::upgrade::on(&mut request));
+        }
+        let answer = (!connects).then(|| route(&routes, &client, request));
+        async move {
+            match answer {
+                Some(answer) => answer.await,
+                None => Ok(Response::new(Body::empty())),
+            }
+        }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.header_read_timeout).max_buf_size(WRITE_BUFFER_BYTES);
@@ -190,9 +208,42 @@ async fn connection(
             served.await
         }
     };
+    let tunnel = tunnel.lock().take();
+    let ended = match (ended, tunnel) {
+        (Ok(()), Some(upgrade)) => within(&http, upgrade, router, peer, &shutdown).await,
+        (ended, _) => ended,
+    };
     if let Err(error) = ended {
         // A client that leaves in the middle is an everyday thing.
         tracing::debug!(%error, "connection ended early");
+    }
+}
+
+/// Hands a request to the routes.
+fn route(router: &Router, peer: &Peer, request: Request<Incoming>) -> Oneshot<Router, Request<Body>> {
+    let mut request = request.map(Body::new);
+    request.extensions_mut().insert(peer.clone());
+    router.clone().oneshot(request)
+}
+
+/// Serves what comes through a tunnel that a client asked for with CONNECT, as clients do that take the gateway for
+/// their proxy. It leads nowhere but here, and into no further tunnel.
+async fn within(
+    http: &http1::Builder,
+    upgrade: OnUpgrade,
+    router: Router,
+    peer: Peer,
+    shutdown: &CancellationToken,
+) -> hyper::Result<()> {
+    let tunnel = upgrade.await?;
+    let service = service_fn(move |request: Request<Incoming>| route(&router, &peer, request));
+    let mut served = std::pin::pin!(http.serve_connection(tunnel, service));
+    tokio::select! {
+        ended = served.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
     }
 }
 

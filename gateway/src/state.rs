@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use swarmgate_content::{BoxFuture, ProtocolManager};
+use swarmgate_ipfs::protocol::IpfsProtocol;
 use swarmgate_webtorrent::hub::TrackerHub;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -17,6 +18,7 @@ use crate::admission::Admission;
 use crate::api::history::History;
 use crate::auth::TokenHash;
 use crate::catalogue::Catalogue;
+use crate::policy::Denylists;
 use crate::telemetry::Telemetry;
 
 /// Gives facts about the cache for `/api/v1/status`.
@@ -30,6 +32,10 @@ pub struct Parts {
     pub catalogue: Arc<dyn Catalogue>,
     /// Fetches `.torrent` files from URLs, guarded against private addresses.
     pub fetch_torrent: Arc<dyn FetchTorrent>,
+    /// IPFS, unless it is switched off.
+    pub ipfs: Option<Arc<IpfsProtocol>>,
+    /// What is not served.
+    pub denylists: Denylists,
     /// The tracker at `/announce`, unless it is switched off.
     pub tracker: Option<Arc<TrackerHub>>,
     /// Facts about the cache.
@@ -76,6 +82,9 @@ pub struct HttpOptions {
     /// Names by which clients may address the gateway, besides loopback names and IP addresses; `*` allows any.
     /// Default none.
     pub allowed_hosts: Vec<String>,
+    /// Hosts, perhaps with a port, below which IPFS content has origins of its own: `{cid}.ipfs.{host}`. Clients may
+    /// name these and their subdomains. Default none.
+    pub subdomain_hosts: Vec<String>,
     /// The SHA-256 of the token that the API (and content, see below) asks for. Default none: everything is open.
     pub token: Option<TokenHash>,
     /// Who may read content without the token. Default [`Anonymous::Loopback`].
@@ -151,6 +160,7 @@ impl Default for HttpOptions {
             max_streams: 1024,
             max_streams_per_client: 64,
             allowed_hosts: Vec::new(),
+            subdomain_hosts: Vec::new(),
             token: None,
             anonymous_content: Anonymous::Loopback,
             public_url: None,

@@ -15,6 +15,8 @@ use swarmgate_content::{HealthState, ProtocolKind, ProtocolSnapshot};
 pub enum Route {
     /// `/bt/…`
     Bt,
+    /// `/ipfs/…` and `/ipns/…`, and hosts that stand for these.
+    Ipfs,
     /// `/magnet`
     Magnet,
     /// `/torrent`
@@ -29,8 +31,9 @@ pub enum Route {
     Ops,
 }
 
-const ROUTES: [(Route, &str); 7] = [
+const ROUTES: [(Route, &str); 8] = [
     (Route::Bt, "bt"),
+    (Route::Ipfs, "ipfs"),
     (Route::Magnet, "magnet"),
     (Route::Torrent, "torrent"),
     (Route::Announce, "announce"),
@@ -62,6 +65,7 @@ impl Route {
     pub fn of(path: &str) -> Self {
         match path.split('/').nth(1).unwrap_or_default() {
             "bt" => Self::Bt,
+            "ipfs" | "ipns" => Self::Ipfs,
             "magnet" => Self::Magnet,
             "torrent" => Self::Torrent,
             "announce" => Self::Announce,
@@ -74,12 +78,13 @@ impl Route {
     const fn index(self) -> usize {
         match self {
             Self::Bt => 0,
-            Self::Magnet => 1,
-            Self::Torrent => 2,
-            Self::Announce => 3,
-            Self::Api => 4,
-            Self::Page => 5,
-            Self::Ops => 6,
+            Self::Ipfs => 1,
+            Self::Magnet => 2,
+            Self::Torrent => 3,
+            Self::Announce => 4,
+            Self::Api => 5,
+            Self::Page => 6,
+            Self::Ops => 7,
         }
     }
 }

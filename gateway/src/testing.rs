@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::catalogue::{AddError, Added, Catalogue, ItemStatus};
+use crate::policy::Denylists;
 use crate::server::{ServeLimits, router, serve};
 use crate::state::{FetchTorrent, FetchTorrentError, GatewayState, HttpOptions, Parts};
 
@@ -362,6 +363,8 @@ impl World {
             manager,
             catalogue: Arc::clone(&catalogue) as Arc<dyn Catalogue>,
             fetch_torrent: Arc::new(TestFetch),
+            ipfs: None,
+            denylists: Denylists::default(),
             tracker: None,
             cache_status: Arc::new(|| serde_json::json!({ "used": 7 })),
             options,
@@ -382,29 +385,12 @@ impl World {
     }
 
     pub(crate) async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        let mut socket = self.request(method, path, headers, body).await;
-        let mut bytes = Vec::new();
-        let ended = socket.read_to_end(&mut bytes).await;
-        Answer::parse(&bytes, method == "HEAD", ended.is_ok())
+        send(self.address, method, path, headers, body).await
     }
 
     /// Sends a request and leaves the answer to be read.
     pub(crate) async fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> TcpStream {
-        let mut socket = TcpStream::connect(self.address).await.unwrap();
-        let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
-        if !headers.iter().any(|(name, _)| *name == "Host") {
-            head += "Host: localhost\r\n";
-        }
-        for (name, value) in headers {
-            head += &format!("{name}: {value}\r\n");
-        }
-        if !body.is_empty() {
-            head += &format!("Content-Length: {}\r\n", body.len());
-        }
-        socket.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
-        // A server that answers early may have stopped reading.
-        let _ = socket.write_all(body).await;
-        socket
+        request(self.address, method, path, headers, body).await
     }
 
     pub(crate) fn opens(&self) -> usize {
@@ -418,6 +404,39 @@ impl World {
     pub(crate) fn resolves(&self) -> usize {
         self.protocol.seen.resolves.load(Ordering::SeqCst)
     }
+}
+
+/// Sends a request and reads the answer.
+pub(crate) async fn send(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    let mut socket = request(to, method, path, headers, body).await;
+    let mut bytes = Vec::new();
+    let ended = socket.read_to_end(&mut bytes).await;
+    Answer::parse(&bytes, method == "HEAD", ended.is_ok())
+}
+
+/// Sends a request and leaves the answer to be read.
+pub(crate) async fn request(
+    to: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> TcpStream {
+    let mut socket = TcpStream::connect(to).await.unwrap();
+    let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
+    if !headers.iter().any(|(name, _)| *name == "Host") {
+        head += "Host: localhost\r\n";
+    }
+    for (name, value) in headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    if !body.is_empty() {
+        head += &format!("Content-Length: {}\r\n", body.len());
+    }
+    socket.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
+    // A server that answers early may have stopped reading.
+    let _ = socket.write_all(body).await;
+    socket
 }
 
 /// A parsed answer.
@@ -440,6 +459,11 @@ impl Answer {
             |line: &str| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned())).unwrap();
         let mut answer =
             Self { status, headers: lines.map(header).collect(), body: bytes[end + 4..].to_vec(), clean: orderly };
+        if answer.header("transfer-encoding") == Some("chunked") && !head {
+            let (body, whole) = unchunk(&answer.body);
+            answer.body = body;
+            answer.clean &= whole;
+        }
         let announced = answer.header("content-length").and_then(|len| len.parse::<usize>().ok());
         answer.clean &= head || status == 304 || announced.is_none_or(|len| len == answer.body.len());
         answer
@@ -469,6 +493,21 @@ impl Answer {
         rows.sort();
         format!("{}\n{}", self.status, rows.join("\n"))
     }
+}
+
+/// The bytes of a chunked body, and whether its end was there (RFC 9112 §7.1).
+fn unchunk(mut rest: &[u8]) -> (Vec<u8>, bool) {
+    let mut body = Vec::new();
+    while let Some(line) = rest.windows(2).position(|it| it == b"\r\n") {
+        let len = usize::from_str_radix(std::str::from_utf8(&rest[..line]).unwrap(), 16).unwrap();
+        if len == 0 {
+            return (body, true);
+        }
+        let chunk = &rest[line + 2..];
+        body.extend_from_slice(&chunk[..len.min(chunk.len())]);
+        rest = chunk.get(len + 2..).unwrap_or_default();
+    }
+    (body, false)
 }
 
 fn stable(name: &str, value: &str) -> String {

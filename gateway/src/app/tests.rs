@@ -23,7 +23,7 @@ const ELSEWHERE: [&str; 8] = [
 type Change = fn(&mut Config);
 
 /// Every other option, changed to something that is not its default.
-const CHANGES: [(&str, Change); 59] = [
+const CHANGES: [(&str, Change); 62] = [
     ("server.listen", |c| c.server.listen = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))]),
     ("server.public_url", |c| c.server.public_url = "https://media.example/".parse().ok()),
     ("server.base_path", |c| c.server.base_path = "/gate".to_owned()),
@@ -68,6 +68,9 @@ const CHANGES: [(&str, Change); 59] = [
     ("ipfs.kubo_api", |c| c.ipfs.kubo_api = "http://127.0.0.1:5001".parse().ok()),
     ("ipfs.dns", |c| c.ipfs.dns = true),
     ("ipfs.dnslinks", |c| c.ipfs.dnslinks = vec!["a.example:/ipns/b.example".to_owned()]),
+    ("ipfs.subdomain_hosts", |c| c.ipfs.subdomain_hosts = vec!["dweb.example".to_owned()]),
+    ("policy.denylists", |c| c.policy.denylists = vec!["/nowhere/at/all".into()]),
+    ("policy.legal_status", |c| c.policy.legal_status = 410),
     ("ipfs.ipns_max_ttl", |c| c.ipfs.ipns_max_ttl = Span::from_secs(7)),
     ("ipfs.total_wait", |c| c.ipfs.total_wait = Span::from_secs(7)),
     ("webtorrent.max_connections", |c| c.webtorrent.max_connections = 7),
@@ -93,11 +96,12 @@ fn told(config: &Config) -> String {
     let webtorrent = WebTorrentOptions { hub: None, ..webtorrent_options(config, Vec::new(), Vec::new()) };
     let accounts: Vec<_> = webtorrent.rtc.turn.iter().map(|turn| (&turn.username, &turn.credential)).collect();
     format!(
-        "{store:?} {ephemeral:?} {:?} {bittorrent:?} {webtorrent:?} {accounts:?} {:?} {:?} {:?} {:?} {:?}",
+        "{store:?} {ephemeral:?} {:?} {bittorrent:?} {webtorrent:?} {accounts:?} {:?} {:?} {:?} {:?} {:?} {:?}",
         dht_options(config),
         ipfs::IpfsPlan::new(config),
         ipfs::names_options(config),
         ipfs::patience(config),
+        denylists(config),
         hub_options(config),
         http_options(config)
     )

@@ -40,8 +40,11 @@ pub async fn run(
     let profile = profile(command)?;
     let dags = Dags::open(config).await?;
     let adding = async {
-        let mut adding =
-            Adding { intake: Intake::new(dags.pins()), profile, shown: Shown::new(0, &command.path.display().to_string()) };
+        let mut adding = Adding {
+            intake: Intake::new(dags.pins()),
+            profile,
+            shown: Shown::new(0, &command.path.display().to_string()),
+        };
         let built = adding.thing(&command.path, 0).await?;
         adding.finish(&built).await
     };

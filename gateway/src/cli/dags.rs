@@ -182,7 +182,8 @@ mod tests {
 
     #[test]
     fn a_content_of_ipfs_is_told_from_a_torrent() {
-        for text in [CID, &format!("{CID}/a"), &format!("/ipfs/{CID}"), "ipns://docs.example.org", "/ipns/x.example/a"] {
+        for text in [CID, &format!("{CID}/a"), &format!("/ipfs/{CID}"), "ipns://docs.example.org", "/ipns/x.example/a"]
+        {
             assert!(is_ipfs(text), "{text}");
             assert!(read_path(text).is_ok(), "{text}");
         }

@@ -96,7 +96,8 @@ async fn download(dags: &Dags, path: &ContentPath, out: &Path) -> Result<Vec<Pat
         Root::Key(_) | Root::Host(_) => end.cid,
     };
     let name = label(path.segments(), &root);
-    let mut writing = Writing { session, progress: Progress::new(0, &name.display().to_string()), bytes: 0, made: Vec::new() };
+    let mut writing =
+        Writing { session, progress: Progress::new(0, &name.display().to_string()), bytes: 0, made: Vec::new() };
     let to = out.join(safe(&name.to_string_lossy()));
     match end.target {
         Target::File => writing.file(end.cid, &to).await?,

@@ -3,6 +3,7 @@
 pub mod announce;
 pub mod bt;
 pub mod bt_path;
+pub mod ipfs;
 pub mod magnet;
 pub mod ops;
 pub mod pages;
@@ -21,11 +22,18 @@ use crate::state::GatewayState;
 /// What is named by its bytes, readable from any origin.
 pub fn content(state: &GatewayState) -> Router<GatewayState> {
     let wrong = || async { wrong_method(guard::CONTENT_METHODS) };
-    Router::new()
+    let ipfs = Router::new()
+        .route("/ipfs/", get(ipfs::get).fallback(wrong))
+        .route("/ipfs/{*rest}", get(ipfs::get).fallback(wrong))
+        .route("/ipns/", get(ipfs::get).fallback(wrong))
+        .route("/ipns/{*rest}", get(ipfs::get).fallback(wrong))
+        .route_layer(from_fn_with_state(state.clone(), guard::ipfs));
+    let torrents = Router::new()
         .route("/bt/{*rest}", get(bt::get).fallback(wrong))
         .route("/magnet", get(magnet::get).fallback(wrong))
         .route("/torrent", get(torrent_url::get).fallback(wrong))
-        .route_layer(from_fn_with_state(state.clone(), guard::content))
+        .route_layer(from_fn_with_state(state.clone(), guard::content));
+    torrents.merge(ipfs)
 }
 
 /// What browsers show.
@@ -46,7 +54,8 @@ pub fn ops(state: &GatewayState) -> Router<GatewayState> {
 /// The answer where no route is.
 #[must_use]
 pub fn no_route() -> Response {
-    Problem::new(ProblemKind::NoRoute, "content is at /bt/{infohash}/, the API at /api/v1/").into_response()
+    Problem::new(ProblemKind::NoRoute, "content is at /bt/{infohash}/ and /ipfs/{cid}, the API at /api/v1/")
+        .into_response()
 }
 
 /// The answer where a route has other methods; the router adds which.

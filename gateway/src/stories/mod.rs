@@ -3,6 +3,7 @@
 mod control;
 mod forms;
 mod guards;
+mod ipfs;
 mod ranges;
 mod rows;
 mod streams;

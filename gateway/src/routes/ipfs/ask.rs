@@ -1,0 +1,414 @@
+//! What a request for IPFS content asks for beside its path: a format, a part of the DAG, a name to save it under.
+//!
+//! `?format=` decides, then `Accept` (IPIP-523). Who accepts anything besides what it named gets what the content is by
+//! itself where that format cannot represent it; everybody else is told so. On a website's own host the query is the
+//! website's as well, so what cannot be read of it there means nothing instead of being an error.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::ACCEPT;
+use swarmgate_ipfs_proto::export::Scope;
+use url::form_urlencoded;
+
+use crate::error::{Problem, ProblemKind};
+use crate::query;
+
+/// Most media ranges that are read of `Accept`; browsers send about ten.
+const MAX_MEDIA_RANGES: usize = 64;
+
+/// A format that content is asked for in by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// One block as it is.
+    Raw,
+    /// Blocks that prove the answer.
+    Car,
+    /// A tree of files.
+    Tar,
+    /// A dag-json block.
+    DagJson,
+    /// A dag-cbor block.
+    DagCbor,
+    /// JSON of any kind.
+    Json,
+    /// CBOR of any kind.
+    Cbor,
+    /// The signed record of a name.
+    IpnsRecord,
+}
+
+/// How blocks are put into a CAR.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CarAsk {
+    /// What is sent of what the path ends at.
+    pub scope: Scope,
+    /// Whether a block is sent as often as it occurs.
+    pub duplicates: bool,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// The format, unless the content may choose.
+    pub format: Option<Format>,
+    /// Whether the content's own format will do where that one cannot represent it.
+    pub negotiable: bool,
+    /// Whether HTML is accepted by name.
+    pub html: bool,
+    /// For CARs.
+    pub car: CarAsk,
+    /// The name to offer for saving.
+    pub filename: Option<String>,
+    /// Whether to save rather than show.
+    pub download: bool,
+    /// How long to wait before giving up.
+    pub wait: Option<Duration>,
+    /// The query that asks for the same without `Accept`, where that is another.
+    pub location_query: Option<String>,
+}
+
+impl Format {
+    const ALL: [(Self, &'static str, &'static str); 8] = [
+        (Self::Raw, "raw", "application/vnd.ipld.raw"),
+        (Self::Car, "car", "application/vnd.ipld.car"),
+        (Self::Tar, "tar", "application/x-tar"),
+        (Self::DagJson, "dag-json", "application/vnd.ipld.dag-json"),
+        (Self::DagCbor, "dag-cbor", "application/vnd.ipld.dag-cbor"),
+        (Self::Json, "json", "application/json"),
+        (Self::Cbor, "cbor", "application/cbor"),
+        (Self::IpnsRecord, "ipns-record", "application/vnd.ipfs.ipns-record"),
+    ];
+
+    fn row(self) -> (Self, &'static str, &'static str) {
+        Self::ALL.into_iter().find(|(format, ..)| *format == self).unwrap_or(Self::ALL[0])
+    }
+
+    /// Its name in `?format=`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.row().1
+    }
+
+    /// Its media type.
+    #[must_use]
+    pub fn media_type(self) -> &'static str {
+        self.row().2
+    }
+
+    fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(_, its, _)| *its == name).map(|(format, ..)| format)
+    }
+
+    fn by_media_type(essence: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(.., its)| *its == essence).map(|(format, ..)| format)
+    }
+}
+
+/// One element of `Accept` (RFC 9110 §12.5.1).
+#[derive(Debug)]
+struct MediaRange {
+    essence: String,
+    /// Its parameters but `q`, names in lower case.
+    parameters: Vec<(String, String)>,
+    /// In thousandths.
+    quality: u16,
+}
+
+impl MediaRange {
+    fn parse(text: &str) -> Self {
+        let mut parts = text.split(';').map(str::trim);
+        let essence = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let (mut parameters, mut quality) = (Vec::new(), 1000);
+        for (name, value) in parts.filter_map(|part| part.split_once('=')) {
+            let (name, value) = (name.trim().to_ascii_lowercase(), value.trim().trim_matches('"'));
+            if name == "q" {
+                quality = thousandths(value);
+            } else {
+                parameters.push((name, value.to_owned()));
+            }
+        }
+        Self { essence, parameters, quality }
+    }
+
+    /// What is accepted, the most wanted first, else in the order of the header.
+    fn all(headers: &HeaderMap) -> Vec<Self> {
+        let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let mut ranges: Vec<_> =
+            values.flat_map(|value| value.split(',')).take(MAX_MEDIA_RANGES).map(Self::parse).collect();
+        ranges.retain(|range| range.quality > 0);
+        ranges.sort_by_key(|range| std::cmp::Reverse(range.quality));
+        ranges
+    }
+
+    fn is_any(&self) -> bool {
+        self.essence == "*/*"
+    }
+
+    fn format(&self) -> Option<Format> {
+        Format::by_media_type(&self.essence)
+    }
+
+    fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.iter().find(|(its, _)| its == name).map(|(_, value)| value.as_str())
+    }
+}
+
+fn thousandths(text: &str) -> u16 {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let fraction = format!("{fraction:0<3}");
+    let read = |digits: &str| digits.parse::<u16>().unwrap_or(0);
+    (read(whole).min(1) * 1000 + read(fraction.get(..3).unwrap_or_default())).min(1000)
+}
+
+/// The parameters of a query that mean something here.
+#[derive(Debug, Default)]
+struct Query<'a> {
+    format: Option<Cow<'a, str>>,
+    filename: Option<Cow<'a, str>>,
+    download: bool,
+    wait: Option<Cow<'a, str>>,
+    scope: Option<Cow<'a, str>>,
+    bytes: Option<Cow<'a, str>>,
+    version: Option<Cow<'a, str>>,
+    order: Option<Cow<'a, str>>,
+    duplicates: Option<Cow<'a, str>>,
+}
+
+impl<'a> Query<'a> {
+    fn read(text: &'a str) -> Self {
+        let mut read = Self::default();
+        for (name, value) in form_urlencoded::parse(text.as_bytes()) {
+            match &*name {
+                "format" => read.format = Some(value),
+                "filename" if !value.is_empty() => read.filename = Some(value),
+                "download" => read.download = value == "true" || value == "1",
+                "wait" => read.wait = Some(value),
+                "dag-scope" => read.scope = Some(value),
+                "entity-bytes" => read.bytes = Some(value),
+                "car-version" => read.version = Some(value),
+                "car-order" => read.order = Some(value),
+                "car-dups" => read.duplicates = Some(value),
+                _ => {}
+            }
+        }
+        read
+    }
+}
+
+impl Ask {
+    /// Reads a raw query and the headers; `strict` where the query is meant for the gateway alone.
+    ///
+    /// # Errors
+    /// 400 for a parameter that cannot be read, 406 for a format or a kind of CAR that there is not.
+    pub fn parse(text: Option<&str>, headers: &HeaderMap, strict: bool) -> Result<Self, Problem> {
+        let text = text.unwrap_or_default();
+        let query = Query::read(text);
+        let ranges = MediaRange::all(headers);
+        let named = match query.format.as_deref().map(|name| (name, Format::by_name(name))) {
+            Some((name, None)) if strict && !name.is_empty() => return Err(unknown_format()),
+            Some((_, format)) => format,
+            None => None,
+        };
+        let accepted = accepted(&ranges);
+        let format = named.or(accepted);
+        let wait = match query.wait.as_deref().map(query::seconds) {
+            Some(Err(problem)) if strict => return Err(problem),
+            Some(wait) => wait.ok(),
+            None => None,
+        };
+        let car = if format == Some(Format::Car) { CarAsk::read(&query, &ranges)? } else { CarAsk::default() };
+        let location_query =
+            format.filter(|format| named != Some(*format)).map(|format| explicit(text, format, &ranges));
+        Ok(Self {
+            format,
+            negotiable: named.is_none() && ranges.iter().any(|range| range.is_any() || range.essence == "text/html"),
+            html: named.is_none() && ranges.iter().any(|range| range.essence == "text/html"),
+            car,
+            filename: query.filename.map(Cow::into_owned),
+            download: query.download,
+            wait,
+            location_query,
+        })
+    }
+}
+
+/// The format that is wanted most, unless HTML or anything at all is wanted more.
+fn accepted(ranges: &[MediaRange]) -> Option<Format> {
+    let first = ranges.iter().find(|range| range.format().is_some() || range.essence == "text/html")?;
+    let format = first.format()?;
+    let anything = ranges.iter().any(|range| range.is_any() && range.quality > first.quality);
+    (!anything).then_some(format)
+}
+
+/// The query that asks for a format by name, for caches to keep the answer under.
+fn explicit(text: &str, format: Format, ranges: &[MediaRange]) -> String {
+    let kept = form_urlencoded::parse(text.as_bytes()).filter(|(name, _)| name != "format");
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(kept.clone()).append_pair("format", format.name());
+    let range = ranges.iter().find(|range| format == Format::Car && range.format() == Some(format));
+    for (name, value) in range.iter().flat_map(|range| &range.parameters) {
+        let name = format!("car-{name}");
+        if kept.clone().all(|(its, _)| its != name) {
+            query.append_pair(&name, value);
+        }
+    }
+    query.finish()
+}
+
+impl Default for CarAsk {
+    fn default() -> Self {
+        Self { scope: Scope::All, duplicates: false }
+    }
+}
+
+impl CarAsk {
+    fn read(query: &Query<'_>, ranges: &[MediaRange]) -> Result<Self, Problem> {
+        let scope = match (&query.bytes, &query.scope) {
+            (Some(bytes), _) => Scope::Entity(Some(bytes.parse().map_err(bad)?)),
+            (None, Some(scope)) => scope.parse().map_err(bad)?,
+            (None, None) => Scope::All,
+        };
+        let cars: Vec<_> = ranges.iter().filter(|range| range.format() == Some(Format::Car)).collect();
+        let duplicates = match cars.as_slice() {
+            [] => Self::duplicates(query, None),
+            some => some.iter().find_map(|range| Self::duplicates(query, Some(*range))),
+        };
+        Ok(Self { scope, duplicates: duplicates.ok_or_else(no_such_car)? })
+    }
+
+    /// Whether duplicates are wanted; `None` when that kind of CAR cannot be made. The query outranks `Accept`.
+    fn duplicates(query: &Query<'_>, range: Option<&MediaRange>) -> Option<bool> {
+        let of = |named: &Option<Cow<'_, str>>, parameter: &str| {
+            let accepted = || range.and_then(|range| range.parameter(parameter)).map(str::to_owned);
+            named.as_deref().map(str::to_owned).or_else(accepted).unwrap_or_default()
+        };
+        let version = matches!(of(&query.version, "version").as_str(), "" | "1");
+        // Whoever takes any order takes ours.
+        let order = matches!(of(&query.order, "order").as_str(), "" | "dfs" | "unk");
+        let duplicates = match of(&query.duplicates, "dups").as_str() {
+            "" | "n" => Some(false),
+            "y" => Some(true),
+            _ => None,
+        };
+        duplicates.filter(|_| version && order)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]
+fn bad(error: swarmgate_ipfs_proto::export::ParseScopeError) -> Problem {
+    Problem::new(ProblemKind::BadQuery, error.to_string())
+}
+
+fn no_such_car() -> Problem {
+    Problem::new(ProblemKind::NotAcceptable, "a CAR has version=1, order=dfs or order=unk, and dups=y or dups=n")
+}
+
+fn unknown_format() -> Problem {
+    let names: Vec<_> = Format::ALL.iter().map(|(_, name, _)| *name).collect();
+    Problem::new(ProblemKind::NotAcceptable, format!("the formats are {}", names.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ask(query: &str, accept: &str) -> Result<Ask, Problem> {
+        let mut headers = HeaderMap::new();
+        if !accept.is_empty() {
+            headers.insert(ACCEPT, accept.parse().unwrap());
+        }
+        Ask::parse(Some(query), &headers, true)
+    }
+
+    fn format(query: &str, accept: &str) -> Option<Format> {
+        ask(query, accept).unwrap().format
+    }
+
+    #[test]
+    fn the_query_outranks_the_header() {
+        assert_eq!(format("format=car", "application/vnd.ipld.raw"), Some(Format::Car));
+        assert_eq!(format("format=raw", ""), Some(Format::Raw));
+        assert_eq!(format("", "application/vnd.ipld.raw"), Some(Format::Raw));
+        assert_eq!(format("", ""), None);
+        assert_eq!(ask("format=zip", "").unwrap_err().kind(), ProblemKind::NotAcceptable);
+    }
+
+    #[test]
+    fn the_header_says_what_is_wanted_most() {
+        for (accept, expected) in [
+            ("text/html,application/xhtml+xml,*/*;q=0.8", None),
+            ("*/*", None),
+            ("application/json, text/plain, */*", Some(Format::Json)),
+            ("application/vnd.ipld.dag-json;q=0.5, text/html", None),
+            ("text/html;q=0.4, application/vnd.ipld.dag-json;q=0.5", Some(Format::DagJson)),
+            ("application/vnd.ipld.raw;q=0.1, */*", None),
+            ("application/vnd.ipld.raw;q=0", None),
+            ("APPLICATION/VND.IPLD.CAR; version=1", Some(Format::Car)),
+        ] {
+            assert_eq!(format("", accept), expected, "{accept}");
+        }
+    }
+
+    #[test]
+    fn who_names_one_format_only_takes_no_other() {
+        assert!(!ask("", "application/json").unwrap().negotiable);
+        assert!(ask("", "application/json, */*").unwrap().negotiable);
+        assert!(!ask("format=json", "*/*").unwrap().negotiable);
+    }
+
+    #[test]
+    fn cars_are_asked_for_in_the_query_or_the_header_or_both() {
+        let car = |query, accept| ask(query, accept).map(|ask| ask.car);
+        let dups = "application/vnd.ipld.car; version=1; order=dfs; dups=y";
+        assert!(car("", dups).unwrap().duplicates);
+        assert!(car("format=car", dups).unwrap().duplicates);
+        assert!(!car("format=car&car-dups=n", dups).unwrap().duplicates);
+        assert!(car("format=car&car-dups=y", "application/vnd.ipld.car; dups=n").unwrap().duplicates);
+        assert!(!car("format=car", "application/vnd.ipld.car; order=unk").unwrap().duplicates);
+        let second = "application/vnd.ipld.car; order=foo, application/vnd.ipld.car; order=dfs; dups=y; q=0.5";
+        assert!(car("", second).unwrap().duplicates);
+        for bad in ["format=car&car-version=2", "format=car&car-order=bfs", "format=car&car-dups=maybe"] {
+            assert_eq!(car(bad, "").unwrap_err().kind(), ProblemKind::NotAcceptable, "{bad}");
+        }
+    }
+
+    #[test]
+    fn bytes_of_an_entity_imply_its_scope() {
+        let scope = |query: &str| ask(query, "").unwrap().car.scope;
+        assert_eq!(scope("format=car"), Scope::All);
+        assert_eq!(scope("format=car&dag-scope=block"), Scope::Block);
+        assert_eq!(scope("format=car&entity-bytes=0:1"), Scope::Entity("0:1".parse().ok()));
+        for bad in ["format=car&dag-scope=some", "format=car&entity-bytes=x"] {
+            assert_eq!(ask(bad, "").unwrap_err().kind(), ProblemKind::BadQuery, "{bad}");
+        }
+        assert!(ask("dag-scope=some", "").is_ok(), "it means something for CARs alone");
+    }
+
+    #[test]
+    fn what_was_negotiated_has_a_url_of_its_own() {
+        let location = |query, accept| ask(query, accept).unwrap().location_query;
+        assert_eq!(location("", "application/vnd.ipld.raw").as_deref(), Some("format=raw"));
+        assert_eq!(location("format=raw", "application/vnd.ipld.car"), None);
+        assert_eq!(
+            location("x=1", "application/vnd.ipld.car; order=dfs; dups=y").as_deref(),
+            Some("x=1&format=car&car-order=dfs&car-dups=y")
+        );
+    }
+
+    #[test]
+    fn a_websites_own_parameters_are_no_mistakes() {
+        let site = |query| Ask::parse(Some(query), &HeaderMap::new(), false);
+        assert_eq!(site("format=large&wait=never&download=perhaps").unwrap().format, None);
+        assert_eq!(site("format=raw").unwrap().format, Some(Format::Raw));
+    }
+
+    proptest! {
+        #[test]
+        fn no_request_panics(query in "[ -~]{0,80}", accept in "[ -~]{0,80}") {
+            let _ = ask(&query, &accept);
+        }
+    }
+}

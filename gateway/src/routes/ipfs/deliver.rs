@@ -1,0 +1,117 @@
+//! The end of an answer whose length is known: conditions, ranges, headers, body (RFC 9110 §13.2.2 order).
+
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, RANGE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use swarmgate_content::{Cid, ContentId, ContentReader, VerifiedBytes};
+
+use crate::body::{Open, Pump, Segment};
+use crate::conditional::{self, Condition};
+use crate::error::{Problem, ProblemKind};
+use crate::range::{self, Selection};
+use crate::respond::{self, Plan, SERVER_TIMING};
+use crate::routes::ipfs::inquiry::Inquiry;
+
+/// What a client's conditions leave to do.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Nothing: this is the answer.
+    Answered(Response),
+    /// Send it; only a part of it, if `ranges` may count.
+    Send {
+        /// Whether the client's `Range` stands.
+        ranges: bool,
+    },
+}
+
+/// What is sent.
+pub struct Delivery {
+    /// What of the DAG it is.
+    pub cid: Cid,
+    /// How many bytes it has.
+    pub len: u64,
+    /// How these are read.
+    pub open: Open,
+    /// What of them.
+    pub selection: Selection,
+    /// The status instead of 200: then it is sent whole.
+    pub status: Option<StatusCode>,
+}
+
+/// Evaluates the conditions of a request for what has this entity tag.
+///
+/// # Errors
+/// 412 when the client wants another representation only.
+pub fn conditions(inquiry: &Inquiry, etag: &str, headers: &HeaderMap) -> Result<Verdict, Problem> {
+    match conditional::evaluate(&inquiry.headers, etag) {
+        Condition::NotModified => {
+            let response = respond::respond(StatusCode::NOT_MODIFIED, headers.clone(), Body::empty());
+            Ok(Verdict::Answered(response))
+        }
+        Condition::Failed => Err(Problem::new(ProblemKind::PreconditionFailed, format!("its entity tag is {etag}"))),
+        Condition::ProceedWhole => Ok(Verdict::Send { ranges: false }),
+        // Ranges are defined for GET only (RFC 9110 §14.2).
+        Condition::Proceed => Ok(Verdict::Send { ranges: !inquiry.head }),
+    }
+}
+
+/// What of so many bytes a client asks for.
+#[must_use]
+pub fn select(inquiry: &Inquiry, len: u64, ranges: bool) -> Selection {
+    let header = inquiry.headers.get(RANGE).filter(|_| ranges).and_then(|range| range.to_str().ok());
+    range::select(header, len)
+}
+
+/// Sends it. Until the first byte is there what fails has a status of its own.
+///
+/// # Errors
+/// 416, or when the first byte does not come.
+pub async fn send(inquiry: Inquiry, mut headers: HeaderMap, delivery: Delivery) -> Result<Response, Problem> {
+    let resolved = inquiry.asked.elapsed();
+    let Delivery { cid, len, open, selection, status } = delivery;
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static(if status.is_some() { "none" } else { "bytes" }));
+    let plan = Plan::of(selection, len, &mut headers)?;
+    let status = status.unwrap_or(plan.status);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(plan.segments.iter().map(Segment::len).sum::<u64>()));
+    if inquiry.head || plan.segments.is_empty() {
+        headers.insert(SERVER_TIMING, respond::timing(resolved, None));
+        return Ok(respond::respond(status, headers, Body::empty()));
+    }
+    let Inquiry { state, slot, peer, asked, patience, .. } = inquiry;
+    let (opening, deadline) = (Instant::now(), patience.first_byte_deadline(&state.options));
+    let pump = Pump::over(&state, ContentId::Ipfs(cid), open, plan.segments, slot, peer);
+    let pump = pump.prime(asked, deadline).await.map_err(|error| patience.problem(error))?;
+    headers.insert(SERVER_TIMING, respond::timing(resolved, Some(opening.elapsed())));
+    Ok(respond::respond(status, headers, Body::new(pump)))
+}
+
+/// Reads a file of the DAG.
+#[must_use]
+pub fn of_file(inquiry: &Inquiry, cid: Cid) -> Open {
+    let session = std::sync::Arc::clone(&inquiry.session);
+    Box::new(move |range| {
+        let reader = session.file(cid, range);
+        Box::pin(std::future::ready(Ok(reader)))
+    })
+}
+
+/// Reads bytes that are at hand.
+#[must_use]
+pub fn of_bytes(bytes: VerifiedBytes) -> Open {
+    Box::new(move |range| {
+        // The range was selected within the length of these very bytes.
+        let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+        let part = bytes.slice(index(range.start())..index(range.end()));
+        let once = futures_util::stream::once(std::future::ready(Ok(part)));
+        Box::pin(std::future::ready(Ok(ContentReader::new(once))))
+    })
+}
+
+impl std::fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Delivery").field("cid", &self.cid).field("len", &self.len).finish_non_exhaustive()
+    }
+}

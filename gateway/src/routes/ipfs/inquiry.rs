@@ -1,0 +1,178 @@
+//! One request for IPFS content on its way: what was asked, how long it may take, and the way to what it names.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::request::Parts;
+use http::{HeaderMap, Method};
+use swarmgate_content::{Cid, ContentId, FetchError, FetchErrorKind, Stage};
+use swarmgate_ipfs::patience::Patience as Waits;
+use swarmgate_ipfs::protocol::IpfsProtocol;
+use swarmgate_ipfs::session::{Session, SessionOptions};
+use swarmgate_ipfs_proto::content_path::{ContentPath, Root};
+use swarmgate_ipfs_proto::path::Resolved;
+
+use crate::admission::Slot;
+use crate::error::{Problem, ProblemKind};
+use crate::exchange::Patience;
+use crate::routes::ipfs::address::Address;
+use crate::routes::ipfs::ask::Ask;
+use crate::server::Peer;
+use crate::state::{GatewayState, HttpOptions};
+
+/// How much later than its deadline the protocol's own error may come before the gateway answers without it.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// A request.
+#[derive(Debug)]
+pub struct Inquiry {
+    /// The gateway.
+    pub state: GatewayState,
+    /// What it is about.
+    pub address: Address,
+    /// What it wants of that.
+    pub ask: Ask,
+    /// Whether it is a HEAD.
+    pub head: bool,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Who asks.
+    pub peer: Option<Peer>,
+    /// Its slot.
+    pub slot: Slot,
+    /// When it came.
+    pub asked: Instant,
+    /// How long it may take.
+    pub patience: Patience,
+    /// The reading of the DAG.
+    pub session: Arc<Session>,
+    /// Where readings begin.
+    pub ipfs: Arc<IpfsProtocol>,
+}
+
+/// How long an address stays what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// For ever: it is named by its hash.
+    Immutable,
+    /// As long as the names that led there say.
+    Named(Duration),
+}
+
+/// An immutable path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Where the address as a whole leads.
+    pub path: ContentPath,
+    /// Where its root alone leads.
+    pub root: ContentPath,
+    /// How long it does.
+    pub lifetime: Lifetime,
+}
+
+/// What an address leads to.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The end of the path.
+    pub resolved: Resolved,
+    /// Its name, if the path has one.
+    pub name: Option<String>,
+    /// How long it is that.
+    pub lifetime: Lifetime,
+}
+
+impl Inquiry {
+    /// Takes a request in.
+    ///
+    /// # Errors
+    /// 501 when IPFS is switched off, 429 or 503 when no slot is free, 410 or 451 when the address is not served.
+    pub fn begin(state: GatewayState, parts: &Parts, address: Address, ask: Ask) -> Result<Self, Problem> {
+        let asked = Instant::now();
+        let Some(ipfs) = state.ipfs.clone() else {
+            return Err(Problem::new(ProblemKind::Unsupported, "IPFS is switched off at this gateway"));
+        };
+        // What is blocked is blocked with all below it.
+        state.denylists.check_path(&ContentPath::new(address.path.root.clone()))?;
+        state.denylists.check_path(&address.path)?;
+        let peer = parts.extensions.get::<Peer>().cloned();
+        let slot = state.admission.admit(peer.as_ref().map(|peer| peer.address.ip()))?;
+        let patience = Patience::of(&state.options, ask.wait, &parts.headers, asked);
+        let options = SessionOptions {
+            patience: Some(waits(&state.options, patience)),
+            only_local: patience.only_if_cached(),
+            ..SessionOptions::default()
+        };
+        let session = Arc::new(ipfs.session(options));
+        let (head, headers) = (parts.method == Method::HEAD, parts.headers.clone());
+        Ok(Self { state, address, ask, head, headers, peer, slot, asked, patience, session, ipfs })
+    }
+
+    /// Follows the names of the address.
+    ///
+    /// # Errors
+    /// When one of them leads nowhere, or what they lead to is not served.
+    pub async fn place(&self) -> Result<Place, Problem> {
+        let path = &self.address.path;
+        if let Root::Ipfs(_) = path.root {
+            let root = ContentPath::new(path.root.clone());
+            return Ok(Place { path: path.clone(), root, lifetime: Lifetime::Immutable });
+        }
+        let named = self.ipfs.names().resolve(&ContentPath::new(path.root.clone())).await?;
+        let whole = path.onto(&named.path);
+        let whole = whole.map_err(|error| Problem::new(ProblemKind::BadPath, error.to_string()))?;
+        self.state.denylists.check_path(&whole)?;
+        Ok(Place { path: whole, root: named.path, lifetime: Lifetime::Named(named.valid_for) })
+    }
+
+    /// Follows an immutable path.
+    ///
+    /// # Errors
+    /// When it names nothing, a block on the way does not come, or what is there is not served.
+    pub async fn follow(&self, path: &ContentPath) -> Result<Resolved, Problem> {
+        let started = Instant::now();
+        let deadline = self.patience.first_byte_deadline(&self.state.options);
+        let resolved = tokio::time::timeout_at((deadline + GRACE).into(), self.session.resolve_path(path)).await;
+        let late = |_| {
+            let detail = format!("the blocks on its path did not arrive within {:.1?}", started.elapsed());
+            let error = FetchError::new(id(path), Stage::Resolve, FetchErrorKind::TimedOut, detail);
+            Err(error.with_attempts(self.session.attempts()))
+        };
+        let resolved = resolved.unwrap_or_else(late).map_err(|error| self.patience.problem(error))?;
+        for cid in &resolved.roots {
+            self.state.denylists.check_cid(cid)?;
+        }
+        Ok(resolved)
+    }
+
+    /// A reading of the same DAG that asks nobody but the cache.
+    #[must_use]
+    pub fn cached(&self) -> Session {
+        self.ipfs.session(SessionOptions { only_local: true, ..SessionOptions::default() })
+    }
+
+    /// The problem that a failed fetch is for this client.
+    #[must_use]
+    pub fn problem(&self, error: FetchError) -> Problem {
+        self.patience.problem(error)
+    }
+}
+
+/// Whether a problem says that a path names nothing.
+#[must_use]
+pub fn is_absent(problem: &Problem) -> bool {
+    problem.kind() == ProblemKind::NoSuchFile
+}
+
+fn id(path: &ContentPath) -> ContentId {
+    match &path.root {
+        Root::Ipfs(cid) => ContentId::Ipfs(*cid),
+        Root::Key(name) => ContentId::Ipfs(name.to_cid()),
+        Root::Host(_) => ContentId::Ipfs(Cid::default()),
+    }
+}
+
+/// What the client's patience is to a reading. Waiting is all that ends one: a stream that goes on is never cut.
+fn waits(options: &HttpOptions, patience: Patience) -> Waits {
+    let first_byte = patience.first_byte_deadline(options).saturating_duration_since(Instant::now());
+    Waits { first_byte, stall: options.stall, ..Waits::default() }
+}

@@ -1,0 +1,9 @@
+//! IPFS over HTTP, told over real TCP: DAGs are built, their blocks put into the store, and read back by clients.
+
+mod files;
+mod formats;
+mod hosts;
+mod names;
+mod networks;
+mod websites;
+mod world;

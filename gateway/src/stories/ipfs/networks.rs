@@ -1,0 +1,99 @@
+//! When blocks have to come from somewhere, and when they do not; and what is not served at all.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::world::{Dag, IpfsWorld, Setting, noise};
+use crate::state::HttpOptions;
+
+async fn with_source(options: HttpOptions) -> IpfsWorld {
+    IpfsWorld::start(Setting { options, source: true, ..Setting::default() }).await
+}
+
+#[tokio::test]
+async fn what_the_store_lacks_comes_from_a_source() {
+    let world = with_source(HttpOptions::default()).await;
+    let bytes = noise(30_000);
+    let dag = Dag::file(&bytes);
+    *world.source.blocks.lock() = dag.blocks.clone();
+    let answer = world.get(&format!("/ipfs/{}?filename=a.bin", dag.cid())).await;
+    assert!(answer.clean && answer.body == bytes);
+}
+
+#[tokio::test]
+async fn only_if_cached_asks_nobody() {
+    let world = with_source(HttpOptions::default()).await;
+    let (here, there) = (Dag::file(&noise(3000)), Dag::directory(&[("a", &Dag::file(b"hello\n"))]));
+    world.keep(&here).await;
+    *world.source.blocks.lock() = there.blocks.clone();
+    let cached = [("Cache-Control", "only-if-cached")];
+    for method in ["GET", "HEAD"] {
+        assert_eq!(world.send(method, &format!("/ipfs/{}", here.cid()), &cached).await.status, 200, "{method}");
+        assert_eq!(world.send(method, &format!("/ipfs/{}", there.cid()), &cached).await.status, 412, "{method}");
+        let raw = format!("/ipfs/{}?format=raw", there.cid());
+        assert_eq!(world.send(method, &raw, &cached).await.status, 412, "{method}");
+    }
+    assert_eq!(world.source.asked.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn blocks_that_do_not_come_are_waited_for_as_long_as_the_client_says() {
+    let world = with_source(HttpOptions::default()).await;
+    *world.source.silent_after.lock() = Some(0);
+    let dag = Dag::directory(&[("a", &Dag::file(b"hello\n"))]);
+    let asked = Instant::now();
+    let answer = world.accept(&format!("/ipfs/{}/a?wait=1", dag.cid()), "application/json").await;
+    assert_eq!((answer.status, answer.problem().as_str()), (504, "timed-out"));
+    assert!(answer.header("retry-after").is_some() && asked.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_stream_whose_blocks_stop_to_come_is_cut() {
+    let options = HttpOptions { stall: Duration::from_millis(300), ..HttpOptions::default() };
+    let world = with_source(options).await;
+    let bytes = noise(4 << 20);
+    let dag = Dag::file(&bytes);
+    *world.source.blocks.lock() = dag.blocks.clone();
+    *world.source.silent_after.lock() = Some(2000);
+    for format in ["raw=no", "format=car", "format=tar"] {
+        let answer = world.get(&format!("/ipfs/{}?filename=a.bin&{format}", dag.cid())).await;
+        assert_eq!((answer.status, answer.clean), (200, false), "{format}: a short body never looks whole");
+    }
+}
+
+#[tokio::test]
+async fn what_the_operator_does_not_serve_is_gone() {
+    let (banned, fine) = (Dag::file(b"banned\n"), Dag::file(b"fine\n"));
+    let root = Dag::directory(&[("bad.txt", &banned), ("good.txt", &fine)]);
+    let denylist = format!("/ipfs/{}\n/ipns/blog.example\n/bt/{}\n", banned.cid(), "ab".repeat(20));
+    for (legal, status, problem) in [(false, 410, "blocked"), (true, 451, "blocked-by-law")] {
+        let world = IpfsWorld::start(Setting { denylist: denylist.clone(), legal, ..Setting::default() }).await;
+        world.keep(&root).await;
+        for path in [
+            format!("/ipfs/{}", banned.cid()),
+            format!("/ipfs/{}/bad.txt", root.cid()),
+            format!("/ipfs/{}?format=raw", banned.cid()),
+            "/ipns/blog.example/a".to_owned(),
+            format!("/bt/{}/", "ab".repeat(20)),
+        ] {
+            let answer = world.accept(&path, "application/json").await;
+            assert_eq!((answer.status, answer.problem().as_str()), (status, problem), "{path}");
+        }
+        assert_eq!(world.get(&format!("/ipfs/{}/good.txt", root.cid())).await.text(), "fine\n");
+    }
+}
+
+#[tokio::test]
+async fn one_client_has_its_share_of_streams_and_gives_them_back() {
+    let world = with_source(HttpOptions { max_streams: 1, ..HttpOptions::default() }).await;
+    *world.source.silent_after.lock() = Some(0);
+    let dag = Dag::directory(&[("a", &Dag::file(b"hello\n"))]);
+    let path = format!("/ipfs/{}/a?wait=30", dag.cid());
+    let waiting = crate::testing::request(world.address, "GET", &path, &[], b"").await;
+    let state = world.state.clone();
+    crate::testing::eventually("a slot is taken", Duration::from_secs(5), || state.admission.taken() == 1).await;
+    let answer = world.get("/ipfs/bafkqabtimvwgy3yk").await;
+    assert_eq!((answer.status, answer.header("retry-after").is_some()), (503, true));
+    drop(waiting);
+    crate::testing::eventually("the slot came back", Duration::from_secs(5), || state.admission.taken() == 0).await;
+}
