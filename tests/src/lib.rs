@@ -6,6 +6,7 @@
 //!
 //! Absent by design: global registries, fixed ports, and anything that ends a process it did not start.
 
+mod driver;
 pub mod gateway;
 pub mod hostile;
 pub mod http;

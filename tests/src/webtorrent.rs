@@ -5,8 +5,6 @@
 //! A [`Browser`]'s pages are peers of their own, each with its own profile, and so are the clients in one [`Node`]. There
 //! is one browser at a time in a process of tests: that is what a small machine can bear.
 
-mod driver;
-
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,7 +16,7 @@ use aws_lc_rs::digest;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use self::driver::Driver;
+use crate::driver::{Driver, source, workplace};
 use crate::payload::{Payload, hex};
 use crate::programs::Program;
 use crate::torrent::Torrent;
@@ -415,16 +413,6 @@ fn node_program(name: &str) -> Option<Command> {
     command.env("SWARMGATE_NODE_MODULES", Program::NodeModules.find()?);
     command.arg("--import").arg(source("packages.mjs")).arg(source(name));
     Some(command)
-}
-
-fn source(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(name)
-}
-
-/// A new folder below `dir`, whose name begins with `name`.
-fn workplace(dir: &Path, name: &str) -> PathBuf {
-    let place = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir_in(dir);
-    place.unwrap_or_else(|e| panic!("cannot create a folder in {}: {e}", dir.display())).keep()
 }
 
 /// Of all files end to end, in lower-case hex.

@@ -1,7 +1,7 @@
 //! A program that takes commands and tells events, one JSON object a line each.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// A running program; dropped means ended.
 #[derive(Debug)]
-pub(super) struct Driver {
+pub(crate) struct Driver {
     name: String,
     input: Mutex<Option<ChildStdin>>,
     /// None once it was killed.
@@ -36,28 +36,28 @@ struct Events {
 
 impl Driver {
     /// Starts `command` with its log in `dir`. To be called where [`Process::start`] may be.
-    pub(super) fn start(name: &str, command: &Command, dir: &Path) -> Self {
+    pub(crate) fn start(name: &str, command: &Command, dir: &Path) -> Self {
         let mut process = Process::start(name, command, dir);
         let input = Mutex::new(process.take_stdin());
         Self { name: name.to_owned(), input, process: Mutex::new(Some(process)), events: Mutex::default() }
     }
 
     /// Tells it something.
-    pub(super) fn tell(&self, command: &Value) {
+    pub(crate) fn tell(&self, command: &Value) {
         let mut input = self.input.lock();
         let told = input.as_mut().map(|input| writeln!(input, "{command}").and_then(|()| input.flush()));
         assert!(matches!(told, Some(Ok(()))), "{} does not listen any more: {told:?}", self.name);
     }
 
     /// How many events it has told so far.
-    pub(super) fn heard(&self) -> usize {
+    pub(crate) fn heard(&self) -> usize {
         self.listen();
         self.events.lock().told.len()
     }
 
     /// Waits for an event that `concerns` whoever asks, not looking at the first `from`. An error among those is one of
     /// the story too.
-    pub(super) async fn wait_for(
+    pub(crate) async fn wait_for(
         &self,
         event: &str,
         from: usize,
@@ -80,7 +80,7 @@ impl Driver {
     }
 
     /// Ends it at once, without a word from it to anybody.
-    pub(super) fn kill(&self) {
+    pub(crate) fn kill(&self) {
         drop(self.process.lock().take());
     }
 
@@ -113,4 +113,15 @@ impl Drop for Driver {
             std::thread::sleep(LOOK_EVERY);
         }
     }
+}
+
+/// Where a program of `tests/peers` is.
+pub(crate) fn source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(name)
+}
+
+/// A new folder below `dir`, whose name begins with `name`.
+pub(crate) fn workplace(dir: &Path, name: &str) -> PathBuf {
+    let place = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir_in(dir);
+    place.unwrap_or_else(|e| panic!("cannot create a folder in {}: {e}", dir.display())).keep()
 }
