@@ -11,10 +11,25 @@ use crate::http::{self, Answer};
 use crate::ports;
 use crate::process::Process;
 use crate::programs::Program;
+use crate::torrent::escape;
 use crate::wait;
 
 /// Start-up binds sockets and opens a database; anything slower than this is a defect.
 const READY_WITHIN: Duration = Duration::from_secs(10);
+
+/// Variables of the options by which stories tell it of IPFS. Lists have commas.
+pub mod ipfs {
+    /// Peers that it connects to when it starts: multiaddrs with a peer id.
+    pub const BOOTSTRAP: &str = "SWARMGATE_IPFS__BOOTSTRAP";
+    /// Trustless gateways: base URLs.
+    pub const GATEWAYS: &str = "SWARMGATE_IPFS__GATEWAYS";
+    /// RPC of a Kubo daemon: a base URL.
+    pub const KUBO_API: &str = "SWARMGATE_IPFS__KUBO_API";
+    /// Where the links of hosts lead, instead of DNS: `HOST:PATH`.
+    pub const DNSLINKS: &str = "SWARMGATE_IPFS__DNSLINKS";
+    /// Hosts below which each root has a subdomain of its own.
+    pub const SUBDOMAIN_HOSTS: &str = "SWARMGATE_IPFS__SUBDOMAIN_HOSTS";
+}
 
 /// A running `swarmgate serve` with nothing but loopback around it.
 #[derive(Debug)]
@@ -58,8 +73,7 @@ impl Gateway {
 
     /// What it says of itself at `/api/v1/status`.
     pub async fn status(&self) -> Value {
-        let answer = http::get(&self.url("/api/v1/status")).await;
-        serde_json::from_slice(&answer.body).unwrap_or_else(|e| panic!("{e}: {}", answer.text()))
+        http::get(&self.url("/api/v1/status")).await.json()
     }
 
     /// WebRTC connections that are open, being opened or being closed.
@@ -95,6 +109,19 @@ impl Gateway {
         self.url(&format!("/magnet?xt=urn:btih:{info_hash}{hints}"))
     }
 
+    /// The URL of what lies at `/ipfs/PATH`, which may come from `providers`: multiaddrs with a peer id, or base URLs
+    /// of gateways.
+    pub fn ipfs_url(&self, path: &str, providers: &[&str]) -> String {
+        let hints: Vec<_> = providers.iter().map(|it| format!("provider={}", escape(it))).collect();
+        let query = if hints.is_empty() { String::new() } else { format!("?{}", hints.join("&")) };
+        self.url(&format!("/ipfs/{path}{query}"))
+    }
+
+    /// Where the gateway takes requests.
+    pub fn http_address(&self) -> SocketAddr {
+        self.http
+    }
+
     /// Panics with the gateway's log when it has ended.
     pub fn assert_running(&mut self) {
         self.process.assert_running();
@@ -110,6 +137,17 @@ pub async fn get(uri: &str, out: &Path, dir: &Path, within: Duration) -> Option<
     let status = process.finished(within).await;
     assert!(status.success(), "`swarmgate get {uri}` ended with {status}:\n{}", process.log());
     Some(())
+}
+
+/// Runs a command of `swarmgate` to its end, on the data of the gateway that [`Gateway::start`] starts for the same
+/// `dir` before or after; `None` when there is no binary. What comes back is whether it ended with success, and what it
+/// said.
+pub async fn run(dir: &Path, args: &[&str], within: Duration) -> Option<(bool, String)> {
+    let mut command = command(ports::free(), &dir.join("gateway-data"))?;
+    command.args(args);
+    let mut process = Process::start("swarmgate-run", &command, dir);
+    let status = process.finished(within).await;
+    Some((status.success(), process.log()))
 }
 
 /// The binary with the configuration of a machine that has only loopback. Variables of the caller's environment that

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reqwest::header::{CONTENT_RANGE, HeaderMap, RANGE};
 use reqwest::{Client, StatusCode};
+use serde_json::Value;
 
 /// No story waits longer for one answer: a cold magnet, a peer that unchokes late, and the gateway's own 30 s for the
 /// first byte, after which it says what went wrong.
@@ -24,6 +25,14 @@ impl Answer {
     /// A response header as text; empty when absent.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Panics
+    /// When it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
     }
 
     /// The body as text, for messages of failing stories.

@@ -1,15 +1,18 @@
 //! Test kit and the integration stories.
 //!
 //! The kit gives a story what it needs to be told against real programs on loopback: deterministic payloads and their
-//! torrents, a tracker, foreign BitTorrent clients, the gateway itself, and guards that end what they started. A kit
-//! function that cannot keep its promise panics with a sentence: inside a test that sentence is the failure.
+//! torrents, a tracker, foreign clients of every network, the gateway itself, and guards that end what they started. A
+//! kit function that cannot keep its promise panics with a sentence: inside a test that sentence is the failure.
 //!
 //! Absent by design: global registries, fixed ports, and anything that ends a process it did not start.
 
+pub mod conformance;
 mod driver;
 pub mod gateway;
+pub mod helia;
 pub mod hostile;
 pub mod http;
+pub mod kubo;
 pub mod measure;
 pub mod node;
 pub mod payload;
@@ -19,6 +22,7 @@ pub mod process;
 pub mod programs;
 pub mod raw;
 pub mod sim;
+pub mod spoiler;
 pub mod torrent;
 pub mod tracker;
 pub mod wait;

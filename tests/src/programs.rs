@@ -26,6 +26,12 @@ pub enum Program {
     Chromium,
     /// coturn.
     Turnserver,
+    /// Kubo's `ipfs`.
+    Kubo,
+    /// A folder of packages for Node, Helia among them, and the Node that runs them.
+    HeliaModules,
+    /// The tests of the IPFS gateway specifications.
+    Conformance,
 }
 
 impl Program {
@@ -41,6 +47,9 @@ impl Program {
             Self::NodeModules => "SWARMGATE_NODE_MODULES",
             Self::Chromium => "SWARMGATE_CHROMIUM",
             Self::Turnserver => "SWARMGATE_TURNSERVER",
+            Self::Kubo => "SWARMGATE_KUBO",
+            Self::HeliaModules => "SWARMGATE_HELIA_MODULES",
+            Self::Conformance => "SWARMGATE_CONFORMANCE",
         }
     }
 

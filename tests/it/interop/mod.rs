@@ -1,4 +1,4 @@
-//! Stories with real BitTorrent clients on loopback.
+//! Stories with real clients of each network on loopback.
 //!
 //! Every story is told once and played by each client in turn, so that a difference between two clients shows as one
 //! red name among green ones. `cargo xtask interop` brings the clients; see [`swarmgate_tests::programs`] for what
@@ -7,6 +7,7 @@
 mod clients_among_themselves;
 mod cold_magnets;
 mod command_line;
+mod ipfs_among_themselves;
 mod loopback_alone;
 mod they_seed;
 mod tracker_over_tls;
@@ -32,6 +33,8 @@ const PIECE_LEN: usize = 64 << 10;
 
 /// An odd length: the last piece is short, and so is its last block.
 const PAYLOAD_LEN: usize = (3 << 20) + 12_345;
+
+const MIB: usize = 1 << 20;
 
 /// Defines one test a client that plays `story`.
 macro_rules! played_by_each_client {
@@ -76,4 +79,9 @@ fn folder(dir: &Path, name: &str) -> std::path::PathBuf {
     let path = dir.join(name);
     std::fs::create_dir_all(&path).expect("the story's folder can be written");
     path
+}
+
+/// What `--nocapture` shows: a figure, and no claim.
+fn report(what: &str, bytes: usize, took: Duration) {
+    eprintln!("{what}: {:.1} MB/s", bytes as f64 / 1e6 / took.as_secs_f64());
 }

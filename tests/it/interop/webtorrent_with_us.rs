@@ -14,7 +14,7 @@ use swarmgate_tests::torrent::{Torrent, escape};
 use swarmgate_tests::wait;
 use swarmgate_tests::webtorrent::{Browser, Client, NpmTracker, Peer, Share};
 
-use super::{PIECE_LEN, film, scratch};
+use super::{PIECE_LEN, film, report, scratch};
 
 /// Some MiB between two peers of one small machine, or 64 MiB at a third of their usual rate.
 const TRANSFER_WITHIN: Duration = Duration::from_secs(60);
@@ -416,9 +416,4 @@ pub(super) async fn over_tcp(source: &Peer, payload: &Payload, torrent: &Torrent
     assert_eq!(untracked.info_hash, torrent.info_hash, "the tracker is no part of the infohash");
     source.seed(payload, &untracked, &[]).await;
     source.tcp_address().expect("libtorrent listens")
-}
-
-/// What `--nocapture` shows: a figure, and no claim.
-fn report(what: &str, bytes: usize, took: Duration) {
-    eprintln!("{what}: {:.1} MB/s", bytes as f64 / 1e6 / took.as_secs_f64());
 }

@@ -4,9 +4,10 @@
 //! cargo xtask check                 format, lints, unit tests of the libraries: seconds
 //! cargo xtask test [--only a,b]     everything, with a table at the end
 //! cargo xtask interop [NAME]        stories with foreign clients whose name contains NAME
+//! cargo xtask conformance           the IPFS gateway specifications' own tests, where their program can be had
 //! cargo xtask fuzz [NAME]           one fuzz target, or all
 //! cargo xtask sim SEED              one simulated world again
-//! cargo xtask bench NAME            download, stream, http, tracker, beside what others do; picker
+//! cargo xtask bench NAME            download, stream, rtc, http, tracker, ipfs, ipfs-cached, beside what others do; picker
 //! cargo xtask provision             the programs that the above need, installed ahead of time
 //! ```
 #![expect(clippy::print_stdout, reason = "a command line tool reports on standard output")]
@@ -46,11 +47,14 @@ enum Command {
         #[arg(long, default_value_t = fuzz::SMOKE_SECONDS)]
         fuzz_seconds: u32,
     },
-    /// Stories with foreign BitTorrent clients on loopback
+    /// Stories with foreign clients on loopback
     Interop {
         /// Part of the stories' names: a client, or what happens in them
         name: Option<String>,
     },
+    /// The IPFS gateway specifications' own tests. Not a part of `test`: not every module proxy has their program. Set
+    /// SWARMGATE_CONFORMANCE to one that is here already
+    Conformance,
     /// Coverage-guided fuzzing of the parsers
     Fuzz {
         /// A file name of tests/fuzz/fuzz_targets; all of them when absent
@@ -78,6 +82,7 @@ fn main() -> ExitCode {
         Command::Check => pipeline::check(),
         Command::Test { only, fuzz_seconds } => pipeline::test(&only, fuzz_seconds),
         Command::Interop { name } => pipeline::interop(name.as_deref()),
+        Command::Conformance => pipeline::conformance(),
         Command::Fuzz { name, seconds } => pipeline::fuzz(name.as_deref(), seconds),
         Command::Sim { seed } => pipeline::sim(seed),
         Command::Bench { bench } => pipeline::bench(&bench),

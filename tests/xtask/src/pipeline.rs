@@ -29,6 +29,25 @@ pub(crate) fn interop(name: Option<&str>) -> Report {
     run(&steps::selection(&[Step::Interop]), name, fuzz::SMOKE_SECONDS)
 }
 
+/// `cargo xtask conformance`.
+pub(crate) fn conformance() -> Report {
+    let mut report = Report::new(true);
+    let tools = provision::provide(&[Tool::Conformance]);
+    for tool in tools.iter().filter(|t| t.program.is_err()) {
+        add_tool(&mut report, tool, Duration::ZERO);
+    }
+    if report.failed() == 0 {
+        report.step(Step::Build.name(), Step::Build.what(), steps::build);
+    }
+    if report.failed() == 0 {
+        report.step("conformance", "the IPFS gateway specifications' own tests", || {
+            stories::named(Some(Tool::Conformance.name()))
+                .map_or_else(Outcome::Failed, |it| steps::interop(&it, &tools))
+        });
+    }
+    report
+}
+
 /// `cargo xtask fuzz`.
 pub(crate) fn fuzz(name: Option<&str>, seconds: u32) -> Report {
     single("fuzz", Step::Fuzz.what(), || fuzz::run(name, seconds))

@@ -1,8 +1,11 @@
 //! The programs that steps need and a fresh machine lacks: looked for first, installed when missing.
 //!
-//! Packages of Python and of Node, and rqbit, go into `$SWARMGATE_TOOLS`, else `swarmgate/tools` below the user's cache
-//! directory, and stay there for later runs. Debian packages are installed by apt-get, which takes root. A program that cannot be had
-//! is a reason in words, never a silent absence. Versions are fixed: a story must not change its peer overnight.
+//! Packages of Python and of Node, rqbit, and programs in Go go into `$SWARMGATE_TOOLS`, else `swarmgate/tools` below the
+//! user's cache directory, and stay there for later runs. Debian packages are installed by apt-get, which takes root. A
+//! program that cannot be had is a reason in words, never a silent absence; one that the environment names by the
+//! variable of its stories is not looked for. Versions are fixed: a story must not change its peer overnight.
+
+mod go;
 
 use std::path::{Path, PathBuf};
 
@@ -27,10 +30,26 @@ const NODE_PACKAGES: [(&str, &str); 4] = [
     ("playwright-core", "1.65.1"),
 ];
 
-/// The oldest Node that runs these packages.
+/// Helia over libp2p, and what makes it a gateway. All of it is JavaScript.
+const HELIA_PACKAGES: [(&str, &str); 12] = [
+    ("helia", "7.1.15"),
+    ("@helia/libp2p", "2.1.4"),
+    ("@helia/bitswap", "4.0.19"),
+    ("@helia/unixfs", "8.0.5"),
+    ("@helia/verified-fetch", "8.0.4"),
+    ("@libp2p/tcp", "11.0.28"),
+    ("@libp2p/identify", "4.1.14"),
+    ("@chainsafe/libp2p-noise", "17.0.0"),
+    ("@chainsafe/libp2p-yamux", "8.0.1"),
+    ("@multiformats/multiaddr", "13.0.3"),
+    ("blockstore-core", "7.0.1"),
+    ("multiformats", "14.0.5"),
+];
+
+/// The oldest Node that runs webtorrent's packages.
 const NODE_MAJOR: u32 = 20;
 
-/// Node itself, from npm, where Debian's is older.
+/// Node itself, from npm: where Debian's is older, and for Helia, which takes a newer one than the others.
 const NODE_VERSION: &str = "24.21.0";
 
 /// A program that some step needs.
@@ -46,6 +65,12 @@ pub(crate) enum Tool {
     Chromium,
     /// coturn.
     Turnserver,
+    /// Go's IPFS node.
+    Kubo,
+    /// A folder of packages for Node, with the Node that they take.
+    Helia,
+    /// The tests of the IPFS gateway specifications.
+    Conformance,
     CargoDeny,
     Nginx,
     Wrk,
@@ -53,7 +78,7 @@ pub(crate) enum Tool {
 
 impl Tool {
     /// What the interop stories run that is not ours.
-    pub(crate) const PEERS: [Self; 8] = [
+    pub(crate) const PEERS: [Self; 10] = [
         Self::Libtorrent,
         Self::Aria2,
         Self::Rqbit,
@@ -62,6 +87,8 @@ impl Tool {
         Self::Webtorrent,
         Self::Chromium,
         Self::Turnserver,
+        Self::Kubo,
+        Self::Helia,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -74,6 +101,9 @@ impl Tool {
             Self::Webtorrent => "webtorrent",
             Self::Chromium => "chromium",
             Self::Turnserver => "turnserver",
+            Self::Kubo => "kubo",
+            Self::Helia => "helia",
+            Self::Conformance => "conformance",
             Self::CargoDeny => "cargo-deny",
             Self::Nginx => "nginx",
             Self::Wrk => "wrk",
@@ -91,6 +121,9 @@ impl Tool {
             Self::Webtorrent => Some("SWARMGATE_NODE_MODULES"),
             Self::Chromium => Some("SWARMGATE_CHROMIUM"),
             Self::Turnserver => Some("SWARMGATE_TURNSERVER"),
+            Self::Kubo => Some("SWARMGATE_KUBO"),
+            Self::Helia => Some("SWARMGATE_HELIA_MODULES"),
+            Self::Conformance => Some("SWARMGATE_CONFORMANCE"),
             Self::CargoDeny | Self::Nginx | Self::Wrk => None,
         }
     }
@@ -109,7 +142,7 @@ pub(crate) fn provide(tools: &[Tool]) -> Vec<Provisioned> {
     tools
         .iter()
         .map(|&tool| {
-            let program = shop.provide(tool);
+            let program = named(tool).map_or_else(|| shop.provide(tool), Ok);
             match &program {
                 Ok(path) => println!("{}: {}", tool.name(), path.display()),
                 Err(why) => println!("{}: MISSING: {why}", tool.name()),
@@ -117,6 +150,12 @@ pub(crate) fn provide(tools: &[Tool]) -> Vec<Provisioned> {
             Provisioned { tool, program }
         })
         .collect()
+}
+
+/// What the environment names already is taken as it is.
+fn named(tool: Tool) -> Option<PathBuf> {
+    let path = std::env::var_os(tool.variable()?)?;
+    (!path.is_empty()).then(|| path.into())
 }
 
 fn tools_dir() -> PathBuf {
@@ -145,6 +184,9 @@ impl Shop {
             Tool::Webtorrent => self.webtorrent(),
             Tool::Chromium => self.debian("chromium", "chromium"),
             Tool::Turnserver => self.debian("turnserver", "coturn"),
+            Tool::Kubo => self.kubo(),
+            Tool::Helia => self.helia(),
+            Tool::Conformance => self.conformance(),
             Tool::CargoDeny => self.cargo_deny(),
             Tool::Nginx => self.debian("nginx", "nginx-light"),
             Tool::Wrk => self.debian("wrk", "wrk"),
@@ -194,12 +236,7 @@ impl Shop {
 
     /// A Node that is new enough: the machine's, Debian's, or one of our own.
     fn node(&mut self) -> Result<PathBuf, String> {
-        let arch = match std::env::consts::ARCH {
-            "x86_64" => "x64",
-            "aarch64" => "arm64",
-            other => other,
-        };
-        let package = format!("node-linux-{arch}");
+        let package = node_package();
         let folder = self.dir.join("node");
         let own = folder.join("node_modules").join(&package).join("bin/node");
         let found = |own: &Path| which("node").into_iter().chain([own.to_owned()]).find(|node| is_new_enough(node));
@@ -218,11 +255,34 @@ impl Shop {
     /// The folder of Node's packages, with just the fixed versions in it.
     fn webtorrent(&mut self) -> Result<PathBuf, String> {
         let node = self.node()?;
-        let folder = self.dir.join("webtorrent");
+        // The one that is a library of machine code is loaded too.
+        self.node_packages("webtorrent", &NODE_PACKAGES, |modules| {
+            let probe = node_probe(modules, &NODE_PACKAGES);
+            Cmd::new(&node).arg("-e").arg(format!("{probe} require(`${{at}}/@roamhq/wrtc`)"))
+        })
+    }
+
+    /// The same with Helia's, and with the Node that runs them.
+    fn helia(&mut self) -> Result<PathBuf, String> {
+        let node = node_package();
+        let packages = [HELIA_PACKAGES.as_slice(), &[(node.as_str(), NODE_VERSION)]].concat();
+        self.node_packages("helia", &packages, |modules| {
+            Cmd::new(modules.join(&node).join("bin/node")).arg("-e").arg(node_probe(modules, &packages))
+        })
+    }
+
+    /// A folder with these packages in it, installed unless `probe` finds them there.
+    fn node_packages(
+        &mut self,
+        name: &str,
+        packages: &[(&str, &str)],
+        probe: impl Fn(&Path) -> Cmd,
+    ) -> Result<PathBuf, String> {
+        let folder = self.dir.join(name);
         let modules = folder.join("node_modules");
-        let probe = Cmd::new(&node).arg("-e").arg(node_probe(&modules));
+        let probe = probe(&modules);
         if probe.quiet().is_err() {
-            let packages = NODE_PACKAGES.map(|(name, version)| format!("{name}@{version}"));
+            let packages: Vec<_> = packages.iter().map(|(name, version)| format!("{name}@{version}")).collect();
             npm_install(&self.npm()?, &folder, &packages)?;
             probe.quiet()?;
         }
@@ -312,15 +372,25 @@ fn is_new_enough(node: &Path) -> bool {
     major.is_some_and(|major| major >= NODE_MAJOR)
 }
 
-/// Asks for each package's version, and loads the one that is a library of machine code.
-fn node_probe(modules: &Path) -> String {
-    let wanted = NODE_PACKAGES.map(|(name, version)| format!("[{name:?},{version:?}]")).join(",");
+/// npm's package of Node for this machine.
+fn node_package() -> String {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "x64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    format!("node-linux-{arch}")
+}
+
+/// Asks for each package's version; they are below `at`.
+fn node_probe(modules: &Path, packages: &[(&str, &str)]) -> String {
+    let wanted: Vec<_> = packages.iter().map(|(name, version)| format!("[{name:?},{version:?}]")).collect();
     format!(
-        "const at = {:?}; for (const [name, version] of [{wanted}]) {{
+        "const at = {:?}; for (const [name, version] of [{}]) {{
             const found = require(`${{at}}/${{name}}/package.json`).version;
             if (found !== version) throw new Error(`${{name}} is ${{found}}`);
-        }}
-        require(`${{at}}/@roamhq/wrtc`)",
-        modules.to_string_lossy()
+        }}",
+        modules.to_string_lossy(),
+        wanted.join(",")
     )
 }

@@ -138,6 +138,8 @@ pub(crate) fn unit() -> Outcome {
 }
 
 /// `--workspace` although one package is meant: the same features as the unit step, so nothing is built twice.
+///
+/// The gateway specifications' own tests are left to their own command, which looks for their program.
 pub(crate) fn interop(stories: &[String], tools: &[Provisioned]) -> Outcome {
     let mut test = Cmd::cargo("test --workspace --test it --").env("SWARMGATE_BIN", binary());
     for Provisioned { tool, program } in tools {
@@ -146,6 +148,13 @@ pub(crate) fn interop(stories: &[String], tools: &[Provisioned]) -> Outcome {
         } else if tool.variable().is_some() {
             test = test.arg("--skip").arg(format!("::{}", tool.name()));
         }
+    }
+    if tools.iter().all(|it| it.tool != Tool::Conformance) {
+        let theirs = format!("::{}", Tool::Conformance.name());
+        if stories.iter().all(|story| story.contains(&theirs)) {
+            return Outcome::Failed("`cargo xtask conformance` runs these".to_owned());
+        }
+        test = test.arg("--skip").arg(theirs);
     }
     test.arg("--test-threads=4").args(stories).run().into()
 }
