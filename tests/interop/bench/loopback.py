@@ -74,20 +74,64 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         """A client that hangs up in the middle of an answer is no news."""
 
 
-class Swarm:
+class Sitting:
+    """A temporary folder and the programs that were started for a bench; both are gone at its end."""
+
+    def __init__(self, below=None):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="swarmgate-bench-", dir=below))
+        self.children = []
+
+    def start(self, name, command, **kwargs):
+        """Starts a program that ends with the sitting at the latest."""
+        log = open(self.dir / f"{name}.log", "ab")
+        kwargs.setdefault("stdout", log)
+        child = subprocess.Popen(list(map(str, command)), stderr=log, **kwargs)
+        self.children.append(child)
+        return child
+
+    def end(self, child):
+        """Asks first, so that a program with workers of its own can end them too."""
+        child.terminate()
+        try:
+            child.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        self.children.remove(child)
+
+    def scratch(self, name):
+        return pathlib.Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.dir))
+
+    def log_tail(self, name):
+        return (self.dir / f"{name}.log").read_bytes()[-2000:].decode(errors="replace")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for child in list(self.children):
+            self.end(child)
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def payload(self, name, size_mib):
+        """A file of pseudo-random bytes that only its size decides."""
+        rnd = random.Random(size_mib)
+        path = self.dir / name
+        path.parent.mkdir(exist_ok=True)
+        with open(path, "wb") as f:
+            for _ in range(size_mib):
+                f.write(rnd.randbytes(MIB))
+        return path
+
+
+class Swarm(Sitting):
     """A payload of pseudo-random bytes, its torrent, a tracker and any number of libtorrent seeders."""
 
     def __init__(self, size_mib, seeders=1, rate_kib=0, staller=False):
-        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="swarmgate-bench-"))
-        self.children = []
+        super().__init__()
         self.seed_dir = self.dir / "seed"
-        self.seed_dir.mkdir()
-        self.file = self.seed_dir / "payload.bin"
         self.size = size_mib * MIB
-        rnd = random.Random(size_mib)
-        with open(self.file, "wb") as f:
-            for _ in range(size_mib):
-                f.write(rnd.randbytes(MIB))
+        self.file = self.payload("seed/payload.bin", size_mib)
         server = Server(("127.0.0.1", 0), Tracker)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         self.tracker = f"http://127.0.0.1:{server.server_address[1]}/announce"
@@ -119,38 +163,6 @@ class Swarm:
     def magnet(self):
         hints = "".join(f"&x.pe={p}" for p in self.peers)
         return f"magnet:?xt=urn:btih:{self.infohash}&tr={urllib.parse.quote(self.tracker, safe='')}{hints}"
-
-    def start(self, name, command, **kwargs):
-        """Starts a program that ends with the swarm at the latest."""
-        log = open(self.dir / f"{name}.log", "ab")
-        kwargs.setdefault("stdout", log)
-        child = subprocess.Popen(list(map(str, command)), stderr=log, **kwargs)
-        self.children.append(child)
-        return child
-
-    def end(self, child):
-        """Asks first, so that a program with workers of its own can end them too."""
-        child.terminate()
-        try:
-            child.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-        self.children.remove(child)
-
-    def scratch(self, name):
-        return pathlib.Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.dir))
-
-    def log_tail(self, name):
-        return (self.dir / f"{name}.log").read_bytes()[-2000:].decode(errors="replace")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for child in list(self.children):
-            self.end(child)
-        shutil.rmtree(self.dir, ignore_errors=True)
 
 
 def gateway_env(**options):
@@ -191,6 +203,18 @@ def wait_for_http(child, url, log, seconds=10):
         except OSError:
             time.sleep(0.05)
     sys.exit(f"{url}: no answer within {seconds} s:\n{log()}")
+
+
+def cpu_seconds(pid):
+    """What a process has used so far, its threads included."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def peak_mib(pid):
+    """The most memory that a process has had resident."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))) / 1024
 
 
 def median(values):

@@ -17,7 +17,7 @@ import resource
 import subprocess
 import time
 
-from loopback import Swarm, median, start_gateway, table
+from loopback import Swarm, cpu_seconds, median, start_gateway, table
 
 PEERS = pathlib.Path(__file__).resolve().parents[2] / "peers"
 SWARMS = 50
@@ -51,11 +51,6 @@ def start_npm(swarm, args):
     env = os.environ | {"SWARMGATE_NODE_MODULES": args.node_modules}
     child = swarm.start("npm", command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     return child, json.loads(child.stdout.readline())["url"]
-
-
-def cpu_seconds(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def ended_children_cpu_seconds():

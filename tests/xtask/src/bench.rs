@@ -88,6 +88,33 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 3)]
         runs: u32,
     },
+    /// A file from Kubo over Bitswap, direct and by a long way, beside Kubo's own gateway
+    Ipfs {
+        /// Size of the file
+        #[arg(long, default_value_t = 100)]
+        size_mib: u32,
+        /// Length of the long way in ms, each way
+        #[arg(long, default_value_t = 25)]
+        delay_ms: u32,
+        /// Providers at once, where there is more than one
+        #[arg(long, default_value_t = 4)]
+        providers: u32,
+        /// Measurements a gateway
+        #[arg(long, default_value_t = 3)]
+        runs: u32,
+    },
+    /// wrk on IPFS content that is held, beside Kubo's gateway with the same
+    IpfsCached {
+        /// Size of the large file
+        #[arg(long, default_value_t = 256)]
+        size_mib: u32,
+        /// Seconds a measurement
+        #[arg(long, default_value_t = 10)]
+        seconds: u32,
+        /// Measurements a server and number of connections
+        #[arg(long, default_value_t = 3)]
+        runs: u32,
+    },
 }
 
 /// Runs one bench, with what it needs.
@@ -129,6 +156,17 @@ pub(crate) fn run(bench: &Bench) -> Result<(), String> {
             "--runs",
             &runs.to_string(),
         ]),
+        Bench::Ipfs { size_mib, delay_ms, providers, runs } => {
+            Cmd::cargo("build --package swarmgate-tests --bin delay-relay --release").run()?;
+            script("ipfs.py", &[Tool::Kubo])?
+                .arg("--relay")
+                .arg(target_dir().join("release/delay-relay"))
+                .args(["--size", &size_mib.to_string(), "--delay", &delay_ms.to_string()])
+                .args(["--providers", &providers.to_string(), "--runs", &runs.to_string()])
+        }
+        Bench::IpfsCached { size_mib, seconds, runs } => script("ipfs_cached.py", &[Tool::Kubo, Tool::Wrk])?
+            .args(["--size", &size_mib.to_string(), "--seconds", &seconds.to_string()])
+            .args(["--runs", &runs.to_string()]),
     };
     measure.limit(BENCH_LIMIT_SECONDS).run()
 }
@@ -152,6 +190,7 @@ fn script(name: &str, beside: &[Tool]) -> Result<Cmd, String> {
         ("--node", Tool::Node),
         ("--node-modules", Tool::Webtorrent),
         ("--chromium", Tool::Chromium),
+        ("--kubo", Tool::Kubo),
     ] {
         if let Some(program) = path(tool) {
             script = script.arg(flag).arg(program);
