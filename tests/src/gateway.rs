@@ -164,6 +164,8 @@ fn command(bittorrent: SocketAddr, data: &Path) -> Option<Command> {
         .env("SWARMGATE_BITTORRENT__LISTEN_PORT", bittorrent.port().to_string())
         .env("SWARMGATE_BITTORRENT__DHT", "false")
         .env("SWARMGATE_WEBTORRENT__LISTEN_IP", "127.0.0.1")
+        .env("SWARMGATE_IPFS__LISTEN_IP", "127.0.0.1")
+        .env("SWARMGATE_IPFS__LISTEN_PORT", "0")
         .env("SWARMGATE_NETWORK__ALLOW_PRIVATE", "true")
         .env("SWARMGATE_CACHE__MAX_SIZE", "1GiB")
         .env("SWARMGATE_CACHE__MIN_FREE", "0")

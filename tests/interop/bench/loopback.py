@@ -172,6 +172,8 @@ def gateway_env(**options):
         "BITTORRENT__LISTEN_PORT": str(free_port()),
         "BITTORRENT__DHT": "false",
         "WEBTORRENT__LISTEN_IP": "127.0.0.1",
+        "IPFS__LISTEN_IP": "127.0.0.1",
+        "IPFS__LISTEN_PORT": "0",
         "NETWORK__ALLOW_PRIVATE": "true",
         "CACHE__MAX_SIZE": "64GiB",
         "CACHE__MIN_FREE": "0",
