@@ -7,6 +7,7 @@
 //! │   ├── ipfs         readings of DAGs, names, pins
 //! │   ├── webtorrent   WebRTC, WebSocket trackers, the tracker at /announce
 //! │   └── bittorrent   peers' listener, trackers, torrents
+//! ├── delivery      IPFS's libp2p node, gateways and daemon; the protocol borrows them
 //! ├── dht           the one node; protocols borrow a handle
 //! └── store         closed last, so that a clean stop is known to be clean
 //! ```
@@ -23,6 +24,7 @@ use swarmgate_config::{AnonymousContent, Config, SeedingPolicy, TrackerAllow};
 use swarmgate_content::{Event, EventBus, ManagerError, ProtocolManager};
 use swarmgate_egress::EgressPolicy;
 use swarmgate_ipfs::IpfsProtocol;
+use swarmgate_ipfs::delivery::{Delivery, DeliveryError};
 use swarmgate_store::{OpenError, Store, StoreEvent, StoreOptions};
 use swarmgate_swarm::SwarmContext;
 use swarmgate_webtorrent::hub::{HubAdmission, TableOptions, TrackerHub};
@@ -35,7 +37,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::TokenHash;
 use crate::catalogue::Catalogue;
-use crate::ipfs::{self, Delivery};
+use crate::ipfs;
 use crate::listeners::{Listeners, ListenersError};
 use crate::policy::{DenylistError, Denylists};
 use crate::server::{self, ServeLimits};
@@ -67,6 +69,9 @@ pub enum StartupError {
     /// WebTorrent.
     #[error(transparent)]
     WebTorrent(#[from] swarmgate_webtorrent::StartError),
+    /// IPFS: what delivers blocks.
+    #[error("IPFS: {0}")]
+    Delivery(#[from] DeliveryError),
     /// IPFS: a link of a host.
     #[error(transparent)]
     Ipfs(#[from] ipfs::BadLink),
@@ -95,6 +100,7 @@ pub struct App {
     bittorrent: Option<Arc<BitTorrentProtocol>>,
     webtorrent: Option<Arc<WebTorrentProtocol>>,
     ipfs: Option<Arc<IpfsProtocol>>,
+    delivery: Option<Delivery>,
     dht: Option<DhtNode>,
     store: Store,
     ephemeral: Option<EphemeralDir>,
@@ -128,6 +134,7 @@ impl App {
             bittorrent: None,
             webtorrent: None,
             ipfs: None,
+            delivery: None,
             dht: None,
             store,
             ephemeral,
@@ -214,7 +221,9 @@ impl App {
     }
 
     async fn start_ipfs(&mut self, config: &Config) -> Result<(), StartupError> {
-        let protocol = ipfs::start(config, self.store.clone(), Delivery::default())?;
+        let delivery = self.delivery.insert(ipfs::start_delivery(config, &self.store).await?);
+        self.sockets.extend(delivery.sockets());
+        let protocol = ipfs::start(config, self.store.clone(), delivery)?;
         protocol.pins().tidy().await?;
         self.ipfs = Some(Arc::clone(&protocol));
         self.manager.register(protocol, Instant::now())?;
@@ -269,6 +278,9 @@ impl App {
         self.manager.shutdown(Instant::now(), deadline).await;
         if let Some(ipfs) = self.ipfs {
             swarmgate_content::Protocol::shutdown(&*ipfs, deadline).await;
+        }
+        if let Some(delivery) = self.delivery {
+            delivery.shutdown(deadline).await;
         }
         if let Some(webtorrent) = self.webtorrent {
             swarmgate_content::Protocol::shutdown(&*webtorrent, deadline).await;

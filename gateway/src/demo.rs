@@ -90,6 +90,8 @@ pub fn offline() -> Config {
     config.bittorrent.dht = false;
     config.webtorrent.listen_ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
     config.webtorrent.listen_port = 0;
+    config.ipfs.listen_ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    config.ipfs.listen_port = 0;
     config.cache.max_size = Size::from_bytes(CACHE_BYTES);
     config.cache.min_free = Size::from_bytes(0);
     config.cache.memory = Size::from_bytes(CACHE_BYTES / 2);

@@ -1,19 +1,19 @@
 //! IPFS as the configuration wants it: what each option means for the parts that are started.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use swarmgate_config::{Config, IpfsMode};
+use swarmgate_config::{Config, IpfsMode, SeedingPolicy};
+use swarmgate_content::{Cid, SHA1_CODE};
+use swarmgate_ipfs::delivery::{Delivery, DeliveryError, DeliveryOptions};
 use swarmgate_ipfs::names::NamesOptions;
 use swarmgate_ipfs::patience::Patience;
-use swarmgate_ipfs::source::{BlockSource, Router};
 use swarmgate_ipfs::{IpfsParts, IpfsProtocol};
 use swarmgate_ipfs_proto::content_path::ContentPath;
 use swarmgate_ipfs_proto::dnslink::HostName;
 use swarmgate_store::Store;
-use url::Url;
 
 /// The bootstrap nodes that the IPFS network's maintainers run for everybody.
 const PUBLIC_BOOTSTRAP: [&str; 4] = [
@@ -37,68 +37,66 @@ pub struct BadLink {
     pub why: String,
 }
 
-/// Whom the protocol listens for and whom it asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IpfsPlan {
-    /// The libp2p node's addresses as multiaddrs, TCP and QUIC; `None` when there is to be no node.
-    pub listen: Option<Vec<String>>,
-    /// Peers that the node begins with, as multiaddrs. With none it takes no part in the DHT.
-    pub bootstrap: Vec<String>,
-    /// Trustless gateways to ask.
-    pub gateways: Vec<Url>,
-    /// Whether gateways that requests hint at and routers find may be asked.
-    pub found_gateways: bool,
-    /// Delegated routing servers to ask.
-    pub routers: Vec<Url>,
-    /// The Kubo daemon to ask.
-    pub kubo_api: Option<Url>,
-}
-
-/// What delivers blocks and finds providers, once it is started.
-#[derive(Debug, Default)]
-pub struct Delivery {
-    /// Where blocks come from, the preferred first.
-    pub sources: Vec<Arc<dyn BlockSource>>,
-    /// Who knows who has a block.
-    pub routers: Vec<Arc<dyn Router>>,
-}
-
-impl IpfsPlan {
-    /// What the options amount to.
-    #[must_use]
-    pub fn new(config: &Config) -> Self {
-        let public = config.ipfs.public;
-        let (peers, gateways) = match config.ipfs.mode {
-            IpfsMode::Both => (true, true),
-            IpfsMode::P2p => (true, false),
-            IpfsMode::TrustlessHttp => (false, true),
-        };
-        let bootstrap = PUBLIC_BOOTSTRAP.iter().filter(|_| public).map(|peer| (*peer).to_owned());
-        let router = public.then(|| PUBLIC_ROUTER.parse().ok()).flatten();
-        Self {
-            listen: peers.then(|| listen(config.ipfs.listen_ip, config.ipfs.listen_port)),
-            bootstrap: config.ipfs.bootstrap.iter().cloned().chain(bootstrap).collect(),
-            gateways: config.ipfs.gateways.iter().filter(|_| gateways).cloned().collect(),
-            found_gateways: gateways,
-            routers: config.ipfs.routers.iter().cloned().chain(router).collect(),
-            kubo_api: config.ipfs.kubo_api.clone(),
-        }
+/// What the options amount to: whom to listen for and whom to ask.
+#[must_use]
+pub fn delivery_options(config: &Config) -> DeliveryOptions {
+    let public = config.ipfs.public;
+    let (node, gateways) = match config.ipfs.mode {
+        IpfsMode::Both => (true, true),
+        IpfsMode::P2p => (true, false),
+        IpfsMode::TrustlessHttp => (false, true),
+    };
+    let introducers = PUBLIC_BOOTSTRAP.iter().filter(|_| public).map(|peer| (*peer).to_owned());
+    let router = public.then(|| PUBLIC_ROUTER.parse().ok()).flatten();
+    DeliveryOptions {
+        listen: node.then(|| listen(config.ipfs.listen_ip, config.ipfs.listen_port)),
+        peers: config.ipfs.bootstrap.clone(),
+        introducers: introducers.collect(),
+        gateways: config.ipfs.gateways.iter().filter(|_| gateways).cloned().collect(),
+        found_gateways: gateways,
+        routers: config.ipfs.routers.iter().cloned().chain(router).collect(),
+        kubo_api: config.ipfs.kubo_api.clone(),
+        egress: crate::app::egress(config),
     }
+}
+
+/// Starts what delivers blocks. Peers are given what the operator uploads at all, and never a piece of a torrent: it may
+/// be a private one.
+///
+/// # Errors
+/// [`DeliveryError`].
+pub async fn start_delivery(config: &Config, store: &Store) -> Result<Delivery, DeliveryError> {
+    let uploads = config.seeding.policy != SeedingPolicy::Off;
+    let may_serve = move |cid: &Cid| uploads && cid.hash().code() != SHA1_CODE;
+    Delivery::start(&delivery_options(config), store, Arc::new(may_serve)).await
 }
 
 /// Starts the protocol over what delivers.
 ///
 /// # Errors
 /// [`BadLink`].
-pub fn start(config: &Config, store: Store, delivery: Delivery) -> Result<Arc<IpfsProtocol>, BadLink> {
-    let Delivery { sources, routers } = delivery;
+pub fn start(config: &Config, store: Store, delivery: &Delivery) -> Result<Arc<IpfsProtocol>, BadLink> {
     let (names, patience) = (names_options(config)?, patience(config));
+    let (sources, routers) = (delivery.sources(), delivery.routers());
     Ok(IpfsProtocol::start(IpfsParts { store, sources, routers, names, patience }))
 }
 
+/// Every address takes two: libp2p's sockets for IPv6 take no IPv4 along.
 fn listen(ip: IpAddr, port: u16) -> Vec<String> {
-    let family = if ip.is_ipv6() { "ip6" } else { "ip4" };
-    vec![format!("/{family}/{ip}/tcp/{port}"), format!("/{family}/{ip}/udp/{port}/quic-v1")]
+    let all = ip.is_unspecified() && ip.is_ipv6();
+    let ips = if all { every_ip() } else { vec![ip] };
+    let of = |ip: IpAddr| {
+        let family = if ip.is_ipv6() { "ip6" } else { "ip4" };
+        [format!("/{family}/{ip}/tcp/{port}"), format!("/{family}/{ip}/udp/{port}/quic-v1")]
+    };
+    ips.into_iter().flat_map(of).collect()
+}
+
+/// The unspecified address of each family that this machine has.
+fn every_ip() -> Vec<IpAddr> {
+    let v4 = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let has_v6 = if_addrs::get_if_addrs().is_ok_and(|all| all.iter().any(|interface| interface.ip().is_ipv6()));
+    if has_v6 { vec![v4, IpAddr::V6(Ipv6Addr::UNSPECIFIED)] } else { vec![v4] }
 }
 
 pub(crate) fn patience(config: &Config) -> Patience {
@@ -136,12 +134,13 @@ mod tests {
     #[test]
     fn nobody_is_asked_unless_named_or_public() {
         let mut config = Config::default();
-        let plan = IpfsPlan::new(&config);
-        assert!(plan.bootstrap.is_empty() && plan.routers.is_empty() && plan.gateways.is_empty());
+        let plan = delivery_options(&config);
+        assert!(plan.peers.is_empty() && plan.introducers.is_empty());
+        assert!(plan.routers.is_empty() && plan.gateways.is_empty());
         assert!(!names_options(&config).unwrap().dns);
         config.ipfs.public = true;
-        let plan = IpfsPlan::new(&config);
-        assert_eq!((plan.bootstrap.len(), plan.routers.len()), (4, 1));
+        let plan = delivery_options(&config);
+        assert_eq!((plan.introducers.len(), plan.routers.len()), (4, 1));
         assert!(names_options(&config).unwrap().dns);
     }
 
@@ -153,7 +152,7 @@ mod tests {
             [(IpfsMode::Both, true, true), (IpfsMode::P2p, true, false), (IpfsMode::TrustlessHttp, false, true)]
         {
             config.ipfs.mode = mode;
-            let plan = IpfsPlan::new(&config);
+            let plan = delivery_options(&config);
             let has = (plan.listen.is_some(), !plan.gateways.is_empty(), plan.found_gateways);
             assert_eq!(has, (node, gateways, gateways), "{mode:?}");
         }

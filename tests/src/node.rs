@@ -241,6 +241,8 @@ pub fn config(dir: &Path) -> Config {
     config.bittorrent.dht_bootstrap = Vec::new();
     config.webtorrent.listen_ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
     config.webtorrent.listen_port = 0;
+    config.ipfs.listen_ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    config.ipfs.listen_port = 0;
     config.cache.dir = dir.to_owned();
     config.cache.max_size = Size::mib(CACHE);
     config.cache.min_free = Size::from_bytes(0);

@@ -98,7 +98,7 @@ fn told(config: &Config) -> String {
     format!(
         "{store:?} {ephemeral:?} {:?} {bittorrent:?} {webtorrent:?} {accounts:?} {:?} {:?} {:?} {:?} {:?} {:?}",
         dht_options(config),
-        ipfs::IpfsPlan::new(config),
+        ipfs::delivery_options(config),
         ipfs::names_options(config),
         ipfs::patience(config),
         denylists(config),
@@ -117,6 +117,8 @@ fn config(dir: &Path) -> Config {
     config.bittorrent.listen_port = 0;
     config.bittorrent.dht = false;
     config.webtorrent.listen_ip = Ipv4Addr::LOCALHOST.into();
+    config.ipfs.listen_ip = Ipv4Addr::LOCALHOST.into();
+    config.ipfs.listen_port = 0;
     config
 }
 

@@ -15,7 +15,7 @@ use tokio::io::AsyncReadExt;
 
 use super::Exit;
 use super::args::{Add, Output};
-use super::dags::{Dags, pin_failure};
+use super::dags::{Dags, Reach, pin_failure};
 use super::import::{Shown, open, tell};
 use super::source::Failure;
 
@@ -38,7 +38,7 @@ pub async fn run(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let profile = profile(command)?;
-    let dags = Dags::open(config).await?;
+    let dags = Dags::open(config, Reach::Cache).await?;
     let adding = async {
         let mut adding = Adding {
             intake: Intake::new(dags.pins()),

@@ -17,6 +17,7 @@ fn config(dir: &Path) -> Config {
     config.cache.dir = dir.join("cache");
     config.cache.max_size = Size::mib(64);
     config.cache.min_free = Size::from_bytes(0);
+    config.ipfs.listen_ip = std::net::Ipv4Addr::LOCALHOST.into();
     config
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use swarmgate_config::Config;
 use swarmgate_content::{Cid, FetchError, Protocol};
+use swarmgate_ipfs::delivery::Delivery;
 use swarmgate_ipfs::names::{NameError, NameErrorKind};
 use swarmgate_ipfs::pins::{PinError, Pins};
 use swarmgate_ipfs::{IpfsProtocol, Session, SessionOptions};
@@ -14,17 +15,27 @@ use swarmgate_store::{OpenError, Store, StoreOptions};
 
 use super::Exit;
 use super::source::Failure;
-use crate::ipfs::{self, Delivery};
+use crate::ipfs;
 
 /// Bytes of cache where the one on disk is in use by a gateway: what is on its way to its file.
 const MEMORY_BYTES: u64 = 64 * 1024 * 1024;
 /// How long what is under way may take to end.
 const GOODBYE: Duration = Duration::from_secs(3);
 
+/// Where a command's blocks may come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// From what is here: nothing is listened on and nobody is asked.
+    Cache,
+    /// From wherever the configuration says.
+    Network,
+}
+
 /// IPFS for one command. Its owner must call [`Self::shutdown`].
 #[derive(Debug)]
 pub(super) struct Dags {
     protocol: Arc<IpfsProtocol>,
+    delivery: Delivery,
     store: Store,
 }
 
@@ -33,9 +44,9 @@ impl Dags {
     ///
     /// # Errors
     /// When a gateway has it open, and when it cannot be opened.
-    pub(super) async fn open(config: &Config) -> Result<Self, Failure> {
+    pub(super) async fn open(config: &Config, reach: Reach) -> Result<Self, Failure> {
         let store = Store::open(on_disk(config)).await.map_err(|error| in_use(&error))?;
-        let dags = Self::start(config, store)?;
+        let dags = Self::start(config, store, reach).await?;
         dags.pins().tidy().await.map_err(|error| pin_failure(&error))?;
         Ok(dags)
     }
@@ -49,17 +60,26 @@ impl Dags {
             Err(OpenError::InUse { .. }) => Store::open(StoreOptions::in_memory(MEMORY_BYTES)).await,
             opened => opened,
         };
-        Self::start(config, opened.map_err(|error| Failure::new(Exit::Error, error.to_string()))?)
+        let store = opened.map_err(|error| Failure::new(Exit::Error, error.to_string()))?;
+        Self::start(config, store, Reach::Network).await
     }
 
-    fn start(config: &Config, store: Store) -> Result<Self, Failure> {
+    async fn start(config: &Config, store: Store, reach: Reach) -> Result<Self, Failure> {
         if !config.ipfs.enabled {
             let off = "ipfs.enabled is false in the configuration, and this command uses IPFS";
             return Err(Failure::new(Exit::Usage, format!("{off}; --set ipfs.enabled=true switches it on")));
         }
-        let protocol = ipfs::start(config, store.clone(), Delivery::default());
+        // On a port that the system chooses, so that it runs beside a gateway.
+        let mut config = config.clone();
+        config.ipfs.listen_port = 0;
+        let delivery = match reach {
+            Reach::Cache => Ok(Delivery::default()),
+            Reach::Network => ipfs::start_delivery(&config, &store).await,
+        };
+        let delivery = delivery.map_err(|error| Failure::new(Exit::Error, error.to_string()))?;
+        let protocol = ipfs::start(&config, store.clone(), &delivery);
         let protocol = protocol.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
-        Ok(Self { protocol, store })
+        Ok(Self { protocol, delivery, store })
     }
 
     pub(super) fn pins(&self) -> &Pins {
@@ -85,7 +105,9 @@ impl Dags {
 
     /// Ends what is under way and closes the cache.
     pub(super) async fn shutdown(self) {
-        self.protocol.shutdown(Instant::now() + GOODBYE).await;
+        let deadline = Instant::now() + GOODBYE;
+        self.protocol.shutdown(deadline).await;
+        self.delivery.shutdown(deadline).await;
         self.store.close().await;
     }
 }

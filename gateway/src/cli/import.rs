@@ -12,7 +12,7 @@ use swarmgate_ipfs::pins::Pin;
 use swarmgate_ipfs_proto::ipns::{MAX_RECORD_BYTES, Name};
 
 use super::args::{ImportCar, IpnsCommand, Output, PinCommand};
-use super::dags::{Dags, name_failure, pin_failure, read_cid};
+use super::dags::{Dags, Reach, name_failure, pin_failure, read_cid};
 use super::source::Failure;
 use super::{Exit, Progress};
 
@@ -30,7 +30,7 @@ pub async fn run_import(
     interrupted: impl Future<Output = ()>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let dags = Dags::open(config).await?;
+    let dags = Dags::open(config, Reach::Cache).await?;
     let outcome = tokio::select! {
         outcome = import(&dags, command) => outcome,
         () = interrupted => Err(Failure::new(Exit::Interrupted, "interrupted; nothing was pinned")),
@@ -66,7 +66,8 @@ pub async fn run_pin(
     interrupted: impl Future<Output = ()>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let dags = Dags::open(config).await?;
+    let reach = if matches!(command, PinCommand::Add { .. }) { Reach::Network } else { Reach::Cache };
+    let dags = Dags::open(config, reach).await?;
     let outcome = tokio::select! {
         outcome = pin(&dags, command) => outcome,
         () = interrupted => Err(Failure::new(Exit::Interrupted, "interrupted; nothing was pinned")),
@@ -111,7 +112,7 @@ pub async fn run_ipns(config: &Config, command: &IpnsCommand, out: &mut dyn Writ
         return Err(Failure::new(Exit::Integrity, message));
     }
     let bytes = Bytes::from(tokio::fs::read(file).await.map_err(complain)?);
-    let dags = Dags::open(config).await?;
+    let dags = Dags::open(config, Reach::Cache).await?;
     let imported = dags.protocol().names().import(&name, bytes).await;
     dags.shutdown().await;
     let record = imported.map_err(|error| name_failure(&error))?;

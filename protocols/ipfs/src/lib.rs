@@ -4,6 +4,7 @@
 //! * [`node`]: the libp2p node with Bitswap.
 //! * [`http`]: sources and routers that are asked over HTTP.
 //! * [`gateways`]: the gateways that requests and routers name, as one source.
+//! * [`delivery`]: all of these, started as the operator wants them.
 //! * [`blocks`]: the one way to a block: the store, then a race of the sources.
 //! * [`session`], [`patience`]: one reading of one DAG, and how long it waits.
 //! * [`names`]: IPNS and DNSLink.
@@ -17,6 +18,7 @@
 
 mod attempts;
 pub mod blocks;
+pub mod delivery;
 mod fault;
 mod flights;
 pub mod gateways;
