@@ -16,7 +16,10 @@ fn node(config: &Config) -> Option<SocketAddr> {
 pub(super) fn node_and_server_share_no_port(config: &Config) -> Vec<String> {
     let Some(node) = node(config) else { return Vec::new() };
     let taken = config.server.listen.iter().find(|http| overlap(&node, http));
-    taken.map(|http| format!("the IPFS node cannot have {node}, because server.listen has {http}")).into_iter().collect()
+    taken
+        .map(|http| format!("the IPFS node cannot have {node}, because server.listen has {http}"))
+        .into_iter()
+        .collect()
 }
 
 pub(super) fn node_and_torrents_share_no_port(config: &Config) -> Vec<String> {
@@ -54,7 +57,8 @@ pub(super) fn dnslinks_lead_somewhere(config: &Config) -> Vec<String> {
         let Some((host, link)) = text.split_once(':') else {
             return Some(format!("`{text}` is not a host and its link, as docs.example.org:/ipfs/bafy…"));
         };
-        let leads = ["/ipfs/", "/ipns/"].iter().any(|root| link.strip_prefix(root).is_some_and(|rest| !rest.is_empty()));
+        let leads =
+            ["/ipfs/", "/ipns/"].iter().any(|root| link.strip_prefix(root).is_some_and(|rest| !rest.is_empty()));
         match host.contains('.') && Host::parse(host).is_ok() && leads {
             false => Some(format!("`{text}` is not a host and its link, as docs.example.org:/ipfs/bafy…")),
             true => seen.insert(host.to_ascii_lowercase(), link.to_owned()).map(|_| format!("`{host}` has two links")),
@@ -118,8 +122,14 @@ mod tests {
 
     #[test]
     fn a_dnslink_is_a_host_and_where_it_leads_once_each() {
-        let links =
-            ["a.example:/ipfs/bafy", "b.example:/ipns/k51", "A.example:/ipfs/x", "nodot:/ipfs/x", "c.example:/ipfs/", "d"];
+        let links = [
+            "a.example:/ipfs/bafy",
+            "b.example:/ipns/k51",
+            "A.example:/ipfs/x",
+            "nodot:/ipfs/x",
+            "c.example:/ipfs/",
+            "d",
+        ];
         let set = |config: &mut Config| config.ipfs.dnslinks = links.map(str::to_owned).to_vec();
         assert_eq!(reasons(dnslinks_lead_somewhere, set), 4);
     }

@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
-use libp2p::Multiaddr;
 use parking_lot::Mutex;
 use swarmgate_content::{Attempt, BoxFuture, Cid, VerifiedBytes};
 use swarmgate_egress::{EgressPolicy, HttpClient, HttpError};
