@@ -45,7 +45,7 @@ pub fn page(title: &str, up: &str, body: &Markup) -> Markup {
 pub fn home(items: &[ItemStatus]) -> Markup {
     let body = html! {
         form action="open" method="get" {
-            label for="uri" { "Magnet link, infohash or URL of a .torrent" }
+            label for="uri" { "Magnet link, infohash, CID or URL of a .torrent" }
             input #uri name="uri" type="text" required autofocus autocomplete="off" spellcheck="false";
             button type="submit" { "Open" }
         }

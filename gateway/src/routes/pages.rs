@@ -8,6 +8,7 @@ use axum::routing::get;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, StatusCode, Uri};
 use swarmgate_content::ContentId;
+use swarmgate_ipfs_proto::content_path::ContentPath;
 use url::form_urlencoded;
 
 use crate::error::{Problem, ProblemKind};
@@ -54,7 +55,7 @@ async fn open(State(state): State<GatewayState>, request: Request) -> Result<Res
     std::future::ready(destination(&state, request.uri())).await.map(|to| links::redirect(StatusCode::SEE_OTHER, &to))
 }
 
-/// Where a link leads that somebody pasted: a magnet, an infohash, or the URL of a `.torrent`.
+/// Where a link leads that somebody pasted: a magnet, an infohash, a CID, or the URL of a `.torrent`.
 fn destination(state: &GatewayState, uri: &Uri) -> Result<String, Problem> {
     let mut parameters = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
     let pasted =
@@ -68,8 +69,18 @@ fn destination(state: &GatewayState, uri: &Uri) -> Result<String, Problem> {
             Ok(well_formed.to_string())
         }
         Some("http" | "https") => Ok(format!("{base}/torrent?url={}", links::encode(&pasted))),
-        Some(_) | None => Ok(links::listing(&state.options, &ContentId::parse_torrent(&pasted)?)),
+        Some(_) | None => match (ContentId::parse_torrent(&pasted), ipfs_path(&pasted)) {
+            (Ok(id), _) => Ok(links::listing(&state.options, &id)),
+            (Err(_), Some(path)) => Ok(format!("{base}{path}")),
+            (Err(error), None) => Err(error.into()),
+        },
     }
+}
+
+/// A path of IPFS, spelt as a path, a URI, or a CID with what is below it.
+fn ipfs_path(pasted: &str) -> Option<ContentPath> {
+    let path = pasted.parse().ok();
+    path.or_else(|| ContentPath::from_uri(&format!("ipfs://{pasted}")).ok())
 }
 
 fn bad_magnet() -> Problem {

@@ -8,15 +8,15 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::header::ACCEPT;
+use multiaddr::{Multiaddr, Protocol};
+use swarmgate_ipfs::session::MAX_HINTS;
+use swarmgate_ipfs::source::Provider;
 use swarmgate_ipfs_proto::export::Scope;
 use url::form_urlencoded;
 
 use crate::error::{Problem, ProblemKind};
 use crate::query;
-
-/// Most media ranges that are read of `Accept`; browsers send about ten.
-const MAX_MEDIA_RANGES: usize = 64;
+use crate::routes::ipfs::accept::MediaRange;
 
 /// A format that content is asked for in by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub struct Ask {
     pub download: bool,
     /// How long to wait before giving up.
     pub wait: Option<Duration>,
+    /// Who may have the content, as `?provider=` says; untrusted.
+    pub hints: Vec<Provider>,
     /// The query that asks for the same without `Accept`, where that is another.
     pub location_query: Option<String>,
 }
@@ -101,65 +103,9 @@ impl Format {
         Self::ALL.into_iter().find(|(_, its, _)| *its == name).map(|(format, ..)| format)
     }
 
-    fn by_media_type(essence: &str) -> Option<Self> {
+    pub(super) fn by_media_type(essence: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|(.., its)| *its == essence).map(|(format, ..)| format)
     }
-}
-
-/// One element of `Accept` (RFC 9110 §12.5.1).
-#[derive(Debug)]
-struct MediaRange {
-    essence: String,
-    /// Its parameters but `q`, names in lower case.
-    parameters: Vec<(String, String)>,
-    /// In thousandths.
-    quality: u16,
-}
-
-impl MediaRange {
-    fn parse(text: &str) -> Self {
-        let mut parts = text.split(';').map(str::trim);
-        let essence = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let (mut parameters, mut quality) = (Vec::new(), 1000);
-        for (name, value) in parts.filter_map(|part| part.split_once('=')) {
-            let (name, value) = (name.trim().to_ascii_lowercase(), value.trim().trim_matches('"'));
-            if name == "q" {
-                quality = thousandths(value);
-            } else {
-                parameters.push((name, value.to_owned()));
-            }
-        }
-        Self { essence, parameters, quality }
-    }
-
-    /// What is accepted, the most wanted first, else in the order of the header.
-    fn all(headers: &HeaderMap) -> Vec<Self> {
-        let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        let mut ranges: Vec<_> =
-            values.flat_map(|value| value.split(',')).take(MAX_MEDIA_RANGES).map(Self::parse).collect();
-        ranges.retain(|range| range.quality > 0);
-        ranges.sort_by_key(|range| std::cmp::Reverse(range.quality));
-        ranges
-    }
-
-    fn is_any(&self) -> bool {
-        self.essence == "*/*"
-    }
-
-    fn format(&self) -> Option<Format> {
-        Format::by_media_type(&self.essence)
-    }
-
-    fn parameter(&self, name: &str) -> Option<&str> {
-        self.parameters.iter().find(|(its, _)| its == name).map(|(_, value)| value.as_str())
-    }
-}
-
-fn thousandths(text: &str) -> u16 {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let fraction = format!("{fraction:0<3}");
-    let read = |digits: &str| digits.parse::<u16>().unwrap_or(0);
-    (read(whole).min(1) * 1000 + read(fraction.get(..3).unwrap_or_default())).min(1000)
 }
 
 /// The parameters of a query that mean something here.
@@ -174,6 +120,7 @@ struct Query<'a> {
     version: Option<Cow<'a, str>>,
     order: Option<Cow<'a, str>>,
     duplicates: Option<Cow<'a, str>>,
+    hints: Vec<Provider>,
 }
 
 impl<'a> Query<'a> {
@@ -190,6 +137,7 @@ impl<'a> Query<'a> {
                 "car-version" => read.version = Some(value),
                 "car-order" => read.order = Some(value),
                 "car-dups" => read.duplicates = Some(value),
+                "provider" if read.hints.len() < MAX_HINTS => read.hints.extend(provider(&value)),
                 _ => {}
             }
         }
@@ -229,9 +177,22 @@ impl Ask {
             filename: query.filename.map(Cow::into_owned),
             download: query.download,
             wait,
+            hints: query.hints,
             location_query,
         })
     }
+}
+
+/// Reads a hint: a peer's multiaddr that ends in its id, or the base URL of a trustless gateway. What is neither helps
+/// nobody.
+fn provider(text: &str) -> Option<Provider> {
+    if text.starts_with("https://") || text.starts_with("http://") {
+        return Some(Provider::Gateway(text.to_owned()));
+    }
+    let mut address: Multiaddr = text.parse().ok()?;
+    let Some(Protocol::P2p(id)) = address.pop() else { return None };
+    let addrs = if address.is_empty() { Vec::new() } else { vec![address] };
+    Some(Provider::Peer { id, addrs })
 }
 
 /// The format that is wanted most, unless HTML or anything at all is wanted more.
@@ -313,6 +274,7 @@ fn unknown_format() -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::header::ACCEPT;
     use proptest::prelude::*;
 
     fn ask(query: &str, accept: &str) -> Result<Ask, Problem> {
@@ -396,6 +358,19 @@ mod tests {
             location("x=1", "application/vnd.ipld.car; order=dfs; dups=y").as_deref(),
             Some("x=1&format=car&car-order=dfs&car-dups=y")
         );
+    }
+
+    #[test]
+    fn hints_name_peers_and_gateways() {
+        let peer = "12D3KooWRBy97UB99e3J6hiPesre1MZeuNQvfan4gBziswrRJsNK";
+        let address = format!("provider=%2Fip4%2F192.0.2.7%2Ftcp%2F4001%2Fp2p%2F{peer}");
+        let query = format!("{address}&provider=/p2p/{peer}&provider=https://g.example&provider=x");
+        let hints = ask(&query, "").unwrap().hints;
+        let id = peer.parse().unwrap();
+        let addrs = vec!["/ip4/192.0.2.7/tcp/4001".parse().unwrap()];
+        let gateway = Provider::Gateway("https://g.example".to_owned());
+        assert_eq!(hints, [Provider::Peer { id, addrs }, Provider::Peer { id, addrs: Vec::new() }, gateway]);
+        assert_eq!(ask(&"provider=http://g&".repeat(100), "").unwrap().hints.len(), MAX_HINTS);
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub async fn answer(inquiry: Inquiry, found: &Found) -> Result<Response, Problem
 async fn index(inquiry: &Inquiry, cid: Cid) -> Result<Option<Cid>, Problem> {
     let below = format!("/ipfs/{cid}/{INDEX}");
     let path = ContentPath::from_url_path(&below).unwrap_or_else(|_| ContentPath::new(Root::Ipfs(cid)));
-    match inquiry.follow(&path).await {
+    match inquiry.follow_through(&path).await {
         Ok(resolved) => Ok((resolved.target == Target::File).then_some(resolved.cid)),
         Err(problem) if is_absent(&problem) => Ok(None),
         Err(problem) => Err(problem),

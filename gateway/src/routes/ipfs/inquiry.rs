@@ -100,7 +100,7 @@ impl Inquiry {
         let options = SessionOptions {
             patience: Some(waits(&state.options, patience)),
             only_local: patience.only_if_cached(),
-            ..SessionOptions::default()
+            hints: ask.hints.clone(),
         };
         let session = Arc::new(ipfs.session(options));
         let (head, headers) = (parts.method == Method::HEAD, parts.headers.clone());
@@ -129,9 +129,25 @@ impl Inquiry {
     /// # Errors
     /// When it names nothing, a block on the way does not come, or what is there is not served.
     pub async fn follow(&self, path: &ContentPath) -> Result<Resolved, Problem> {
+        self.within_patience(path, self.session.resolve_path(path)).await
+    }
+
+    /// The same, and on through a symlink at its end.
+    ///
+    /// # Errors
+    /// As [`Self::follow`].
+    pub async fn follow_through(&self, path: &ContentPath) -> Result<Resolved, Problem> {
+        self.within_patience(path, self.session.follow_path(path)).await
+    }
+
+    async fn within_patience(
+        &self,
+        path: &ContentPath,
+        walk: impl Future<Output = Result<Resolved, FetchError>>,
+    ) -> Result<Resolved, Problem> {
         let started = Instant::now();
         let deadline = self.patience.first_byte_deadline(&self.state.options);
-        let resolved = tokio::time::timeout_at((deadline + GRACE).into(), self.session.resolve_path(path)).await;
+        let resolved = tokio::time::timeout_at((deadline + GRACE).into(), walk).await;
         let late = |_| {
             let detail = format!("the blocks on its path did not arrive within {:.1?}", started.elapsed());
             let error = FetchError::new(id(path), Stage::Resolve, FetchErrorKind::TimedOut, detail);

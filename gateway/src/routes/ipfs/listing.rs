@@ -100,7 +100,10 @@ impl Listing<'_> {
         html! {
             tr {
                 // A name that is no text has no path; its block can still be had.
-                td { @if entry.text().is_some() { a href={ (self.here()) (links::encode(&name)) } { (name) } } @else { (name) } }
+                td {
+                    @if entry.text().is_some() { a href={ (self.here()) (links::encode(&name)) } { (name) } }
+                    @else { (name) }
+                }
                 td { (self.block_link(entry, &name)) }
                 td.size title="all blocks of it together" { (size) }
             }
@@ -118,7 +121,9 @@ impl Listing<'_> {
                 // A website's host has no `/ipfs/` of its own.
                 let href = format!("https://cid.ipfs.tech/#{cid}");
                 return html! {
-                    a class="ipfs-hash" translate="no" href=(href) target="_blank" rel="noreferrer noopener" { (short(&cid)) }
+                    a class="ipfs-hash" translate="no" href=(href) target="_blank" rel="noreferrer noopener" {
+                        (short(&cid))
+                    }
                 };
             }
         };

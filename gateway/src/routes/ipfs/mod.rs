@@ -10,6 +10,7 @@
 //! `_redirects` is not read. On `{cid}.ipfs.{host}` and on a website's own host there is one content to an origin, and
 //! its pages may do what pages do.
 
+mod accept;
 pub mod address;
 pub mod ask;
 pub mod block;

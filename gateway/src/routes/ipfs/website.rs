@@ -60,7 +60,7 @@ async fn page(mut inquiry: Inquiry, found: &Found, status: u16) -> Result<Respon
 async fn follow(inquiry: &Inquiry, place: &Place, path: &str) -> Result<Found, Problem> {
     let below = below(place, path).ok_or_else(|| broken("a rule leads to what is no path"))?;
     inquiry.state.denylists.check_path(&below)?;
-    let resolved = inquiry.follow(&below).await?;
+    let resolved = inquiry.follow_through(&below).await?;
     Ok(Found { resolved, name: below.segments().last().cloned(), lifetime: place.lifetime })
 }
 
@@ -72,7 +72,7 @@ fn below(place: &Place, path: &str) -> Option<ContentPath> {
 /// The website's rules, if it has any.
 async fn rules(inquiry: &Inquiry, place: &Place) -> Result<Option<SiteRules>, Problem> {
     let Some(path) = below(place, &format!("/{FILE_NAME}")) else { return Ok(None) };
-    let resolved = match inquiry.follow(&path).await {
+    let resolved = match inquiry.follow_through(&path).await {
         Ok(resolved) if resolved.target == Target::File => resolved,
         Ok(_) => return Ok(None),
         Err(problem) if is_absent(&problem) => return Ok(None),

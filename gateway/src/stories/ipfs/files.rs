@@ -247,6 +247,19 @@ async fn pasted_paths_and_registered_handlers_lead_to_content() {
 }
 
 #[tokio::test]
+async fn what_is_pasted_on_the_start_page_leads_there() {
+    let world = world().await;
+    for (pasted, location) in [
+        ("bafkqabtimvwgy3yk", "/ipfs/bafkqabtimvwgy3yk"),
+        ("ipfs://bafkqabtimvwgy3yk/a%20b", "/ipfs/bafkqabtimvwgy3yk/a%20b"),
+        ("/ipns/x.example/", "/ipns/x.example/"),
+    ] {
+        let answer = world.get(&format!("/open?uri={}", crate::links::encode(pasted))).await;
+        assert_eq!((answer.status, answer.header("location")), (303, Some(location)), "{pasted}");
+    }
+}
+
+#[tokio::test]
 async fn scripts_of_any_origin_may_read_and_ask() {
     let world = world().await;
     for method in ["GET", "OPTIONS"] {

@@ -15,7 +15,7 @@ async fn what_the_store_lacks_comes_from_a_source() {
     let world = with_source(HttpOptions::default()).await;
     let bytes = noise(30_000);
     let dag = Dag::file(&bytes);
-    *world.source.blocks.lock() = dag.blocks.clone();
+    world.source.offer(&dag);
     let answer = world.get(&format!("/ipfs/{}?filename=a.bin", dag.cid())).await;
     assert!(answer.clean && answer.body == bytes);
 }
@@ -25,7 +25,7 @@ async fn only_if_cached_asks_nobody() {
     let world = with_source(HttpOptions::default()).await;
     let (here, there) = (Dag::file(&noise(3000)), Dag::directory(&[("a", &Dag::file(b"hello\n"))]));
     world.keep(&here).await;
-    *world.source.blocks.lock() = there.blocks.clone();
+    world.source.offer(&there);
     let cached = [("Cache-Control", "only-if-cached")];
     for method in ["GET", "HEAD"] {
         assert_eq!(world.send(method, &format!("/ipfs/{}", here.cid()), &cached).await.status, 200, "{method}");
@@ -53,12 +53,29 @@ async fn a_stream_whose_blocks_stop_to_come_is_cut() {
     let world = with_source(options).await;
     let bytes = noise(4 << 20);
     let dag = Dag::file(&bytes);
-    *world.source.blocks.lock() = dag.blocks.clone();
+    world.source.offer(&dag);
     *world.source.silent_after.lock() = Some(2000);
     for format in ["raw=no", "format=car", "format=tar"] {
         let answer = world.get(&format!("/ipfs/{}?filename=a.bin&{format}", dag.cid())).await;
         assert_eq!((answer.status, answer.clean), (200, false), "{format}: a short body never looks whole");
     }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_back_the_sources() {
+    let world = with_source(HttpOptions::default()).await;
+    let dag = Dag::file(&noise(16 << 20));
+    world.source.offer(&dag);
+    let path = format!("/ipfs/{}?format=car", dag.cid());
+    let idle = crate::testing::request(world.address, "GET", &path, &[], b"").await;
+    let asked = || world.source.asked.load(Ordering::SeqCst);
+    let mut before = 0;
+    while asked() == 0 || asked() != before {
+        before = asked();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    assert!(asked() < dag.blocks.len() / 2, "{} of {} blocks for nobody", asked(), dag.blocks.len());
+    drop(idle);
 }
 
 #[tokio::test]

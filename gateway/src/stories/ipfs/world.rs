@@ -211,10 +211,17 @@ pub(super) fn noise(len: usize) -> Vec<u8> {
 /// A source that has blocks in memory, and may stop to answer.
 #[derive(Debug, Default)]
 pub(super) struct Shelf {
-    pub(super) blocks: Mutex<Vec<Block>>,
+    blocks: Mutex<BTreeMap<Cid, Bytes>>,
     pub(super) asked: AtomicUsize,
     /// After so many answers it is silent, if any number.
     pub(super) silent_after: Mutex<Option<usize>>,
+}
+
+impl Shelf {
+    /// Has the blocks of a DAG from now on.
+    pub(super) fn offer(&self, dag: &Dag) {
+        self.blocks.lock().extend(dag.blocks.iter().map(|block| (block.cid, block.bytes.clone())));
+    }
 }
 
 impl BlockSource for Shelf {
@@ -228,9 +235,9 @@ impl BlockSource for Shelf {
             if self.silent_after.lock().is_some_and(|after| before >= after) {
                 std::future::pending::<()>().await;
             }
-            let found = self.blocks.lock().iter().find(|block| block.cid == want.cid).cloned();
+            let found = self.blocks.lock().get(&want.cid).cloned();
             match found {
-                Some(found) => Ok(block::check(&found.cid, found.bytes).unwrap()),
+                Some(bytes) => Ok(block::check(&want.cid, bytes).unwrap()),
                 None => Err(SourceError { class: FailureClass::Neutral, detail: "not there".to_owned() }),
             }
         })
