@@ -1,7 +1,7 @@
 //! Reads a file's DAG from one peer and says how fast that went: `fetch_dag ADDRESS CID [--streams N]`.
 //!
 //! The address has the peer's id at its end or not; loopback and private ones are dialled too. `--streams` reads the
-//! file so many times at once.
+//! file so many times at once. `RUST_LOG=swarmgate_ipfs=debug` tells more.
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
 use std::error::Error;
@@ -19,6 +19,7 @@ use swarmgate_ipfs::node::{KadMode, Node, NodeOptions, Shelf};
 use swarmgate_ipfs::source::{BlockSource, SessionId, Want};
 use swarmgate_ipfs_proto::walk::FileWalk;
 use swarmgate_store::{Store, StoreOptions};
+use tracing_subscriber::EnvFilter;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -34,6 +35,7 @@ struct Reading {
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<(), Failure> {
+    tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env()).with_writer(std::io::stderr).init();
     let mut arguments = std::env::args().skip(1);
     let usage = "usage: fetch_dag ADDRESS CID [--streams N]";
     let address: Multiaddr = arguments.next().ok_or(usage)?.parse()?;

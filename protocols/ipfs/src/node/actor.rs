@@ -257,6 +257,8 @@ impl Actor {
         let Some(known) = self.peers.get(&peer) else { return };
         match what {
             What::Message(message) => {
+                let (wants, blocks) = (message.wantlist.len(), message.blocks.len());
+                tracing::trace!(%peer, wants, blocks, presences = message.presences.len(), "heard");
                 self.server.handle_message(known.key, &message);
                 self.client.handle_message(now, known.key, message);
             }
@@ -300,6 +302,7 @@ impl Actor {
 
     fn send(&mut self, to: PeerKey, errand: Errand) {
         let Some(peer) = self.peers.by_key(to) else { return };
+        tracing::trace!(peer = %peer.id, ?errand, "told");
         if self.swarm.behaviour().bitswap.send(peer.connection, errand).is_err() {
             tracing::debug!(peer = %peer.id, "a bitswap peer takes nothing any more: its connection is closed");
             self.swarm.close_connection(peer.connection);

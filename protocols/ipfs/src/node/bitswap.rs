@@ -39,8 +39,10 @@ pub(super) const MAX_STREAM_IDLE: Duration = Duration::from_secs(10);
 pub(super) struct Bounds {
     /// Streams of the peer.
     pub(super) max_inbound: usize,
-    /// After how long without traffic nothing is kept for its own sake.
+    /// After how long without traffic nothing is kept for its own sake; also how often that is looked at.
     pub(super) idle: Duration,
+    /// How long a message may stand still on its way.
+    pub(super) stall: Duration,
 }
 
 /// What a handler tells the node.

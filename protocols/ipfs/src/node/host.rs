@@ -98,7 +98,7 @@ pub(super) fn make(
         .map_err(|source| StartError::Key { source })?;
     // No interval is shorter than a millisecond.
     let idle = options.idle_timeout.clamp(Duration::from_millis(1), MAX_STREAM_IDLE);
-    let bounds = Bounds { max_inbound: options.max_inbound_streams, idle };
+    let bounds = Bounds { max_inbound: options.max_inbound_streams, idle, stall: options.stall_timeout };
     let host = Host {
         banned: allow_block_list::Behaviour::default(),
         limits: connection_limits::Behaviour::new(limits(options.max_connections)),

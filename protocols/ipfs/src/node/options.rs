@@ -26,7 +26,7 @@ pub struct NodeOptions {
     /// Peers to begin with in the DHT, each address with `/p2p/…` at its end. Default none: nobody is contacted unless
     /// named here.
     pub bootstrap: Vec<Multiaddr>,
-    /// The part played in the DHT. Default [`KadMode::Client`].
+    /// The part played in the DHT. Default [`KadMode::Off`]: a DHT begins with somebody, and nobody is named.
     pub kad: KadMode,
     /// The DHT's protocol name. Default `/ipfs/kad/1.0.0`; an operator changes it for a network of their own.
     pub kad_protocol: String,
@@ -44,6 +44,8 @@ pub struct NodeOptions {
     pub max_inbound_streams: usize,
     /// How long a dial may take, with the handshakes. Default 10 s.
     pub dial_timeout: Duration,
+    /// How long a message may stand still on its way in or out before its stream is given up. Default 30 s.
+    pub stall_timeout: Duration,
     /// How long a connection stays that nobody needs. Default 60 s: who reads one file soon reads another.
     pub idle_timeout: Duration,
     /// For how long a peer that sent what nobody asked for is refused. Default 10 minutes.
@@ -57,7 +59,7 @@ impl Default for NodeOptions {
         Self {
             listen: Vec::new(),
             bootstrap: Vec::new(),
-            kad: KadMode::Client,
+            kad: KadMode::Off,
             kad_protocol: "/ipfs/kad/1.0.0".to_owned(),
             max_connections: 256,
             egress: EgressPolicy { allow_private: false },
@@ -65,6 +67,7 @@ impl Default for NodeOptions {
             server: ServerOptions::default(),
             max_inbound_streams: 32,
             dial_timeout: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
             ban: Duration::from_secs(10 * 60),
             agent: concat!("swarmgate/", env!("CARGO_PKG_VERSION")).to_owned(),

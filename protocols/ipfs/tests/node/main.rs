@@ -107,7 +107,7 @@ async fn another_peer_takes_over_when_one_vanishes() {
         ours.node.provider(session, &Provider::Peer { id: second.node.peer_id(), addrs: vec![second.address()] });
     };
     let read = read_file(&ours.node, session, root, |len| {
-        if len > 4 << 20
+        if len > 1 << 20
             && let Some(tell) = tell.take()
         {
             tell.send(()).unwrap();
@@ -115,7 +115,8 @@ async fn another_peer_takes_over_when_one_vanishes() {
     });
     let (read, ()) = tokio::join!(read, vanish);
     assert!(read.unwrap() == file);
-    assert!(second.node.stats().server.bytes > 16 << 20, "{:?}", second.node.stats());
+    let served = [&first, &second].map(|peer| peer.node.stats().server.bytes);
+    assert!(served[0] < 32 << 20 && served[1] > 0, "one of them served nothing, or all: {served:?}");
     ours.stop().await;
     second.stop().await;
 }
@@ -246,6 +247,25 @@ async fn streams_beyond_the_limit_are_reset_and_the_connection_stays() {
         }
     };
     assert_eq!(answer.blocks[0].cid, cid);
+    ours.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_that_stands_still_is_given_up() {
+    let brief = Duration::from_millis(200);
+    let bounds = NodeOptions { max_inbound_streams: 1, stall_timeout: brief, ..options("/ip4/127.0.0.1/tcp/0") };
+    let ours = Peer::start(NodeOptions { idle_timeout: brief * 5, ..bounds }).await;
+    let mut peer = RawPeer::connect(ours.address()).await;
+    let cid = ours.add_file(b"behind it").await;
+    let _stalled = peer.hold_stream().await.unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        assert!(Instant::now() < deadline, "a stream that stands still makes room");
+        let _reset = peer.send(&Message { wantlist: vec![Entry::want_block(cid, 1)], ..Message::default() }).await;
+        if peer.next_within(Duration::from_millis(100)).await.is_some() {
+            break;
+        }
+    }
     ours.stop().await;
 }
 

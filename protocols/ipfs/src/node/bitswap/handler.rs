@@ -48,7 +48,7 @@ enum Outbound {
 pub(in crate::node) struct Handler {
     peer: PeerId,
     connection: ConnectionId,
-    max_inbound: usize,
+    bounds: Bounds,
     inbox: PollSender<Report>,
     outbox: mpsc::Receiver<Errand>,
     wanting: Wanting,
@@ -81,7 +81,7 @@ impl Handler {
         Self {
             peer,
             connection,
-            max_inbound: bounds.max_inbound,
+            bounds,
             inbox,
             outbox,
             wanting,
@@ -228,19 +228,26 @@ impl Handler {
             self.refuse();
         } else {
             self.outbound = Outbound::Closed;
+            // The node sends again what a peer that it knows may not have heard; to others the stream is opened again.
+            self.errand = self.version.is_none().then_some(Errand::Open);
             self.report(What::Lost);
         }
     }
 
     fn refuse(&mut self) {
+        tracing::debug!(peer = %self.peer, "a peer takes no bitswap streams");
         self.outbound = Outbound::Unwilling;
         self.errand = None;
         self.kept = false;
+        self.version = None;
         self.report(What::Unwilling);
     }
 
     fn poll_idle(&mut self, cx: &mut Context<'_>) {
-        while self.tick.poll_tick(cx).is_ready() {
+        while let Poll::Ready(now) = self.tick.poll_tick(cx) {
+            if let Some(since) = now.checked_sub(self.bounds.stall) {
+                self.give_up_stalled(since);
+            }
             let busy = match &self.outbound {
                 Outbound::Opening => true,
                 Outbound::Open(writer) => writer.is_busy(),
@@ -249,11 +256,22 @@ impl Handler {
             let active = std::mem::replace(&mut self.active, false);
             let willing = !matches!(self.outbound, Outbound::Unwilling);
             let needed = willing && (busy || active || self.wanting.get());
-            // A peer of our own kind keeps its stream as long as we keep ours, if that is a reason: so it is none.
-            self.kept = needed || self.inbound.len() > 0;
+            // That the peer has a stream open to us is no reason: ours is one to it, and both would stay for ever.
+            self.kept = needed;
             if !needed {
                 self.close();
             }
+        }
+    }
+
+    fn give_up_stalled(&mut self, since: Instant) {
+        self.inbound.drop_stalled(since);
+        if let Outbound::Open(writer) = &self.outbound
+            && writer.is_stalled(since)
+        {
+            tracing::debug!(peer = %self.peer, "a bitswap peer does not read");
+            let served = writer.is_serving();
+            self.on_failure(served);
         }
     }
 
@@ -265,14 +283,19 @@ impl Handler {
     }
 
     fn on_inbound(&mut self, (mut stream, version): (Stream, Version)) {
-        if self.inbound.len() >= self.max_inbound {
+        if self.inbound.len() >= self.bounds.max_inbound {
             tracing::debug!(peer = %self.peer, "a bitswap peer has too many streams open; one more is reset");
             return;
         }
         stream.ignore_for_keep_alive();
         self.active = true;
         self.kept = true;
-        self.inbound.add(stream);
+        if matches!(self.outbound, Outbound::Unwilling) {
+            // It speaks Bitswap after all.
+            self.outbound = Outbound::Closed;
+            self.failures = 0;
+        }
+        self.inbound.add(Instant::now(), stream);
         self.speaks(version);
     }
 

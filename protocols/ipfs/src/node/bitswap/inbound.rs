@@ -7,16 +7,19 @@ use bytes::{Bytes, BytesMut};
 use libp2p::Stream;
 use libp2p::futures::AsyncRead;
 use swarmgate_ipfs_proto::bitswap::message::{Message, MessageError, next_frame};
+use tokio::time::Instant;
 
 /// Bytes of messages that are not whole yet, of all streams of a connection. Beyond that only the stream that has
 /// waited longest is read, so that one message after the other becomes whole.
-const MAX_PARTIAL_BYTES: usize = 8 << 20;
+const MAX_PARTIAL_BYTES: usize = 4 << 20;
 /// How much is read from a stream at a time.
 const READ_BYTES: usize = 64 << 10;
 
 struct Inbound {
     stream: Stream,
     buffer: BytesMut,
+    /// When bytes last came.
+    moved: Instant,
 }
 
 /// What reading has come to.
@@ -40,8 +43,13 @@ impl Streams {
         self.streams.len()
     }
 
-    pub(super) fn add(&mut self, stream: Stream) {
-        self.streams.push(Inbound { stream, buffer: BytesMut::new() });
+    pub(super) fn add(&mut self, now: Instant, stream: Stream) {
+        self.streams.push(Inbound { stream, buffer: BytesMut::new(), moved: now });
+    }
+
+    /// Resets the streams on which a message has stood still since then: it would take up memory for ever.
+    pub(super) fn drop_stalled(&mut self, since: Instant) {
+        self.streams.retain(|inbound| inbound.buffer.is_empty() || inbound.moved > since);
     }
 
     /// Whether bytes came since this was last asked that made no message whole.
@@ -103,6 +111,7 @@ impl Inbound {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ok(None)),
                 Poll::Ready(Ok(len)) => {
                     self.buffer.extend_from_slice(&scratch[..len]);
+                    self.moved = Instant::now();
                     *grown = true;
                 }
             }

@@ -8,11 +8,14 @@ use std::task::{Context, Poll, ready};
 use libp2p::Stream;
 use libp2p::futures::AsyncWrite;
 use swarmgate_ipfs_proto::bitswap::{Message, Version};
+use tokio::time::Instant;
 
 /// A message on its way.
 struct Frame {
     bytes: Vec<u8>,
     written: usize,
+    /// When the stream last took some of it.
+    moved: Instant,
     /// Whether the server waits to hear of it.
     served: bool,
 }
@@ -33,6 +36,11 @@ impl Writer {
         self.frame.is_some()
     }
 
+    /// Whether a message has stood still since then.
+    pub(super) fn is_stalled(&self, since: Instant) -> bool {
+        self.frame.as_ref().is_some_and(|frame| frame.moved <= since)
+    }
+
     /// Whether a message of the server is on its way.
     pub(super) fn is_serving(&self) -> bool {
         self.frame.as_ref().is_some_and(|frame| frame.served)
@@ -41,7 +49,7 @@ impl Writer {
     /// Begins with a message, after the one before was written.
     pub(super) fn start(&mut self, message: &Message, served: bool) {
         let bytes = message.encode_framed(self.version);
-        self.frame = Some(Frame { bytes, written: 0, served });
+        self.frame = Some(Frame { bytes, written: 0, moved: Instant::now(), served });
     }
 
     /// Writes on; ready when the message is out, with whether it was one of the server.
@@ -53,6 +61,7 @@ impl Writer {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             frame.written += len;
+            frame.moved = Instant::now();
         }
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         let served = frame.served;
