@@ -1,5 +1,5 @@
-//! `swarmgate demo`: the main job, offline, on one machine. A second node in this process seeds a torrent on loopback;
-//! the gateway, which knows only its infohash and the seeder's address, streams it back over HTTP.
+//! `swarmgate demo`: the main job, offline, on one machine. A second node in this process has a file, as a torrent and as
+//! a DAG of IPFS; the gateway, which knows only its infohash or CID and the node's address, streams it back over HTTP.
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,11 +11,15 @@ use bytes::Bytes;
 use swarmgate_bittorrent::{BitTorrentProtocol, BitTorrentSockets};
 use swarmgate_bittorrent_proto::metainfo::{Metainfo, TorrentBuilder, hash_pieces};
 use swarmgate_config::{Config, Size};
-use swarmgate_content::{EventBus, Protocol, ProtocolKind};
+use swarmgate_content::{Cid, EventBus, Protocol, ProtocolKind};
+use swarmgate_ipfs::delivery::Delivery;
+use swarmgate_ipfs_proto::block::hash_of;
+use swarmgate_ipfs_proto::build::{FileBuilder, Profile};
 use swarmgate_store::{Store, StoreOptions};
 use swarmgate_swarm::SwarmContext;
 
 use crate::app::{App, bittorrent_options, egress};
+use crate::ipfs;
 use crate::listeners::{Listeners, bind_peers};
 
 /// The demo file's length: 24 MiB and a bit, so that its last piece is short.
@@ -30,17 +34,19 @@ const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// Why the demo failed.
 pub type DemoError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A node that has the demo torrent and serves it to whoever dials.
+/// A node that has the demo's file and serves it to whoever dials, over BitTorrent and over Bitswap.
 #[derive(Debug)]
 pub struct Seeder {
     bittorrent: Arc<BitTorrentProtocol>,
+    ipfs: Delivery,
     store: Store,
     metainfo: Metainfo,
+    cid: Cid,
     digest: Vec<u8>,
 }
 
 impl Seeder {
-    /// Makes the file, its torrent and the node.
+    /// Makes the file, its torrent, its DAG and the node.
     ///
     /// # Errors
     /// When a part does not start.
@@ -60,8 +66,10 @@ impl Seeder {
         let options = bittorrent_options(&config, egress(&config));
         let bittorrent = BitTorrentProtocol::start(options, sockets, None, context).await?;
         bittorrent.add_metainfo(metainfo.clone(), true).await?;
+        let cid = add_dag(&store, &payload).await?;
+        let ipfs = ipfs::start_delivery(&config, &store).await?;
         let digest = digest::digest(&digest::SHA256, &payload).as_ref().to_vec();
-        Ok(Self { bittorrent, store, metainfo, digest })
+        Ok(Self { bittorrent, ipfs, store, metainfo, cid, digest })
     }
 
     /// The magnet that a stranger would paste: the infohash and this node's address, nothing else.
@@ -71,11 +79,31 @@ impl Seeder {
         format!("xt=urn:btih:{}{address}", self.metainfo.infohash)
     }
 
+    /// The path of the file's DAG, with this node as the one to ask.
+    fn ipfs_path(&self) -> Result<String, DemoError> {
+        let node = self.ipfs.node().ok_or("the seeder is an IPFS node")?;
+        let address = node.listeners().into_iter().next().ok_or("the seeder listens")?;
+        Ok(format!("/ipfs/{}?provider={address}/p2p/{}", self.cid, node.peer_id()))
+    }
+
     /// Stops the node.
     pub async fn stop(self) {
-        self.bittorrent.shutdown(Instant::now() + Duration::from_secs(2)).await;
+        let deadline = Instant::now() + Duration::from_secs(2);
+        self.ipfs.shutdown(deadline).await;
+        self.bittorrent.shutdown(deadline).await;
         self.store.close().await;
     }
+}
+
+/// Puts a file's DAG into a store, and says what it is called.
+async fn add_dag(store: &Store, payload: &[u8]) -> Result<Cid, DemoError> {
+    let mut builder = FileBuilder::new(Profile::V1_2025);
+    builder.push(payload);
+    let built = builder.finish();
+    while let Some(block) = builder.poll_block() {
+        store.put(store.verifier().verify(hash_of(&block.cid)?, block.bytes).await?).await?;
+    }
+    Ok(built.cid)
 }
 
 /// A configuration that touches nothing but loopback, on ports that the system chooses, with a small cache. Whoever
@@ -125,6 +153,7 @@ pub async fn run(
     let outcome = async {
         show(&app, &seeder, out).await?;
         show_webrtc(&app, &seeder, out).await?;
+        show_ipfs(&app, &seeder, out).await?;
         if keep {
             invite(&app, &seeder, out)?;
             interrupted.await;
@@ -212,6 +241,26 @@ async fn show_webrtc(app: &App, seeder: &Seeder, out: &mut (dyn Write + Send)) -
     outcome
 }
 
+/// Streams the file by its CID, from the seeder's IPFS node.
+async fn show_ipfs(app: &App, seeder: &Seeder, out: &mut (dyn Write + Send)) -> Result<(), DemoError> {
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let started = Instant::now();
+    let answer = client.get(root(app)? + &seeder.ipfs_path()?).send().await?.error_for_status()?;
+    let whole = answer.bytes().await?;
+    if digest::digest(&digest::SHA256, &whole).as_ref() != seeder.digest {
+        return Err("the file came back wrong over Bitswap".into());
+    }
+    let sources = app.ipfs().map(|ipfs| ipfs.blocks().status()).unwrap_or_default();
+    let bytes = sources.iter().find(|source| source.name == "bitswap").map_or(0, |source| source.stats.bytes);
+    if bytes < whole.len() as u64 {
+        return Err("the file did not come over Bitswap".into());
+    }
+    let rate = whole.len() as f64 / started.elapsed().as_secs_f64() / 1e6;
+    writeln!(out, "The seeder has the file as a DAG of IPFS too, {}.\n", seeder.cid)?;
+    writeln!(out, "  by CID:           200, SHA-256 right, {rate:.0} MB/s over Bitswap\n")?;
+    Ok(())
+}
+
 /// Names commands that work while the gateway runs.
 fn invite(app: &App, seeder: &Seeder, out: &mut (dyn Write + Send)) -> Result<(), DemoError> {
     let folder = format!("{}/bt/{}", root(app)?, seeder.metainfo.infohash);
@@ -220,6 +269,7 @@ fn invite(app: &App, seeder: &Seeder, out: &mut (dyn Write + Send)) -> Result<()
     writeln!(out, "  curl -I {folder}/{FILE_NAME}")?;
     writeln!(out, "  curl {folder}/{FILE_NAME} | sha256sum")?;
     writeln!(out, "  open {folder}/")?;
+    writeln!(out, "  curl -I {}/ipfs/{}", root(app)?, seeder.cid)?;
     Ok(())
 }
 
@@ -274,7 +324,7 @@ mod tests {
         let screen = Screen::default();
         let visitor = async {
             let client = reqwest::Client::builder().no_proxy().build().unwrap();
-            assert_eq!(screen.urls().len(), 4);
+            assert_eq!(screen.urls().len(), 5);
             for url in screen.urls() {
                 assert_eq!(client.head(&url).send().await.unwrap().status(), 200, "{url}");
             }
