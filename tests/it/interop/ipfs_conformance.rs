@@ -14,6 +14,9 @@ const IMPORTED_WITHIN: Duration = Duration::from_secs(20);
 /// The host of the gateway in the requests of these tests.
 const HOST: &str = "example.com";
 
+/// The host that a proxy before it puts into requests.
+const PROXIED: &str = "fake.domain.com";
+
 /// Those of all mature specifications: path, subdomain, trustless, DNSLink, redirects.
 #[tokio::test]
 async fn conformance_of_every_kind_of_gateway() {
@@ -35,9 +38,16 @@ async fn conformance_of_every_kind_of_gateway() {
     eprintln!("{taken} records, {} refused: {refused:#?}", refused.len());
     assert!(taken > refused.len(), "of {taken} records that were taken and {} that were not", refused.len());
 
-    let links: Vec<_> = fixtures.dnslinks().into_iter().map(|(host, path)| format!("{host}:{path}")).collect();
-    let links = links.join(",");
-    let options = [(ipfs::DNSLINKS, links.as_str()), (ipfs::SUBDOMAIN_HOSTS, HOST)];
+    let links = fixtures.dnslinks();
+    let hosts: Vec<_> = links.keys().map(String::as_str).chain(["localhost", PROXIED]).collect();
+    let hosts = hosts.join(",");
+    let links: Vec<_> = links.iter().map(|(host, path)| format!("{host}:{path}")).collect();
+    let options = [
+        (ipfs::DNSLINKS, links.join(",")),
+        (ipfs::SUBDOMAIN_HOSTS, HOST.to_owned()),
+        ("SWARMGATE_SERVER__ALLOWED_HOSTS", hosts),
+    ];
+    let options = options.each_ref().map(|(key, value)| (*key, value.as_str()));
     let Some(gateway) = Gateway::start_with(dir.path(), &options).await else { return };
     let subdomains = format!("http://{HOST}:{}", gateway.http_address().port());
     let Some(report) = conformance::test(&gateway.url(""), &subdomains, &[], dir.path()).await else { return };
