@@ -16,7 +16,7 @@ use libp2p::identity::Keypair;
 use swarmgate_content::{ByteRange, Cid};
 use swarmgate_egress::EgressPolicy;
 use swarmgate_ipfs::node::{KadMode, Node, NodeOptions, Shelf};
-use swarmgate_ipfs::source::{BlockSource, SessionId, Want};
+use swarmgate_ipfs::source::{BlockSource, Provider, SessionId, Want};
 use swarmgate_ipfs_proto::walk::FileWalk;
 use swarmgate_store::{Store, StoreOptions};
 use tracing_subscriber::EnvFilter;
@@ -54,8 +54,11 @@ async fn main() -> Result<(), Failure> {
     let store = Store::open(StoreOptions::in_memory(1 << 20)).await?;
     let shelf = Shelf { store, may_serve: Arc::new(|_| false) };
     let node = Node::start(options, Keypair::generate_ed25519(), shelf).await?;
-    let peer = node.connect(address).await?;
+    let peer = node.connect(address.clone()).await?;
     println!("connected to {peer}");
+    // Whoever is named as a provider is dialled again when the connection breaks.
+    let provider = Provider::Peer { id: peer, addrs: vec![address] };
+    (0..streams).for_each(|nth| node.provider(SessionId(nth), &provider));
     let start = Instant::now();
     let readings = try_join_all((0..streams).map(|nth| read(&node, SessionId(nth), root, start))).await?;
     let took = start.elapsed().as_secs_f64();

@@ -122,6 +122,27 @@ async fn another_peer_takes_over_when_one_vanishes() {
 }
 
 #[tokio::test]
+async fn a_provider_that_is_lost_is_dialled_again() {
+    let (ours, theirs) = (Peer::tcp().await, Peer::tcp().await);
+    let session = session();
+    ours.node.provider(session, &Provider::Peer { id: theirs.node.peer_id(), addrs: vec![theirs.address()] });
+    until("they are connected", || ours.node.stats().peers == 1).await;
+    let port = theirs.node.sockets()[0].address.port();
+    let (identity, listen) = (theirs.identity.clone(), format!("/ip4/127.0.0.1/tcp/{port}"));
+    // It stays longer than one that is not worth a second dial.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    theirs.stop().await;
+    until("it is gone", || ours.node.stats().peers == 0).await;
+    let theirs = Peer::start_as(identity, options(&listen)).await;
+    let root = theirs.add_file(b"back again").await;
+    let begun = Instant::now();
+    assert_eq!(read_file(&ours.node, session, root, |_| ()).await.unwrap(), b"back again");
+    assert!(begun.elapsed() < Duration::from_secs(10), "it was dialled after {:?}", begun.elapsed());
+    ours.stop().await;
+    theirs.stop().await;
+}
+
+#[tokio::test]
 async fn a_peer_that_opens_a_stream_for_each_message_is_read() {
     let ours = Peer::tcp().await;
     let mut peer = RawPeer::connect(ours.address()).await;
@@ -215,7 +236,7 @@ async fn what_may_not_be_served_is_not_here() {
     let store = Store::open(StoreOptions::in_memory(1 << 20)).await.unwrap();
     let shelf = Shelf { store: store.clone(), may_serve: Arc::new(|_| false) };
     let node = Node::start(options("/ip4/127.0.0.1/tcp/0"), Keypair::generate_ed25519(), shelf).await.unwrap();
-    let ours = Peer { node: Arc::new(node), store };
+    let ours = Peer { node: Arc::new(node), store, identity: Keypair::generate_ed25519() };
     let cid = ours.add_file(&noise(100_000, 6)).await;
     let mut peer = RawPeer::connect(ours.address()).await;
     peer.send(&Message { wantlist: vec![Entry::want_block(cid, 1)], ..Message::default() }).await.unwrap();

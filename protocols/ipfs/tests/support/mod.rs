@@ -28,6 +28,7 @@ static SESSIONS: AtomicU64 = AtomicU64::new(1);
 pub(crate) struct Peer {
     pub(crate) node: Arc<Node>,
     pub(crate) store: Store,
+    pub(crate) identity: Keypair,
 }
 
 /// Options for loopback: no DHT.
@@ -42,10 +43,15 @@ pub(crate) fn options(listen: &str) -> NodeOptions {
 
 impl Peer {
     pub(crate) async fn start(options: NodeOptions) -> Self {
+        Self::start_as(Keypair::generate_ed25519(), options).await
+    }
+
+    /// Starts a node that is somebody.
+    pub(crate) async fn start_as(identity: Keypair, options: NodeOptions) -> Self {
         let store = Store::open(StoreOptions::in_memory(256 << 20)).await.unwrap();
         let shelf = Shelf { store: store.clone(), may_serve: Arc::new(|_| true) };
-        let node = Node::start(options, Keypair::generate_ed25519(), shelf).await.unwrap();
-        Self { node: Arc::new(node), store }
+        let node = Node::start(options, identity.clone(), shelf).await.unwrap();
+        Self { node: Arc::new(node), store, identity }
     }
 
     pub(crate) async fn tcp() -> Self {

@@ -16,8 +16,10 @@ pub(super) const MAX_SESSIONS: usize = swarmgate_ipfs_proto::bitswap::client::MA
 const MAX_PROVIDERS: usize = 32;
 /// Addresses remembered of one provider.
 pub(in crate::node) const MAX_ADDRESSES: usize = 8;
-/// A provider that is not connected is dialled again after this.
+/// A provider that was not reached is dialled again after this.
 const REDIAL_AFTER: Duration = Duration::from_secs(15);
+/// One that was reached, and lost, after this.
+const RECONNECT_AFTER: Duration = Duration::from_secs(1);
 /// Attempts remembered for one session.
 const MAX_ATTEMPTS: usize = 32;
 
@@ -25,6 +27,8 @@ const MAX_ATTEMPTS: usize = 32;
 struct Provider {
     addresses: Vec<Multiaddr>,
     dialled: Option<Instant>,
+    /// Until when it is not dialled again.
+    rests_until: Option<Instant>,
 }
 
 /// What was tried for each session, for whoever asks.
@@ -87,7 +91,7 @@ impl Sessions {
             if provider.addresses.len() < MAX_ADDRESSES && !provider.addresses.contains(&address) {
                 provider.addresses.push(address);
                 // A new address is worth another dial.
-                provider.dialled = None;
+                provider.rests_until = None;
             }
         }
         true
@@ -109,9 +113,9 @@ impl Sessions {
         let Some(providers) = self.sessions.get_mut(&session) else { return Vec::new() };
         let mut due = Vec::new();
         for (peer, provider) in providers {
-            let rested = provider.dialled.is_none_or(|at| now.saturating_duration_since(at) >= REDIAL_AFTER);
-            if rested && !is_connected(peer) {
+            if provider.rests_until.is_none_or(|until| until <= now) && !is_connected(peer) {
                 provider.dialled = Some(now);
+                provider.rests_until = Some(now + REDIAL_AFTER);
                 due.push((*peer, provider.addresses.clone()));
             }
         }
@@ -119,9 +123,13 @@ impl Sessions {
     }
 
     /// Writes down for each session of a peer what came of dialling it.
-    pub(super) fn on_dialled(&self, now: Instant, peer: &PeerId, outcome: &AttemptOutcome) {
-        for (session, providers) in &self.sessions {
-            let Some(at) = providers.get(peer).and_then(|provider| provider.dialled) else { continue };
+    pub(super) fn on_dialled(&mut self, now: Instant, peer: &PeerId, outcome: &AttemptOutcome) {
+        for (session, providers) in &mut self.sessions {
+            let Some(provider) = providers.get_mut(peer) else { continue };
+            if matches!(outcome, AttemptOutcome::Ok(_)) {
+                provider.rests_until = Some(now + RECONNECT_AFTER);
+            }
+            let Some(at) = provider.dialled.take() else { continue };
             let (target, outcome) = (Some(peer.to_string()), outcome.clone());
             let took = now.saturating_duration_since(at);
             self.attempts.add(*session, Attempt { source: "peer", target, outcome, took });
@@ -149,6 +157,10 @@ mod tests {
         assert!(sessions.add_provider(session, peer, vec![address(2)]));
         assert!(sessions.take_due(start + REDIAL_AFTER, session, |_| true).is_empty());
         assert_eq!(sessions.take_due(start + REDIAL_AFTER, session, |_| false)[0].1.len(), 2);
+        let met = start + 2 * REDIAL_AFTER;
+        sessions.on_dialled(met, &peer, &AttemptOutcome::Ok(String::new()));
+        assert!(sessions.take_due(met, session, |_| false).is_empty(), "it is lost at once");
+        assert_eq!(sessions.take_due(met + RECONNECT_AFTER, session, |_| false).len(), 1, "it is lost later");
     }
 
     #[test]
