@@ -275,7 +275,11 @@ mod tests {
     }
 
     fn of_path(path: &str) -> Result<Result<Address, Elsewhere>, Problem> {
-        Address::of_path(&options(), &path.parse().unwrap())
+        Address::of_path(&options(), &uri(path))
+    }
+
+    fn uri(path: &str) -> Uri {
+        path.parse().unwrap()
     }
 
     fn parts(uri: &str) -> Parts {

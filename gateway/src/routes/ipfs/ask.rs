@@ -257,7 +257,6 @@ impl CarAsk {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]
 fn bad(error: swarmgate_ipfs_proto::export::ParseScopeError) -> Problem {
     Problem::new(ProblemKind::BadQuery, error.to_string())
 }
@@ -278,11 +277,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn ask(query: &str, accept: &str) -> Result<Ask, Problem> {
-        let mut headers = HeaderMap::new();
-        if !accept.is_empty() {
-            headers.insert(ACCEPT, accept.parse().unwrap());
-        }
-        Ask::parse(Some(query), &headers, true)
+        Ask::parse(Some(query), &accepting(accept), true)
+    }
+
+    fn accepting(accept: &str) -> HeaderMap {
+        let value = (!accept.is_empty()).then(|| (ACCEPT, accept.parse().unwrap()));
+        value.into_iter().collect()
     }
 
     fn format(query: &str, accept: &str) -> Option<Format> {

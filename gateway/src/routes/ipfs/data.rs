@@ -45,10 +45,8 @@ pub async fn answer(
     let etag = format!("\"{cid}.{}\"", shown.name());
     let mut rows = headers::validators(&inquiry, found, &etag, Author::Content);
     rows.insert(CONTENT_TYPE, HeaderValue::from_static(shown.media_type()));
-    let (extension, is_text) = match own {
-        Format::DagJson | Format::Json => ("json", true),
-        _ => ("cbor", false),
-    };
+    let is_text = matches!(own, Format::DagJson | Format::Json);
+    let extension = if is_text { "json" } else { "cbor" };
     let name = inquiry.ask.filename.clone().unwrap_or_else(|| format!("{cid}.{extension}"));
     rows.insert(CONTENT_DISPOSITION, disposition::header(&name, inquiry.ask.download || !is_text));
     block::send(inquiry, cid, &etag, rows).await

@@ -105,7 +105,8 @@ impl Rule {
             return Err("a rule is: from to [status]");
         }
         let is_url = to.starts_with("https://") || to.starts_with("http://");
-        if !to.starts_with('/') && !(is_url && (301..=308).contains(&status)) {
+        let redirects = is_url && (301..=308).contains(&status);
+        if !to.starts_with('/') && !redirects {
             return Err("a rule leads to a path from the root, or redirects to an http or https URL");
         }
         Ok(Self { from: read_from(from)?, to: to.to_owned(), status })

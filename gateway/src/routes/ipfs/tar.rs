@@ -56,13 +56,16 @@ fn chunks(session: Arc<Session>, root: Cid) -> Chunks {
     produce(move |outlet| Packer { session, root, outlet, open: Vec::new() }.pack())
 }
 
+/// A directory's path, and what is left of it.
+type OpenDirectory = (Vec<String>, BoxStream<'static, Result<Entry, FetchError>>);
+
 /// Writes a tree, depth first.
 struct Packer {
     session: Arc<Session>,
     root: Cid,
     outlet: Outlet,
-    /// The directories on the way to where it is, each with its path and what is left of it.
-    open: Vec<(Vec<String>, BoxStream<'static, Result<Entry, FetchError>>)>,
+    /// The directories on the way to where it is.
+    open: Vec<OpenDirectory>,
 }
 
 /// What a block is to a tar.
