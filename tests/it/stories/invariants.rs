@@ -206,8 +206,8 @@ const CONCEPTS: [Concept; 6] = [
         signs: &["& 0x7f"],
         words: &["protobuf", "prost"],
         users: &[],
-        // What libp2p reads its keys with.
-        locked: &["prost", "prost-derive"],
+        // What libp2p reads its keys and messages with.
+        locked: &["prost", "prost-codec", "prost-derive"],
     },
 ];
 

@@ -54,7 +54,7 @@ pub fn head(name: &str, kind: Kind<'_>) -> Bytes {
 /// What stands behind an entry of so many bytes.
 #[must_use]
 pub fn padding(size: u64) -> &'static [u8] {
-    static ZEROS: [u8; 512] = [0; 512];
+    const ZEROS: &[u8] = &[0; 512];
     let over = size.next_multiple_of(BLOCK_BYTES) - size;
     &ZEROS[..usize::try_from(over).unwrap_or(0)]
 }
