@@ -71,12 +71,7 @@ impl BlockSource for TrustlessGateway {
     }
 
     fn fetch(&self, want: Want) -> BoxFuture<'_, Result<VerifiedBytes, SourceError>> {
-        Box::pin(async move {
-            let begun = Instant::now();
-            let result = self.get(&want).await;
-            self.ledger.note(want.session, begun.elapsed(), &result);
-            result
-        })
+        Box::pin(async move { self.ledger.follow(want.session, self.get(&want)).await })
     }
 
     fn end_session(&self, session: SessionId) {

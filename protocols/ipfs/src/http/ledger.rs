@@ -1,7 +1,7 @@
 //! What one server gave each reading, for whoever asks why its blocks do not come.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use swarmgate_content::{Attempt, AttemptOutcome};
@@ -25,6 +25,18 @@ struct Entry {
 pub(super) struct Ledger(Mutex<BTreeMap<SessionId, Entry>>);
 
 impl Ledger {
+    /// Waits for a request of a reading, and notes what became of it.
+    pub(super) async fn follow<T>(
+        &self,
+        session: SessionId,
+        request: impl Future<Output = Result<T, SourceError>>,
+    ) -> Result<T, SourceError> {
+        let begun = Instant::now();
+        let result = request.await;
+        self.note(session, begun.elapsed(), &result);
+        result
+    }
+
     /// A request of a reading has ended.
     pub(super) fn note<T>(&self, session: SessionId, took: Duration, result: &Result<T, SourceError>) {
         let mut entries = self.0.lock();
