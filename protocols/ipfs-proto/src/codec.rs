@@ -116,6 +116,9 @@ impl Codec {
             Self::DagCbor | Self::Cbor => {
                 serde_ipld_dagcbor::to_vec(value).map_err(|error| Flaw::malformed(self.name(), error.to_string()))
             }
+            Self::DagJson | Self::Json if has_reserved_key(value) => {
+                Err(Flaw::malformed(self.name(), "a map with the key \"/\" would be read as a link or as bytes"))
+            }
             Self::DagJson | Self::Json => {
                 serde_ipld_dagjson::to_vec(value).map_err(|error| Flaw::malformed(self.name(), error.to_string()))
             }
@@ -150,6 +153,21 @@ fn collect_links(value: &Ipld, found: &mut Vec<Cid>) {
         Ipld::List(values) => values.iter().for_each(|value| collect_links(value, found)),
         Ipld::Map(values) => values.values().for_each(|value| collect_links(value, found)),
         Ipld::Null | Ipld::Bool(_) | Ipld::Integer(_) | Ipld::Float(_) | Ipld::String(_) | Ipld::Bytes(_) => {}
+    }
+}
+
+/// Whether some map has the key that dag-json writes links and bytes with. The depth was bounded when it was decoded.
+fn has_reserved_key(value: &Ipld) -> bool {
+    match value {
+        Ipld::List(values) => values.iter().any(has_reserved_key),
+        Ipld::Map(values) => values.contains_key("/") || values.values().any(has_reserved_key),
+        Ipld::Null
+        | Ipld::Bool(_)
+        | Ipld::Integer(_)
+        | Ipld::Float(_)
+        | Ipld::String(_)
+        | Ipld::Bytes(_)
+        | Ipld::Link(_) => false,
     }
 }
 

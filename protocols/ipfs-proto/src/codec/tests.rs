@@ -105,3 +105,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_map_that_would_be_read_back_as_a_link_is_not_written_as_json() {
+    let cbor = Codec::DagJson.decode(br#"{"az":1,"/":"c"}"#).map(|value| Codec::DagCbor.encode(&value).unwrap());
+    let value = Codec::DagCbor.decode(&cbor.unwrap()).unwrap();
+    for codec in [Codec::DagJson, Codec::Json] {
+        assert!(matches!(codec.encode(&value), Err(Flaw::Malformed { .. })), "{codec:?}");
+    }
+}
