@@ -32,6 +32,9 @@ use crate::standing::{SourceStats, Standings};
 /// Blocks that wait at a time to be written to the store; at most 2 MiB each. Past that, fetches wait.
 const MAX_LANDING: usize = 32;
 
+/// Longer blocks are leaves, which a reader takes once. Nodes are shorter, and every seek reads them again.
+const MAX_NODE_BYTES: usize = 64 << 10;
+
 /// A block that a reading wants.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ask {
@@ -210,7 +213,9 @@ impl Blocks {
         let (blocks, hash) = (self.clone(), *block.hash());
         self.landing.lock().insert(hash, block.bytes().clone());
         self.tasks.spawn(async move {
-            if let Err(error) = blocks.store.put(block).await {
+            let is_node = block.bytes().len() <= MAX_NODE_BYTES;
+            let put = if is_node { blocks.store.put(block).await } else { blocks.store.put_cold(block).await };
+            if let Err(error) = put {
                 tracing::debug!(%hash, %error, "a block was not kept");
             }
             blocks.landing.lock().remove(&hash);

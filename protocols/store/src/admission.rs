@@ -20,6 +20,16 @@ struct Ticket {
     active: Active,
     claim: Option<Claim>,
     key: Key,
+    warmth: Warmth,
+}
+
+/// Whether a new block is also kept in the memory in front of the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Warmth {
+    /// It is about to be read.
+    Warm,
+    /// Whoever wanted it has it.
+    Cold,
 }
 
 impl Ticket {
@@ -29,7 +39,10 @@ impl Ticket {
         let gone = {
             let mut state = inner.state.lock();
             let generation = state.ledger.commit(&claim, place);
-            state.warm(self.key, generation, bytes)
+            match (self.warmth, place) {
+                (Warmth::Cold, Place::Row | Place::File) => vec![bytes],
+                (Warmth::Warm, _) | (_, Place::Memory) => state.warm(self.key, generation, bytes),
+            }
         };
         drop(gone);
         inner.changed.notify_waiters();
@@ -46,11 +59,11 @@ impl Drop for Ticket {
 }
 
 /// Stores a block; returns once it is committed.
-pub(crate) async fn put(inner: &Arc<Inner>, block: VerifiedBlock) -> Result<(), PutError> {
+pub(crate) async fn put(inner: &Arc<Inner>, block: VerifiedBlock, warmth: Warmth) -> Result<(), PutError> {
     let key = Key::from(block.hash());
     let bytes = block.bytes().clone();
     let active = inner.enter().ok_or(PutError::Closed)?;
-    let Some(ticket) = admit(&active, key, bytes.len() as u64).await? else { return Ok(()) };
+    let Some(ticket) = admit(&active, key, bytes.len() as u64, warmth).await? else { return Ok(()) };
     let len = bytes.len() as u64;
     let written = match &inner.home {
         Home::Memory(_) => {
@@ -67,7 +80,7 @@ pub(crate) async fn put(inner: &Arc<Inner>, block: VerifiedBlock) -> Result<(), 
 }
 
 /// Waits for room. `None` when the block is here already.
-async fn admit(active: &Active, key: Key, len: u64) -> Result<Option<Ticket>, PutError> {
+async fn admit(active: &Active, key: Key, len: u64, warmth: Warmth) -> Result<Option<Ticket>, PutError> {
     let inner = active.inner();
     let limit = inner.state.lock().ledger.accounts().max_bytes.min(MAX_BLOCK_BYTES);
     if len > limit {
@@ -85,7 +98,7 @@ async fn admit(active: &Active, key: Key, len: u64) -> Result<Option<Ticket>, Pu
             Begin::Claim(claim) => break claim,
         }
     };
-    let mut ticket = Ticket { active: active.clone(), claim: Some(claim), key };
+    let mut ticket = Ticket { active: active.clone(), claim: Some(claim), key, warmth };
     loop {
         let step = inner.wait_for(|| match next_step(inner, &mut ticket) {
             Step::Wait => None,

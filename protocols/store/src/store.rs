@@ -9,6 +9,7 @@ use swarmgate_content::{BlockHash, VerifiedBytes};
 use tokio::runtime::Handle;
 use tokio::sync::broadcast;
 
+use crate::admission::Warmth;
 use crate::database::{Change, MAX_NAME_BYTES};
 use crate::disk::{Disk, Opened};
 use crate::error::{OpenError, PutError, ReadError, StorageFault};
@@ -97,7 +98,16 @@ impl Store {
     /// # Errors
     /// [`PutError`]; whatever was stored before still is, except what was evicted to make room.
     pub async fn put(&self, block: VerifiedBlock) -> Result<(), PutError> {
-        admission::put(&self.inner, block).await
+        admission::put(&self.inner, block, Warmth::Warm).await
+    }
+
+    /// Stores a block whose readers have it already: as [`Store::put`], but in front of a disk it takes no memory until
+    /// it is read.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    pub async fn put_cold(&self, block: VerifiedBlock) -> Result<(), PutError> {
+        admission::put(&self.inner, block, Warmth::Cold).await
     }
 
     /// Reads a part of a block; `None` when the block is not here (any more). Counts as use.

@@ -180,6 +180,19 @@ async fn recently_used_blocks_are_served_from_memory_within_its_budget() {
 }
 
 #[tokio::test]
+async fn a_block_whose_reader_has_it_takes_no_memory_until_it_is_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(options(dir.path(), 64 << 20)).await.unwrap();
+    store.put_cold(block(&store, 0, 400_000).await).await.unwrap();
+    assert_eq!((store.usage().bytes, store.usage().memory_bytes), (400_000, 0));
+    assert!(intact(&store, 0, 400_000).await);
+    assert_eq!(store.usage().memory_bytes, 400_000);
+    let store = Store::open(StoreOptions::in_memory(500_000)).await.unwrap();
+    store.put_cold(block(&store, 0, 400_000).await).await.unwrap();
+    assert!(intact(&store, 0, 400_000).await, "memory is all that a store in memory has");
+}
+
+#[tokio::test]
 async fn a_store_belongs_to_no_global_and_its_handles_go_between_tasks() {
     const fn sent<T: Send + Sync + Clone + 'static>() {}
     sent::<Store>();
