@@ -18,6 +18,8 @@ const PRIOR_RTT: Duration = Duration::from_millis(100);
 const RATE_MEMORY: f64 = 0.7;
 /// Shortest span that is a rate sample.
 const MIN_SAMPLE: Duration = Duration::from_millis(40);
+/// Fewest bytes that are a rate sample: what a small block takes is the way there and back, and says nothing of the rate.
+const MIN_SAMPLE_BYTES: u64 = 64 << 10;
 /// Blocks asked of one peer at a time, however small: Kubo remembers 1 024 wants of a peer.
 const MAX_BLOCKS: usize = 512;
 /// Peers put blocks into messages of up to this size, of which nothing is seen before the whole has come.
@@ -131,7 +133,7 @@ impl Flow {
         self.sample_bytes += len;
         let Some(from) = self.sample_from else { return };
         let span = now.saturating_duration_since(from);
-        if span < MIN_SAMPLE {
+        if span < MIN_SAMPLE || self.sample_bytes < MIN_SAMPLE_BYTES {
             return;
         }
         let sample = self.sample_bytes as f64 / span.as_secs_f64();

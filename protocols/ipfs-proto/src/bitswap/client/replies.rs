@@ -58,13 +58,14 @@ impl Client {
     }
 
     fn on_unwanted(&mut self, now: Instant, from: PeerKey, cid: &Cid, len: u64) {
-        match BlockHash::from_cid(cid).and_then(|hash| self.past.get(&hash)).map(|past| past.delivered) {
-            Some(true) => self.stats.duplicate_bytes += len,
-            Some(false) => self.stats.unneeded_bytes += len,
-            None => {
-                self.stats.unsolicited_bytes += len;
-                return self.penalise(from);
-            }
+        let Some(past) = BlockHash::from_cid(cid).and_then(|hash| self.past.get(&hash)) else {
+            self.stats.unsolicited_bytes += len;
+            return self.penalise(from);
+        };
+        *(if past.delivered { &mut self.stats.duplicate_bytes } else { &mut self.stats.unneeded_bytes }) += len;
+        // Too late is not too little: it has the DAG as much as who was sooner.
+        for session in past.sessions.clone() {
+            self.set_member(session, from);
         }
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.last_progress = now;

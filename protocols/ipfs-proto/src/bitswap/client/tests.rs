@@ -71,6 +71,23 @@ fn among_strangers_one_is_asked_for_the_block_and_the_others_whether_they_have_i
 }
 
 #[test]
+fn who_answers_whether_it_has_a_small_block_with_the_block_costs_nobody_his_place() {
+    let (mut client, now) = client(&[A, B]);
+    client.want(now, READER, cid_of(b"x"), 0, None).unwrap();
+    sent(&mut client);
+    let later = now + Duration::from_millis(50);
+    client.handle_message(later, B, block(b"x"));
+    client.handle_message(later, A, block(b"x"));
+    let cids = [b"a", b"b", b"c", b"d", b"e", b"f"].map(|data| cid_of(data));
+    for (nth, cid) in cids.iter().enumerate() {
+        client.want(later, READER, *cid, -i32::try_from(nth).unwrap(), None).unwrap();
+    }
+    let sent = sent(&mut client);
+    let asked = |peer| sent.iter().any(|(to, entries)| *to == peer && entries.iter().any(|(word, _)| *word == "block"));
+    assert!(asked(A) && asked(B), "both have delivered a block of this DAG: {sent:?}");
+}
+
+#[test]
 fn a_provider_is_asked_for_blocks_at_once_and_dont_have_goes_to_the_next() {
     let (mut client, now) = client(&[A, B]);
     client.provides(now, READER, A);
