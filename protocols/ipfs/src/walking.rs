@@ -21,7 +21,7 @@ use crate::life::Life;
 /// Bytes of a file that are asked for ahead of its reader, at first.
 const FIRST_WINDOW: u64 = 4 << 20;
 /// The most, once a reader has had to wait for blocks that were asked for so far ahead.
-const MAX_WINDOW: u64 = 8 << 20;
+const MAX_WINDOW: u64 = 16 << 20;
 /// Blocks of an export that are asked for ahead of their turn.
 const EXPORT_AHEAD: usize = 32;
 /// Bytes of a file for which blocks have the same priority. Lower comes later, and the scale has room for 512 TiB.
