@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::arrivals::Arrivals;
 use crate::fault::Fault;
 use crate::flights::Flights;
 use crate::life::{Life, now};
@@ -54,6 +55,7 @@ impl Ask {
 #[derive(Debug)]
 pub struct Blocks {
     pub(crate) store: Store,
+    pub(crate) arrivals: Arrivals,
     pub(crate) sources: Arc<[Arc<dyn BlockSource>]>,
     pub(crate) routers: Arc<[Arc<dyn Router>]>,
     pub(crate) standings: Mutex<Standings>,
@@ -87,10 +89,12 @@ impl Blocks {
         routers: Vec<Arc<dyn Router>>,
         patience: Patience,
     ) -> Arc<Self> {
+        let sources: Arc<[_]> = sources.into();
         Arc::new(Self {
             store,
+            arrivals: Arrivals::told_to(sources.clone()),
             standings: Mutex::new(Standings::new(sources.len(), rand::random())),
-            sources: sources.into(),
+            sources,
             routers: routers.into(),
             stats: ProtocolStats::default(),
             stop: CancellationToken::new(),
@@ -215,8 +219,9 @@ impl Blocks {
         self.tasks.spawn(async move {
             let is_node = block.bytes().len() <= MAX_NODE_BYTES;
             let put = if is_node { blocks.store.put(block).await } else { blocks.store.put_cold(block).await };
-            if let Err(error) = put {
-                tracing::debug!(%hash, %error, "a block was not kept");
+            match put {
+                Ok(()) => blocks.arrivals.tell(&hash),
+                Err(error) => tracing::debug!(%hash, %error, "a block was not kept"),
             }
             blocks.landing.lock().remove(&hash);
             drop(slot);

@@ -11,7 +11,7 @@ use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use parking_lot::Mutex;
-use swarmgate_content::{Attempt, BoxFuture, Cid, VerifiedBytes};
+use swarmgate_content::{Attempt, BlockHash, BoxFuture, Cid, VerifiedBytes};
 use swarmgate_egress::{EgressPolicy, HttpClient, HttpError};
 use swarmgate_store::{RecordError, Store};
 use url::Url;
@@ -250,6 +250,10 @@ impl BlockSource for Acquainted {
     fn end_session(&self, session: SessionId) {
         self.met.lock().remove(&session);
         self.node.end_session(session);
+    }
+
+    fn landed(&self, hash: &BlockHash) {
+        self.node.block_added(*hash);
     }
 
     fn attempts(&self, session: SessionId) -> Vec<Attempt> {

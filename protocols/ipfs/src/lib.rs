@@ -16,6 +16,7 @@
 //!    └ Life: clock, providers, attempts                 └ a flight a block ── Race ── sources, by their standing
 //! ```
 
+mod arrivals;
 mod attempts;
 pub mod blocks;
 pub mod delivery;

@@ -32,7 +32,8 @@
 //!
 //! # What is served?
 //! What is in the store and [`Shelf::may_serve`] allows. The store is shared by all networks, and pieces of private
-//! torrents are nobody else's business, so the answer is not the node's to give.
+//! torrents are nobody else's business, so the answer is not the node's to give. A peer that wants what is not here gets
+//! it when it comes: whoever puts blocks into the store says so ([`Node::block_added`]).
 
 mod actor;
 mod bitswap;
@@ -45,7 +46,7 @@ mod transport;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -165,6 +166,9 @@ struct Shared {
     stats: Mutex<NodeStats>,
     listeners: Mutex<Vec<Multiaddr>>,
     attempts: Arc<Attempts>,
+    /// Whether any peer wants a block that it was not sent. It is set before what is wanted is looked up in the store,
+    /// so that whoever puts a block there and finds it unset has put it there in time.
+    awaited: AtomicBool,
 }
 
 /// A running node. See the head of this module. Dropping it stops it too, but waits for nothing.
@@ -278,9 +282,12 @@ impl Node {
         connected.await.unwrap_or(Err(ConnectError::Stopped))
     }
 
-    /// A block is in the store now: peers that wait for it get it. `len` in bytes.
-    pub fn block_added(&self, hash: BlockHash, len: u32) {
-        self.mailbox.leave(Note::Added(hash, len));
+    /// A block is in the store now: peers that wait for it get it. Costs no more than a look when no peer waits for
+    /// anything.
+    pub fn block_added(&self, hash: BlockHash) {
+        if self.shared.awaited.load(Ordering::SeqCst) {
+            self.mailbox.leave(Note::Added(hash));
+        }
     }
 
     /// Closes all connections and sockets, and returns when every task has ended; what has not by the deadline is
@@ -350,6 +357,10 @@ impl BlockSource for Node {
 
     fn end_session(&self, session: SessionId) {
         self.mailbox.leave(Note::Ended(session));
+    }
+
+    fn landed(&self, hash: &BlockHash) {
+        self.block_added(*hash);
     }
 
     fn attempts(&self, session: SessionId) -> Vec<Attempt> {

@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::Instant;
 
 use libp2p::{Multiaddr, PeerId};
-use swarmgate_content::{Attempt, BoxFuture, Cid, FailureClass, VerifiedBytes};
+use swarmgate_content::{Attempt, BlockHash, BoxFuture, Cid, FailureClass, VerifiedBytes};
 
 /// A block that somebody wants, and what may help to get it.
 #[derive(Debug, Clone)]
@@ -65,6 +65,10 @@ pub trait BlockSource: Send + Sync + fmt::Debug {
 
     /// Nobody reads that DAG any more.
     fn end_session(&self, _session: SessionId) {}
+
+    /// A block has come into the store, from whomever: a source that gives blocks to others too may have somebody who
+    /// waits for it. Called for every block, so it must be cheap.
+    fn landed(&self, _hash: &BlockHash) {}
 
     /// What was tried for a session, for whoever asks why its blocks do not come.
     fn attempts(&self, _session: SessionId) -> Vec<Attempt> {

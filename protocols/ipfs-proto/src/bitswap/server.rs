@@ -355,18 +355,20 @@ impl Server {
         self.dirty.insert(peer);
     }
 
-    /// A block has come into our hands: who still wants it gets it.
-    pub fn on_block_added(&mut self, hash: BlockHash, len: u64) {
-        let waits = |ledger: &Ledger| ledger.wants.get(&hash).is_some_and(|wanted| wanted.state == State::Missing);
-        let waiting: Vec<_> = self.ledgers.iter().filter(|(_, ledger)| waits(ledger)).map(|(peer, _)| *peer).collect();
-        for peer in waiting {
-            let wanted = self.ledgers.get_mut(&peer).and_then(|ledger| ledger.wants.get_mut(&hash));
-            if let Some(wanted) = wanted {
+    /// A block has come into our hands: it is looked up anew for everybody who still wants it.
+    pub fn on_block_added(&mut self, hash: BlockHash) {
+        for (peer, ledger) in &mut self.ledgers {
+            if let Some(wanted) = ledger.wants.get_mut(&hash).filter(|wanted| wanted.state == State::Missing) {
                 wanted.state = State::Finding;
+                self.events.push_back(ServerEvent::Find { peer: *peer, cid: wanted.cid });
             }
-            self.found(peer, hash, Some(len));
         }
-        self.schedule();
+    }
+
+    /// Whether anybody wants a block that was not sent yet.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.ledgers.values().any(|ledger| !ledger.wants.is_empty())
     }
 
     /// The shell has read a block, or could not: then it counts as missing.

@@ -12,6 +12,7 @@ mod readers;
 mod sessions;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -233,7 +234,7 @@ impl Actor {
                 }
                 Note::Ended(session) => self.end_session(session),
                 Note::Provider(session, peer, addresses) => self.on_provider(session, peer, addresses),
-                Note::Added(hash, len) => self.server.on_block_added(hash, len.into()),
+                Note::Added(hash) => self.server.on_block_added(hash),
             }
         }
     }
@@ -259,6 +260,9 @@ impl Actor {
             What::Message(message) => {
                 let (wants, blocks) = (message.wantlist.len(), message.blocks.len());
                 tracing::trace!(%peer, wants, blocks, presences = message.presences.len(), "heard");
+                if wants > 0 {
+                    self.shared.awaited.store(true, Ordering::SeqCst);
+                }
                 self.server.handle_message(known.key, &message);
                 self.client.handle_message(now, known.key, message);
             }
@@ -290,6 +294,9 @@ impl Actor {
             }
         }
         self.swarm.behaviour().bitswap.set_wanting(self.client.wanted() > 0);
+        if self.shared.awaited.load(Ordering::Relaxed) {
+            self.shared.awaited.store(self.server.is_awaited(), Ordering::SeqCst);
+        }
         *self.shared.stats.lock() = NodeStats {
             peers: self.peers.len(),
             connections: self.swarm.network_info().connection_counters().num_established(),

@@ -23,8 +23,8 @@ pub(super) enum Note {
     /// A session has ended. One for each at most.
     Ended(SessionId),
     Provider(SessionId, PeerId, Vec<Multiaddr>),
-    /// A block is in the store, with its length.
-    Added(BlockHash, u32),
+    /// A block is in the store.
+    Added(BlockHash),
 }
 
 /// Notes in the order in which they were left.

@@ -1,6 +1,7 @@
 //! Stories of the node: two of ours, and a peer by hand, all on loopback.
 #![expect(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
 
+mod arrivals;
 #[path = "../support/raw.rs"]
 mod raw;
 #[path = "../support/mod.rs"]
@@ -224,7 +225,7 @@ async fn a_peer_gets_what_is_here_and_what_comes() {
         got.extend(message.blocks.iter().map(|block| block.cid));
         if lacks && got == [here_cid] {
             assert_eq!(ours.add_file(&later).await, later_cid);
-            ours.node.block_added(BlockHash::from_cid(&later_cid).unwrap(), 100_000);
+            ours.node.block_added(BlockHash::from_cid(&later_cid).unwrap());
         }
     }
     assert_eq!(got, [here_cid, later_cid]);

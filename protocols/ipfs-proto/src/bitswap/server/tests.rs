@@ -111,10 +111,25 @@ fn a_block_that_comes_later_goes_to_who_still_wants_it() {
     world.want(Q, &[Entry::Cancel(cid)]);
     world.settle();
     world.blocks.insert(cid, BIG);
-    world.server.on_block_added(BlockHash::from_cid(&cid).unwrap(), BIG);
+    assert!(world.server.is_awaited());
+    world.server.on_block_added(BlockHash::from_cid(&cid).unwrap());
     world.look_up();
     world.settle();
     assert_eq!((world.blocks_sent(P), world.blocks_sent(Q)), (vec![cid], vec![]));
+    assert!(!world.server.is_awaited());
+}
+
+#[test]
+fn a_block_that_comes_and_may_not_be_served_stays_missing() {
+    let mut world = World::new(&[]);
+    let cid = cid_of(b"denied");
+    world.want(P, &[Entry::want_block(cid, 1)]);
+    world.settle();
+    // The shell says that it is not here, whatever the store has.
+    world.server.on_block_added(BlockHash::from_cid(&cid).unwrap());
+    world.look_up();
+    world.settle();
+    assert_eq!((world.blocks_sent(P), world.server.wanted_by(P)), (vec![], 1));
 }
 
 #[test]
@@ -258,8 +273,8 @@ world.send();
 world.server.join(PeerKey(peer.into()), Version::V1_2);
 }
                 Step::Added(block) => {
-                    let len = *world.blocks.entry(cid_of(&[block])).or_insert(500_000);
-                    world.server.on_block_added(BlockHash::from_cid(&cid_of(&[block])).unwrap(), len);
+                    world.blocks.entry(cid_of(&[block])).or_insert(500_000);
+                    world.server.on_block_added(BlockHash::from_cid(&cid_of(&[block])).unwrap());
                 }
             }
             world.look_up();

@@ -1,0 +1,23 @@
+//! News of blocks: whoever gives blocks to others hears of each one that has come into the store, by whatever way.
+
+use std::sync::Arc;
+
+use swarmgate_content::BlockHash;
+
+use crate::source::BlockSource;
+
+/// Who is told. Clones tell the same; the default tells nobody.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Arrivals(Arc<[Arc<dyn BlockSource>]>);
+
+impl Arrivals {
+    /// Tells these sources.
+    pub(crate) const fn told_to(sources: Arc<[Arc<dyn BlockSource>]>) -> Self {
+        Self(sources)
+    }
+
+    /// A block is in the store.
+    pub(crate) fn tell(&self, hash: &BlockHash) {
+        self.0.iter().for_each(|source| source.landed(hash));
+    }
+}
