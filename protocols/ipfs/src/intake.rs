@@ -64,11 +64,13 @@ impl Intake {
         }
         let hash = hash_of(cid)?;
         self.hold.add(hash);
-        let (store, cid) = (self.pins.store().clone(), *cid);
+        let (store, arrivals, cid) = (self.pins.store().clone(), self.pins.arrivals.clone(), *cid);
         self.under_way.push(Box::pin(async move {
             let len = bytes.len();
             let block = store.verifier().verify(hash, bytes).await.map_err(|_| mismatch(&cid, len))?;
-            Ok(store.put(block).await?)
+            store.put(block).await?;
+            arrivals.tell(&hash);
+            Ok(())
         }));
         while self.under_way.len() >= MAX_UNDER_WAY {
             self.under_way.next().await.transpose()?;

@@ -15,6 +15,8 @@ use swarmgate_ipfs_proto::car::CarError;
 use swarmgate_ipfs_proto::codec::{Codec, links};
 use swarmgate_store::{PutError, ReadError, RecordError, Store};
 
+use crate::arrivals::Arrivals;
+
 /// The store's table of pins.
 const TABLE: &str = "ipfs-pins";
 /// What the names of pinned roots begin with, in the store.
@@ -93,13 +95,20 @@ struct Row {
 pub struct Pins {
     store: Store,
     holds: Arc<AtomicU64>,
+    /// Who hears of blocks that come in to be kept.
+    pub(crate) arrivals: Arrivals,
 }
 
 impl Pins {
     /// The pins of a store.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        Self { store, holds: Arc::default() }
+        Self { store, holds: Arc::default(), arrivals: Arrivals::default() }
+    }
+
+    /// The same, telling of each block that comes in.
+    pub(crate) fn telling(self, arrivals: Arrivals) -> Self {
+        Self { arrivals, ..self }
     }
 
     /// The store.

@@ -67,8 +67,8 @@ impl IpfsProtocol {
     pub fn start(parts: IpfsParts) -> Arc<Self> {
         let IpfsParts { store, sources, routers, names, patience } = parts;
         let names = Arc::new(Names::new(store.clone(), routers.clone(), names));
-        let pins = Pins::new(store.clone());
-        let blocks = Blocks::new(store, sources, routers, patience);
+        let blocks = Blocks::new(store.clone(), sources, routers, patience);
+        let pins = Pins::new(store).telling(blocks.arrivals.clone());
         Arc::new(Self { blocks, names, pins, trees: Mutex::default(), readings: Mutex::default() })
     }
 

@@ -1,6 +1,6 @@
 //! Sources, routers and DAGs for tests: the seam's other side, in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -48,6 +48,7 @@ pub(crate) struct Shelf {
     answered: AtomicUsize,
     pub(crate) providers: Mutex<Vec<Provider>>,
     pub(crate) ended: Mutex<Vec<SessionId>>,
+    pub(crate) landed: Mutex<BTreeSet<BlockHash>>,
 }
 
 struct Running<'a>(&'a AtomicUsize);
@@ -70,6 +71,7 @@ impl Shelf {
             answered: AtomicUsize::new(0),
             providers: Mutex::default(),
             ended: Mutex::default(),
+            landed: Mutex::default(),
         })
     }
 
@@ -131,6 +133,10 @@ impl BlockSource for Shelf {
 
     fn end_session(&self, session: SessionId) {
         self.ended.lock().push(session);
+    }
+
+    fn landed(&self, hash: &BlockHash) {
+        self.landed.lock().insert(*hash);
     }
 }
 
@@ -197,6 +203,11 @@ impl Dag {
         all.blocks.extend(blocks);
         all.built.push(built);
         all
+    }
+
+    /// The names of its blocks in a store.
+    pub(crate) fn hashes(&self) -> BTreeSet<BlockHash> {
+        self.blocks.iter().map(|block| BlockHash::from_cid(&block.cid).unwrap()).collect()
     }
 
     pub(crate) fn root(&self) -> Cid {

@@ -1,12 +1,15 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use swarmgate_content::{BlockHash, Cid};
 use swarmgate_ipfs_proto::car;
 
+use crate::arrivals::Arrivals;
 use crate::intake::{import_car, pin_dag};
 use crate::pins::{Pin, PinError, Pins};
 use crate::session::SessionOptions;
+use crate::source::BlockSource;
 use crate::testing::{Dag, Habit, Shelf, blocks, noise, store};
 
 fn car(roots: &[Cid], dags: &[&Dag]) -> Vec<u8> {
@@ -107,6 +110,15 @@ async fn a_dag_is_fetched_to_be_kept() {
     for block in &film.blocks {
         assert_eq!(Bytes::copy_from_slice(local.block(&block.cid).await.unwrap().as_ref()), block.bytes);
     }
+}
+
+#[tokio::test]
+async fn whoever_gives_blocks_to_others_hears_of_those_that_are_imported() {
+    let (film, shelf) = (Dag::file(&noise(20_000)), Shelf::new("a", Habit::Honest, Duration::ZERO));
+    let told: Vec<Arc<dyn BlockSource>> = vec![shelf.clone()];
+    let pins = Pins::new(store(1 << 20).await).telling(Arrivals::told_to(told.into()));
+    import(&pins, &car(&[film.root()], &[&film]), false).await.unwrap();
+    assert_eq!(*shelf.landed.lock(), film.hashes());
 }
 
 #[tokio::test]
