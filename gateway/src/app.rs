@@ -152,6 +152,7 @@ impl App {
 
     async fn start(&mut self, config: &Config, listeners: Listeners, events: EventBus) -> Result<(), StartupError> {
         let Listeners { http, peers, webrtc } = listeners;
+        let denylists = denylists(config)?;
         // Without its sockets it was switched off: then there is no engine, so that nothing is dialled or announced.
         let (catalogue, fetch_torrent): (Arc<dyn Catalogue>, Arc<dyn FetchTorrent>) = match peers {
             Some(sockets) => {
@@ -166,7 +167,7 @@ impl App {
             None => (Arc::new(NoTorrents), Arc::new(NoTorrents)),
         };
         if config.ipfs.enabled {
-            self.start_ipfs(config).await?;
+            self.start_ipfs(config, &denylists).await?;
         }
         let store = self.store.clone();
         let state = GatewayState::new(Parts {
@@ -174,7 +175,7 @@ impl App {
             catalogue,
             fetch_torrent,
             ipfs: self.ipfs.clone(),
-            denylists: denylists(config)?,
+            denylists,
             tracker: self.webtorrent.as_ref().and_then(|webtorrent| webtorrent.hub().cloned()),
             cache_status: Arc::new(move || cache_status(&store)),
             options: http_options(config),
@@ -220,8 +221,8 @@ impl App {
         Ok(())
     }
 
-    async fn start_ipfs(&mut self, config: &Config) -> Result<(), StartupError> {
-        let delivery = self.delivery.insert(ipfs::start_delivery(config, &self.store).await?);
+    async fn start_ipfs(&mut self, config: &Config, denylists: &Denylists) -> Result<(), StartupError> {
+        let delivery = self.delivery.insert(ipfs::start_delivery(config, &self.store, denylists).await?);
         self.sockets.extend(delivery.sockets());
         let protocol = ipfs::start(config, self.store.clone(), delivery)?;
         protocol.pins().tidy().await?;
@@ -456,7 +457,7 @@ fn http_options(config: &Config) -> HttpOptions {
     }
 }
 
-fn denylists(config: &Config) -> Result<Denylists, DenylistError> {
+pub(crate) fn denylists(config: &Config) -> Result<Denylists, DenylistError> {
     let legal = config.policy.legal_status == http::StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS.as_u16();
     Denylists::load(&config.policy.denylists, legal)
 }

@@ -21,6 +21,7 @@ use swarmgate_swarm::SwarmContext;
 use crate::app::{App, bittorrent_options, egress};
 use crate::ipfs;
 use crate::listeners::{Listeners, bind_peers};
+use crate::policy::Denylists;
 
 /// The demo file's length: 24 MiB and a bit, so that its last piece is short.
 const FILE_LEN: usize = 24 * 1024 * 1024 + 4321;
@@ -67,7 +68,7 @@ impl Seeder {
         let bittorrent = BitTorrentProtocol::start(options, sockets, None, context).await?;
         bittorrent.add_metainfo(metainfo.clone(), true).await?;
         let cid = add_dag(&store, &payload).await?;
-        let ipfs = ipfs::start_delivery(&config, &store).await?;
+        let ipfs = ipfs::start_delivery(&config, &store, &Denylists::default()).await?;
         let digest = digest::digest(&digest::SHA256, &payload).as_ref().to_vec();
         Ok(Self { bittorrent, ipfs, store, metainfo, cid, digest })
     }

@@ -15,6 +15,8 @@ use swarmgate_ipfs_proto::content_path::ContentPath;
 use swarmgate_ipfs_proto::dnslink::HostName;
 use swarmgate_store::Store;
 
+use crate::policy::Denylists;
+
 /// The bootstrap nodes that the IPFS network's maintainers run for everybody.
 const PUBLIC_BOOTSTRAP: [&str; 4] = [
     "/dnsaddr/bootstrap.libp2p.io/p2p/QmNnooDu7bfjPFoTZYxMNLWUQJyrVwtbZg5gBMjTezGAJN",
@@ -60,14 +62,14 @@ pub fn delivery_options(config: &Config) -> DeliveryOptions {
     }
 }
 
-/// Starts what delivers blocks. Peers are given what the operator uploads at all, and never a piece of a torrent: it may
-/// be a private one.
+/// Starts what delivers blocks. Peers are given what the operator uploads at all and has not denied, and never a piece
+/// of a torrent: it may be a private one.
 ///
 /// # Errors
 /// [`DeliveryError`].
-pub async fn start_delivery(config: &Config, store: &Store) -> Result<Delivery, DeliveryError> {
-    let uploads = config.seeding.policy != SeedingPolicy::Off;
-    let may_serve = move |cid: &Cid| uploads && cid.hash().code() != SHA1_CODE;
+pub async fn start_delivery(config: &Config, store: &Store, denylists: &Denylists) -> Result<Delivery, DeliveryError> {
+    let (uploads, denylists) = (config.seeding.policy != SeedingPolicy::Off, denylists.clone());
+    let may_serve = move |cid: &Cid| uploads && cid.hash().code() != SHA1_CODE && denylists.may_serve(cid);
     Delivery::start(&delivery_options(config), store, Arc::new(may_serve)).await
 }
 
@@ -127,6 +129,15 @@ fn read_link(text: &str) -> Result<(HostName, ContentPath), BadLink> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
+    use swarmgate_content::{HashKind, VerifiedBytes};
+    use swarmgate_ipfs::source::{SessionId, SourceError, Want};
+    use swarmgate_ipfs_proto::block;
+    use swarmgate_ipfs_proto::codec::Codec;
+    use swarmgate_ipfs_proto::denylist::Denylist;
+    use swarmgate_store::StoreOptions;
+
     use super::*;
 
     const CID: &str = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy";
@@ -156,6 +167,51 @@ mod tests {
             let has = (plan.listen.is_some(), !plan.gateways.is_empty(), plan.found_gateways);
             assert_eq!(has, (node, gateways, gateways), "{mode:?}");
         }
+    }
+
+    async fn keep(store: &Store, bytes: &'static [u8]) -> Cid {
+        let cid = block::name(Codec::Raw, bytes);
+        let block = store.verifier().verify(block::hash_of(&cid).unwrap(), bytes.into()).await.unwrap();
+        store.put(block).await.unwrap();
+        cid
+    }
+
+    async fn fetch(delivery: &Delivery, cid: Cid, patience: Duration) -> Result<VerifiedBytes, SourceError> {
+        let deadline = Instant::now() + patience;
+        let want = Want { cid, session: SessionId(1), expected_len: None, priority: 0, deadline };
+        delivery.sources()[0].fetch(want).await
+    }
+
+    #[tokio::test]
+    async fn peers_are_not_given_what_is_denied() {
+        let [here, there] = [8 << 20; 2].map(|bytes| Store::open(StoreOptions::in_memory(bytes)));
+        let (here, there) = (here.await.unwrap(), there.await.unwrap());
+        let (fine, denied, hashed) =
+            (keep(&here, b"fine").await, keep(&here, b"denied").await, keep(&here, b"hashed").await);
+        let double = HashKind::Sha2_256.hash(format!("{hashed}/").as_bytes());
+        let double: String = double.digest().iter().map(|byte| format!("{byte:02x}")).collect();
+        let (rules, bad, _) = Denylist::parse(format!("/ipfs/{denied}\n//{double}\n").as_bytes());
+        assert!(bad.is_empty(), "{bad:?}");
+        let denylists = Denylists::new(vec![("test".to_owned(), rules)], false);
+
+        let mut config = Config::default();
+        config.network.allow_private = true;
+        (config.ipfs.listen_ip, config.ipfs.listen_port) = (Ipv4Addr::LOCALHOST.into(), 0);
+        let ours = start_delivery(&config, &here, &denylists).await.unwrap();
+        let node = ours.node().unwrap();
+        config.ipfs.bootstrap = vec![format!("{}/p2p/{}", node.listeners()[0], node.peer_id())];
+        let theirs = start_delivery(&config, &there, &Denylists::default()).await.unwrap();
+
+        let (patient, brief) = (Duration::from_secs(20), Duration::from_secs(1));
+        assert_eq!(fetch(&theirs, fine, patient).await.unwrap().as_ref(), b"fine");
+        let other_codec = |cid: Cid| Cid::new_v1(Codec::DagCbor.code(), *cid.hash());
+        for cid in [denied, other_codec(denied), hashed, other_codec(hashed)] {
+            assert!(fetch(&theirs, cid, brief).await.is_err(), "{cid}");
+        }
+        assert_eq!(fetch(&theirs, other_codec(fine), patient).await.unwrap().as_ref(), b"fine");
+        let goodbye = Instant::now() + Duration::from_secs(5);
+        theirs.shutdown(goodbye).await;
+        ours.shutdown(goodbye).await;
     }
 
     #[test]

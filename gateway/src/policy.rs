@@ -1,6 +1,8 @@
-//! What the operator does not serve: denylists, asked before anything is looked up and again for what was found.
+//! What the operator does not serve: denylists, asked before anything is looked up and again for what was found, and of
+//! each block that a peer wants.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use swarmgate_content::{Cid, ContentId};
 use swarmgate_ipfs_proto::content_path::ContentPath;
@@ -21,10 +23,10 @@ pub struct DenylistError {
     source: std::io::Error,
 }
 
-/// The operator's lists, in order.
-#[derive(Debug, Default)]
+/// The operator's lists, in order. Clones share them.
+#[derive(Debug, Clone, Default)]
 pub struct Denylists {
-    lists: Vec<List>,
+    lists: Arc<[List]>,
     legal: bool,
 }
 
@@ -47,7 +49,7 @@ impl Denylists {
     /// # Errors
     /// [`DenylistError`] when a file cannot be read: an operator who names a list wants it to hold.
     pub fn load(paths: &[PathBuf], legal: bool) -> Result<Self, DenylistError> {
-        let lists = paths.iter().map(|path| load(path)).collect::<Result<_, _>>()?;
+        let lists = paths.iter().map(|path| load(path)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self::new(lists, legal))
     }
 
@@ -75,8 +77,16 @@ impl Denylists {
         self.check(|rules| rules.check_content(id, path)).map_err(|problem| problem.item(*id))
     }
 
+    /// Whether peers that ask for single blocks may have this one. A block does not say which path leads to it, so that
+    /// rules about paths hold for clients of the gateway alone; rules that name a CID or its double hash hold here too,
+    /// whatever codec the peer asks by.
+    #[must_use]
+    pub fn may_serve(&self, cid: &Cid) -> bool {
+        self.lists.iter().all(|list| list.rules.check_block(cid).is_none())
+    }
+
     fn check(&self, ask: impl Fn(&Denylist) -> Option<Blocked>) -> Result<(), Problem> {
-        for list in &self.lists {
+        for list in self.lists.iter() {
             if let Some(blocked) = ask(&list.rules) {
                 return Err(self.refusal(list, &blocked));
             }

@@ -15,7 +15,7 @@ use swarmgate_store::{OpenError, Store, StoreOptions};
 
 use super::Exit;
 use super::source::Failure;
-use crate::ipfs;
+use crate::{app, ipfs};
 
 /// Bytes of cache where the one on disk is in use by a gateway: what is on its way to its file.
 const MEMORY_BYTES: u64 = 64 * 1024 * 1024;
@@ -74,7 +74,11 @@ impl Dags {
         config.ipfs.listen_port = 0;
         let delivery = match reach {
             Reach::Cache => Ok(Delivery::default()),
-            Reach::Network => ipfs::start_delivery(&config, &store).await,
+            Reach::Network => {
+                let denylists = app::denylists(&config);
+                let denylists = denylists.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+                ipfs::start_delivery(&config, &store, &denylists).await
+            }
         };
         let delivery = delivery.map_err(|error| Failure::new(Exit::Error, error.to_string()))?;
         let protocol = ipfs::start(&config, store.clone(), &delivery);

@@ -18,6 +18,7 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 use multibase::Base;
 use swarmgate_content::{BlockHash, Cid, ContentId, HashKind};
 
+use crate::codec::Codec;
 use crate::content_path::{ContentPath, Root};
 
 /// Longest line that is read, in bytes. The format allows 2 MiB; no content path has more than this.
@@ -28,6 +29,8 @@ pub const MAX_HEADER_BYTES: usize = 1 << 20;
 pub const MAX_RULES: usize = 4_000_000;
 /// Bad lines that are told one by one; more are counted.
 pub const MAX_REPORTED: usize = 100;
+/// The codecs under which a block is looked for by its double hash, besides the one it is asked for by.
+const BLOCK_CODECS: [Codec; 6] = [Codec::Raw, Codec::DagPb, Codec::DagCbor, Codec::DagJson, Codec::Cbor, Codec::Json];
 /// Longest hints of a line that are kept, in bytes.
 const MAX_HINT_BYTES: usize = 1024;
 
@@ -310,6 +313,16 @@ impl Denylist {
         self.check(&ContentPath::new(Root::Ipfs(*cid)))
     }
 
+    /// Whether a block is blocked under whichever codec it is asked for: to a peer that wants single blocks the codec is
+    /// its own word, and the bytes are the same. Rules about what is below a path cannot be asked here, since a block
+    /// does not say where it is: `/ipfs/CID/*` blocks the block of that CID, and not those that it links to.
+    #[must_use]
+    pub fn check_block(&self, cid: &Cid) -> Option<Blocked> {
+        let named = self.last_match(&Subject::of_root(&Root::Ipfs(*cid)), "");
+        let hashed = if self.hashed.is_empty() { None } else { self.last_hashed_block(cid) };
+        self.verdict(named.max(hashed))
+    }
+
     /// Whether a file of a torrent is blocked, or the torrent when `path` is empty. A content id that is a CID is
     /// checked as one.
     #[must_use]
@@ -335,20 +348,34 @@ impl Denylist {
     }
 
     fn last_hashed(&self, root: &Root, path: &str) -> Option<(u32, bool)> {
-        let hash = |text: &str| {
-            let hash = HashKind::Sha2_256.hash(text.as_bytes());
-            self.hashed.get(hash.digest()).copied()
-        };
         let below = if path.is_empty() { String::new() } else { format!("/{path}") };
-        let base58 = |hash: Vec<u8>| Base::Base58Btc.encode(hash);
-        let base32 = |cid: &Cid| multibase::encode(Base::Base32Lower, Cid::new_v1(cid.codec(), *cid.hash()).to_bytes());
         let (modern, legacy) = match root {
-            Root::Ipfs(cid) => (base58(cid.hash().to_bytes()), base32(cid)),
-            Root::Key(name) => (base58(name.peer_id().to_bytes()), base32(&name.to_cid())),
+            Root::Ipfs(cid) => (base58(&cid.hash().to_bytes()), base32(cid, cid.codec())),
+            Root::Key(name) => (base58(&name.peer_id().to_bytes()), base32(&name.to_cid(), name.to_cid().codec())),
             Root::Host(host) => (format!("/ipns/{host}"), host.to_string()),
         };
-        hash(&format!("{modern}{below}")).max(hash(&format!("{legacy}/{path}")))
+        self.hashed(&format!("{modern}{below}")).max(self.hashed(&format!("{legacy}/{path}")))
     }
+
+    /// As [`Self::last_hashed`], of the block that has this hash. Only the older spelling has the codec in it.
+    fn last_hashed_block(&self, cid: &Cid) -> Option<(u32, bool)> {
+        let codecs = BLOCK_CODECS.map(Codec::code).into_iter().chain([cid.codec()]);
+        let legacy = codecs.map(|codec| self.hashed(&format!("{}/", base32(cid, codec)))).max().flatten();
+        self.hashed(&base58(&cid.hash().to_bytes())).max(legacy)
+    }
+
+    fn hashed(&self, text: &str) -> Option<(u32, bool)> {
+        let hash = HashKind::Sha2_256.hash(text.as_bytes());
+        self.hashed.get(hash.digest()).copied()
+    }
+}
+
+fn base58(hash: &[u8]) -> String {
+    Base::Base58Btc.encode(hash)
+}
+
+fn base32(cid: &Cid, codec: u64) -> String {
+    multibase::encode(Base::Base32Lower, Cid::new_v1(codec, *cid.hash()).to_bytes())
 }
 
 /// The hashes that a double hash may stand for: which of the two spellings it is cannot always be told.

@@ -77,6 +77,28 @@ fn double_hashes_of_the_specification_block_what_it_says() {
 }
 
 #[test]
+fn a_block_is_blocked_under_whichever_codec_it_is_asked_for() {
+    let under = |cid: &str, codec| Cid::new_v1(codec, *Cid::try_from(cid).unwrap().hash());
+    let named = list(&format!("/ipfs/{A}/*\n/ipfs/{B}/below\n"));
+    // The two spellings of double hashes, of the specification.
+    let double = list(
+        "//QmX9dhRcQcKUw3Ws8485T5a9dtjrSCQaUAHnG4iK9i4ceM\n\
+         //d9d295bde21f422d471a90f2a37ec53049fdf3e5fa3ee2e8f20e10003da429e7\n",
+    );
+    for codec in [0x55, 0x70, 0x71] {
+        assert_eq!(named.check_block(&under(A, codec)).map(|blocked| blocked.line), Some(1), "{codec}");
+        assert_eq!(named.check_block(&under(B, codec)), None, "{codec}: a path is no block");
+        for (cid, line) in [
+            ("QmVTF1yEejXd9iMgoRTFDxBv7HAz9kuZcQNBzHrceuK9HR", 1),
+            ("bafybeiefwqslmf6zyyrxodaxx4vwqircuxpza5ri45ws3y5a62ypxti42e", 2),
+        ] {
+            assert_eq!(double.check_block(&under(cid, codec)).map(|blocked| blocked.line), Some(line), "{cid} {codec}");
+        }
+        assert_eq!(double.check_block(&under(A, codec)), None);
+    }
+}
+
+#[test]
 fn torrents_are_blocked_by_infohash_and_path() {
     let list = list(&format!("/bt/{}\n/bt/{}/film.mkv\n!/bt/{HASH}/readme*", HASH, "ab".repeat(32)));
     let (v1, v2): (ContentId, ContentId) = (HASH.parse().unwrap(), "ab".repeat(32).parse().unwrap());
