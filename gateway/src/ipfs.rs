@@ -178,7 +178,7 @@ mod tests {
 
     async fn fetch(delivery: &Delivery, cid: Cid, patience: Duration) -> Result<VerifiedBytes, SourceError> {
         let deadline = Instant::now() + patience;
-        let want = Want { cid, session: SessionId(1), expected_len: None, priority: 0, deadline };
+        let want = Want { cid, session: SessionId(1), expected_len: None, priority: 0, deadline, within: None };
         delivery.sources()[0].fetch(want).await
     }
 

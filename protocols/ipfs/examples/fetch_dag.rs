@@ -91,8 +91,8 @@ async fn read(node: &Node, session: SessionId, root: Cid, start: Instant) -> Res
             // In reading order: what comes first in the file has the highest.
             let priority = i32::MAX - i32::try_from(next.offset >> 18).unwrap_or(i32::MAX);
             let expected_len = u32::try_from(next.estimated_bytes).ok();
-            let want =
-                Want { cid: next.cid, session, expected_len, priority, deadline: Instant::now() + BLOCK_TIMEOUT };
+            let deadline = Instant::now() + BLOCK_TIMEOUT;
+            let want = Want { cid: next.cid, session, expected_len, priority, deadline, within: None };
             under_way.push(async move { (next.cid, node.fetch(want).await) });
         }
         let (cid, block) = under_way.next().await.ok_or("the file has a gap")?;

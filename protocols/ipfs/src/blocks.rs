@@ -27,7 +27,7 @@ use crate::life::{Life, now};
 use crate::patience::Patience;
 use crate::race::Race;
 use crate::session::{Session, SessionOptions};
-use crate::source::{BlockSource, Router, SessionId};
+use crate::source::{BlockSource, Entity, Router, SessionId};
 use crate::standing::{SourceStats, Standings};
 
 /// Blocks that wait at a time to be written to the store; at most 2 MiB each. Past that, fetches wait.
@@ -42,12 +42,14 @@ pub(crate) struct Ask {
     pub(crate) cid: Cid,
     pub(crate) expected_len: Option<u32>,
     pub(crate) priority: i32,
+    /// What it is read for.
+    pub(crate) within: Option<Entity>,
 }
 
 impl Ask {
     /// A block that is wanted before all others.
     pub(crate) const fn first(cid: Cid) -> Self {
-        Self { cid, expected_len: None, priority: i32::MAX }
+        Self { cid, expected_len: None, priority: i32::MAX, within: None }
     }
 }
 

@@ -13,6 +13,7 @@ mod car;
 mod delegated;
 mod endpoint;
 mod fault;
+mod feed;
 mod gateway;
 mod gateway_addr;
 mod kubo_rpc;

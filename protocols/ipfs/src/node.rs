@@ -314,7 +314,7 @@ impl Node {
         let (reply, block) = oneshot::channel();
         let id = WaiterId(self.next_waiter.fetch_add(1, Ordering::Relaxed));
         let mut waiting = Waiting { id, mailbox: &self.mailbox, met: false };
-        self.commands.send(Command::Fetch { id, want, reply }).await.map_err(|_| stopped())?;
+        self.commands.send(Command::Fetch { id, want: Box::new(want), reply }).await.map_err(|_| stopped())?;
         let block = block.await.unwrap_or_else(|_| Err(stopped()));
         waiting.met = true;
         block

@@ -231,6 +231,8 @@ impl<'a> Race<'a> {
             return true;
         }
         self.life.try_at(source, |tried| tried.ask(now));
+        // Who is only asked because another is late need not send more than the block.
+        let within = self.ask.within.filter(|_| self.at_work.is_empty());
         self.at_work.push(source);
         self.next_at = now + late;
         let want = Want {
@@ -239,6 +241,7 @@ impl<'a> Race<'a> {
             expected_len: self.ask.expected_len,
             priority: self.ask.priority,
             deadline: now + ASK_TIME,
+            within,
         };
         let (asked, from) = (Asked::begin(self.blocks, source, now), self.blocks.sources[source].clone());
         self.answers.push(Box::pin(async move {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use futures_core::Stream;
 use swarmgate_content::{Attempt, ByteRange, Cid, ContentReader, FetchError, Stage, VerifiedBytes};
 use swarmgate_ipfs_proto::content_path::{ContentPath, Root};
-use swarmgate_ipfs_proto::directory::{DirectoryWalk, Entry};
+use swarmgate_ipfs_proto::directory::Entry;
 use swarmgate_ipfs_proto::export::Scope;
 use swarmgate_ipfs_proto::path::{PathState, PathWalk, Resolved};
 use swarmgate_ipfs_proto::walk::FileWalk;
@@ -141,7 +141,7 @@ impl Session {
 
     /// Lists a directory, sharded or not, in the order of its blocks.
     pub fn entries(&self, cid: Cid) -> impl Stream<Item = Result<Entry, FetchError>> + Send + use<> {
-        Drive::new(self.life.clone(), cid, Listing(DirectoryWalk::new(cid))).into_stream()
+        Drive::new(self.life.clone(), cid, Listing::new(cid)).into_stream()
     }
 
     /// The blocks of a CAR in order: those of the way to the end of a path, then what `scope` says of what is there.

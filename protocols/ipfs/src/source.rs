@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::Instant;
 
 use libp2p::{Multiaddr, PeerId};
-use swarmgate_content::{Attempt, BlockHash, BoxFuture, Cid, FailureClass, VerifiedBytes};
+use swarmgate_content::{Attempt, BlockHash, BoxFuture, ByteRange, Cid, FailureClass, VerifiedBytes};
 
 /// A block that somebody wants, and what may help to get it.
 #[derive(Debug, Clone)]
@@ -22,6 +22,18 @@ pub struct Want {
     pub priority: i32,
     /// When it is of no use any more.
     pub deadline: Instant,
+    /// What it is wanted for, when this source is the one that is likely to give all of that.
+    pub within: Option<Entity>,
+}
+
+/// A file or directory that is read in order from some block on: a source that can send many blocks in one answer may
+/// do so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entity {
+    /// Its root.
+    pub root: Cid,
+    /// Of a file: what is read of it, from the wanted block on. There may be less of it than this.
+    pub bytes: Option<ByteRange>,
 }
 
 /// One reading of one DAG, by a number that is never used twice in a process.

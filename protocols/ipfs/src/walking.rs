@@ -17,6 +17,7 @@ use swarmgate_ipfs_proto::walk::FileWalk;
 use crate::blocks::Ask;
 use crate::fault::Fault;
 use crate::life::Life;
+use crate::source::Entity;
 
 /// Bytes of a file that are asked for ahead of its reader, at first.
 const FIRST_WINDOW: u64 = 4 << 20;
@@ -139,6 +140,8 @@ impl<W: Walk + 'static> Drive<W> {
 
 /// A range of a file, with the window that its reader needs.
 pub(crate) struct FileReading {
+    root: Cid,
+    end: u64,
     walk: FileWalk,
     window: u64,
     life: Arc<Life>,
@@ -146,7 +149,15 @@ pub(crate) struct FileReading {
 
 impl FileReading {
     pub(crate) fn new(life: Arc<Life>, root: Cid, range: ByteRange) -> Self {
-        Self { walk: FileWalk::new(root, range), window: FIRST_WINDOW, life }
+        Self { root, end: range.end(), walk: FileWalk::new(root, range), window: FIRST_WINDOW, life }
+    }
+
+    /// What is read from a block on, when the reader is near it. Nodes that are looked up far ahead come out of order.
+    fn read_from(&self, offset: u64) -> Option<Entity> {
+        let (position, window) = (self.walk.position(), self.window);
+        let end = self.walk.file_len().map_or(self.end, |len| len.min(self.end));
+        let bytes = ByteRange::new(offset.max(position), end).filter(|_| offset < position.saturating_add(window))?;
+        Some(Entity { root: self.root, bytes: Some(bytes) })
     }
 }
 
@@ -162,6 +173,7 @@ impl Walk for FileReading {
                 .then(|| u32::try_from(want.estimated_bytes).ok())
                 .flatten(),
             priority: i32::try_from(want.offset / PRIORITY_STEP).map_or(i32::MIN, |steps| i32::MAX - steps),
+            within: self.read_from(want.offset),
         }))
     }
 
@@ -190,26 +202,36 @@ impl Walk for FileReading {
 }
 
 /// A directory's names.
-pub(crate) struct Listing(pub(crate) DirectoryWalk);
+pub(crate) struct Listing {
+    root: Cid,
+    walk: DirectoryWalk,
+}
+
+impl Listing {
+    pub(crate) fn new(root: Cid) -> Self {
+        Self { root, walk: DirectoryWalk::new(root) }
+    }
+}
 
 impl Walk for Listing {
     type Item = Entry;
 
     fn poll_want(&mut self) -> Result<Option<Ask>, BadBlock> {
-        Ok(self.0.poll_want().map(Ask::first))
+        let within = Some(Entity { root: self.root, bytes: None });
+        Ok(self.walk.poll_want().map(|cid| Ask { within, ..Ask::first(cid) }))
     }
 
     fn provide(&mut self, cid: &Cid, block: &VerifiedBytes) -> Result<(), BadBlock> {
-        self.0.provide(cid, block);
+        self.walk.provide(cid, block);
         Ok(())
     }
 
     fn poll_item(&mut self) -> Result<Option<Entry>, BadBlock> {
-        self.0.poll_entry()
+        self.walk.poll_entry()
     }
 
     fn is_done(&self) -> bool {
-        self.0.is_done()
+        self.walk.is_done()
     }
 }
 
@@ -231,7 +253,7 @@ impl Walk for Exporting {
     fn poll_want(&mut self) -> Result<Option<Ask>, BadBlock> {
         Ok(self.export.poll_want(EXPORT_AHEAD).map(|cid| {
             self.asked = self.asked.saturating_add(1);
-            Ask { cid, expected_len: None, priority: i32::MAX - self.asked }
+            Ask { priority: i32::MAX - self.asked, ..Ask::first(cid) }
         }))
     }
 

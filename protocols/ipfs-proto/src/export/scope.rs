@@ -48,11 +48,11 @@ pub struct EntityBytes {
 }
 
 impl EntityBytes {
-    /// These bytes; `None` when they lie behind what 63 bits count.
+    /// These bytes; an end behind what 63 bits count is the entity's end. `None` when they begin behind it.
     #[must_use]
     pub fn of(range: ByteRange) -> Option<Self> {
         let place = |at: u64| i64::try_from(at).ok();
-        Some(Self { from: place(range.start())?, to: Some(place(range.end() - 1)?) })
+        Some(Self { from: place(range.start())?, to: place(range.end() - 1) })
     }
 
     /// The range of a file of that length; `None` when it has none of these bytes.
@@ -130,7 +130,8 @@ mod tests {
         }
         let range = ByteRange::new(3, 6).unwrap();
         assert_eq!(EntityBytes::of(range), "3:5".parse().ok());
-        assert_eq!(EntityBytes::of(ByteRange::full(u64::MAX).unwrap()), None);
+        assert_eq!(EntityBytes::of(ByteRange::new(3, u64::MAX).unwrap()), "3:*".parse().ok());
+        assert_eq!(EntityBytes::of(ByteRange::new(1 << 63, u64::MAX).unwrap()), None);
         for bad in ["", "1", ":", "*:1", "1:", "a:b", "1:2:3", "1.5:2"] {
             assert_eq!(bad.parse::<EntityBytes>(), Err(ParseScopeError::Bytes), "{bad}");
         }

@@ -1,7 +1,7 @@
 //! The blocks of a range in one answer: a CAR. On a long path it saves the round trip that each level of a DAG takes.
 //!
 //! A gateway may send what nobody asked for, with hashes that are right: only how much of that is read is bounded.
-//! `max_bytes` ends every CAR.
+//! `max_bytes` ends every CAR, and so does a stretch without any block.
 
 use std::time::Instant;
 
@@ -26,6 +26,10 @@ const ACCEPT: &str = "application/vnd.ipld.car; version=1; order=dfs; dups=n";
 /// What the blocks of a range take at most beside its bytes and a sixteenth of them, in bytes: the way to the file, the
 /// nodes above the range, and what of the blocks at its ends lies outside of it.
 pub const CAR_SLACK_BYTES: u64 = 8 * MAX_BLOCK_BYTES as u64;
+/// The most bytes between two blocks that can be checked: what stands before the first, and sections of no use.
+const MAX_BARREN_BYTES: u64 = 2 * MAX_BLOCK_BYTES as u64;
+/// The statuses by which a gateway says that it makes no CARs, or none of a part of a DAG.
+const NO_CARS: [u16; 5] = [400, 405, 406, 415, 501];
 /// What is written as it is in a segment of a path (RFC 3986 §2.3).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -60,17 +64,37 @@ pub struct CarBlocks {
     reader: CarReader,
     max_bytes: u64,
     bytes: u64,
+    /// Since the last block.
+    barren_bytes: u64,
     over: bool,
 }
 
+/// Why no CAR came.
+#[derive(Debug)]
+pub(super) enum NoCar {
+    /// The gateway makes none, as it says by this status.
+    Never(u16),
+    Failed(SourceError),
+}
+
+impl From<SourceError> for NoCar {
+    fn from(error: SourceError) -> Self {
+        Self::Failed(error)
+    }
+}
+
 impl CarBlocks {
-    pub(super) async fn ask(endpoint: &Endpoint, want: &CarWant) -> Result<Self, SourceError> {
+    pub(super) async fn ask(endpoint: &Endpoint, want: &CarWant) -> Result<Self, NoCar> {
         let path = path_of(want)?;
         let ask = Ask { method: HttpMethod::Get, path: &path, accept: Some(ACCEPT), deadline: want.deadline };
         let answer = endpoint.ask(ask).await?;
+        if NO_CARS.contains(&answer.status()) {
+            return Err(NoCar::Never(answer.status()));
+        }
         check_status(answer.status())?;
         answer.expect(CAR)?;
-        Ok(Self { answer, reader: CarReader::new(), max_bytes: want.max_bytes, bytes: 0, over: false })
+        let (reader, max_bytes) = (CarReader::new(), want.max_bytes);
+        Ok(Self { answer, reader, max_bytes, bytes: 0, barren_bytes: 0, over: false })
     }
 
     /// The next block, under the name that the CAR gives it. Nobody says that it is one of those that are wanted. `None`
@@ -99,6 +123,7 @@ impl CarBlocks {
                 let CarEvent::Block { cid, bytes } = event else { continue };
                 // Blocks that hold themselves need not be sent, and those of unknown hashes are of no use.
                 if hash_of(&cid).is_ok() {
+                    self.barren_bytes = 0;
                     return checked(&cid, bytes).map(|block| Some((cid, block)));
                 }
             }
@@ -106,8 +131,12 @@ impl CarBlocks {
                 return self.reader.finish().map(|()| None).map_err(|error| at_fault(error.to_string()));
             };
             self.bytes += chunk.len() as u64;
+            self.barren_bytes += chunk.len() as u64;
             if self.bytes > self.max_bytes {
                 return Err(at_fault(format!("a CAR of more than {} bytes", self.max_bytes)));
+            }
+            if self.barren_bytes > MAX_BARREN_BYTES {
+                return Err(at_fault(format!("a CAR of {MAX_BARREN_BYTES} bytes without a block")));
             }
             self.reader.push(&chunk);
         }

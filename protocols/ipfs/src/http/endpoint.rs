@@ -22,6 +22,8 @@ const MAX_REST: Duration = Duration::from_secs(600);
 const DEFAULT_REST: Duration = Duration::from_secs(2);
 /// Longest that a request waits for a server to want requests again; else it fails at once, for others to be asked.
 const MAX_PATIENCE: Duration = Duration::from_secs(5);
+/// How long it is remembered at least how far away a server is, and at most twice as long.
+const DISTANCE_MEMORY: Duration = Duration::from_secs(300);
 /// How often one thing is asked for: again when the server asked to be left alone at first.
 const MAX_TRIES: usize = 2;
 
@@ -67,6 +69,7 @@ pub(super) struct Endpoint {
     options: EndpointOptions,
     slots: Arc<Semaphore>,
     rests_until: Mutex<Option<Instant>>,
+    distance: Mutex<Distance>,
 }
 
 impl fmt::Debug for Endpoint {
@@ -95,12 +98,23 @@ impl Endpoint {
         let base = bare(&url);
         url.set_username("").and_then(|()| url.set_password(None)).map_err(|()| BadEndpoint)?;
         let slots = Arc::new(Semaphore::new(options.max_concurrent.max(1)));
-        Ok(Self { http, base, name: bare(&url), options, slots, rests_until: Mutex::default() })
+        let (rests_until, distance) = (Mutex::default(), Mutex::default());
+        Ok(Self { http, base, name: bare(&url), options, slots, rests_until, distance })
     }
 
     /// Its URL, without user and password.
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Requests that are on their way at a time.
+    pub(super) const fn max_concurrent(&self) -> usize {
+        self.options.max_concurrent
+    }
+
+    /// How soon an answer begins when the server is not busy; `None` before the first.
+    pub(super) fn distance(&self) -> Option<Duration> {
+        self.distance.lock().shortest()
     }
 
     /// Asks, and gives the answer whatever its status is, but for "too many requests".
@@ -141,10 +155,36 @@ impl Endpoint {
         let left = ask.deadline.saturating_duration_since(Instant::now());
         let request = HttpRequest { method: ask.method, url: &url, accept: ask.accept, timeout: left };
         let wait = left.min(self.options.head_timeout);
+        let begun = Instant::now();
         match timeout(wait, self.http.send(request)).await {
-            Ok(answer) => answer.map_err(|error| unanswered(&error)),
+            Ok(answer) => {
+                let answer = answer.map_err(|error| unanswered(&error))?;
+                self.distance.lock().learn(Instant::now(), begun.elapsed());
+                Ok(answer)
+            }
             Err(_) => Err(at_fault(format!("no answer within {wait:.1?}"))),
         }
+    }
+}
+
+/// How far away a server is: the shortest time to the head of an answer, of late. The longer ones say how busy it is.
+#[derive(Debug, Default)]
+struct Distance {
+    since: Option<Instant>,
+    lately: Option<Duration>,
+    before: Option<Duration>,
+}
+
+impl Distance {
+    fn learn(&mut self, now: Instant, took: Duration) {
+        if self.since.is_none_or(|since| now >= since + DISTANCE_MEMORY) {
+            (self.since, self.before) = (Some(now), self.lately.take());
+        }
+        self.lately = Some(self.lately.map_or(took, |lately| lately.min(took)));
+    }
+
+    fn shortest(&self) -> Option<Duration> {
+        self.lately.into_iter().chain(self.before).min()
     }
 }
 
@@ -252,6 +292,20 @@ mod tests {
             assert!(endpoint(bad).is_err(), "{bad}");
         }
         assert_eq!(endpoint("https://x.example/sub/").unwrap().name(), "https://x.example/sub");
+    }
+
+    #[test]
+    fn a_busy_server_is_not_farther_away_and_a_way_that_grew_is_noticed() {
+        let (mut distance, start) = (Distance::default(), Instant::now());
+        let [near, far] = [5, 80].map(Duration::from_millis);
+        assert_eq!(distance.shortest(), None);
+        for took in [far, near, far] {
+            distance.learn(start, took);
+        }
+        distance.learn(start + DISTANCE_MEMORY, far);
+        assert_eq!(distance.shortest(), Some(near));
+        distance.learn(start + 2 * DISTANCE_MEMORY, far);
+        assert_eq!(distance.shortest(), Some(far));
     }
 
     #[test]

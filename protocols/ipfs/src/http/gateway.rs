@@ -1,4 +1,5 @@
-//! A trustless gateway: blocks as they are (<https://specs.ipfs.tech/http-gateways/trustless-gateway/>).
+//! A trustless gateway: blocks as they are, one by one or many in one answer
+//! (<https://specs.ipfs.tech/http-gateways/trustless-gateway/>).
 //!
 //! What is wanted is said twice, in the query and in `Accept`: some servers look at the one, some at the other. An
 //! answer of another type is a web page or an error that calls itself a success. Its ETag and its caching are nothing to
@@ -10,9 +11,10 @@ use swarmgate_content::{Attempt, BoxFuture, FailureClass, VerifiedBytes};
 use swarmgate_egress::{HttpClient, HttpMethod};
 use swarmgate_ipfs_proto::block::MAX_BLOCK_BYTES;
 
-use super::car::{CarBlocks, CarWant};
+use super::car::{CarBlocks, CarWant, NoCar};
 use super::endpoint::{Ask, BadEndpoint, Endpoint, EndpointOptions};
-use super::fault::{checked, inline};
+use super::fault::{checked, inline, neutral};
+use super::feed::Feeds;
 use super::ledger::Ledger;
 use crate::source::{BlockSource, SessionId, SourceError, Want};
 
@@ -24,8 +26,9 @@ const KIND: &str = "gateway";
 /// One gateway, by its base URL.
 #[derive(Debug)]
 pub struct TrustlessGateway {
-    endpoint: Endpoint,
+    pub(super) endpoint: Endpoint,
     ledger: Ledger,
+    feeds: Feeds,
 }
 
 impl TrustlessGateway {
@@ -35,17 +38,25 @@ impl TrustlessGateway {
     /// # Errors
     /// When `base` is no URL of a server.
     pub fn new(http: HttpClient, base: &str, options: EndpointOptions) -> Result<Self, BadEndpoint> {
-        Ok(Self { endpoint: Endpoint::new(http, base, "/ipfs", options)?, ledger: Ledger::default() })
+        let endpoint = Endpoint::new(http, base, "/ipfs", options)?;
+        Ok(Self { endpoint, ledger: Ledger::default(), feeds: Feeds::default() })
     }
 
     /// Asks for the blocks of a DAG in one answer, in reading order, and waits for its beginning. Takes one of the
     /// gateway's slots for as long as the blocks are read; dropping them closes the connection.
     ///
     /// # Errors
-    /// As [`BlockSource::fetch`]. `Neutral` too when the path cannot be written as a URL.
+    /// As [`BlockSource::fetch`]. `Neutral` too when the gateway makes no CARs, and when the path cannot be written as a
+    /// URL.
     pub async fn fetch_car(&self, want: &CarWant) -> Result<CarBlocks, SourceError> {
         let begun = Instant::now();
-        let blocks = CarBlocks::ask(&self.endpoint, want).await;
+        let blocks = CarBlocks::ask(&self.endpoint, want).await.map_err(|why| match why {
+            NoCar::Failed(error) => error,
+            NoCar::Never(status) => {
+                self.feeds.end_for_good();
+                neutral(format!("it makes no CARs: HTTP status {status}"))
+            }
+        });
         if blocks.is_err() {
             self.ledger.note(want.session, begun.elapsed(), &blocks);
         }
@@ -56,6 +67,13 @@ impl TrustlessGateway {
         if let Some(inline) = inline(&want.cid)? {
             return Ok(inline);
         }
+        match self.feeds.get(self, want).await {
+            Some(came) => came,
+            None => self.get_alone(want).await,
+        }
+    }
+
+    async fn get_alone(&self, want: &Want) -> Result<VerifiedBytes, SourceError> {
         let path = format!("/ipfs/{}?format=raw", want.cid);
         let ask = Ask { method: HttpMethod::Get, path: &path, accept: Some(RAW), deadline: want.deadline };
         let answer = self.endpoint.ask(ask).await?;
@@ -75,6 +93,7 @@ impl BlockSource for TrustlessGateway {
     }
 
     fn end_session(&self, session: SessionId) {
+        self.feeds.end(session);
         self.ledger.forget(session);
     }
 

@@ -67,5 +67,5 @@ pub(super) fn noise(seed: u8, len: usize) -> Bytes {
 /// A want that is of use for so long.
 pub(super) fn want(cid: Cid, patience: Duration) -> Want {
     let deadline = Instant::now() + patience;
-    Want { cid, session: READING, expected_len: None, priority: 0, deadline }
+    Want { cid, session: READING, expected_len: None, priority: 0, deadline, within: None }
 }

@@ -52,7 +52,7 @@ const REPORTS_AT_ONCE: usize = 8;
 pub(super) enum Command {
     Fetch {
         id: WaiterId,
-        want: Want,
+        want: Box<Want>,
         reply: Reply,
     },
     Connect {

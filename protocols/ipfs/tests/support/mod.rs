@@ -113,7 +113,7 @@ pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
 
 /// A want of a block for a while.
 pub(crate) fn want(session: SessionId, cid: Cid) -> Want {
-    Want { cid, session, expected_len: None, priority: 1, deadline: Instant::now() + PATIENCE }
+    Want { cid, session, expected_len: None, priority: 1, deadline: Instant::now() + PATIENCE, within: None }
 }
 
 /// Reads a file from a node, and tells of each step how far it has come.
