@@ -4,12 +4,15 @@
 //! which come one after another sets nobody else to work. When nobody has delivered for a moment, routers are asked who
 //! may have the DAG, and later who may have this very block; whoever is found makes it worth asking again.
 
+mod answers;
+mod asked;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use swarmgate_content::{BlockHash, BoxFuture, FailureClass, VerifiedBytes};
+use swarmgate_content::{BlockHash, BoxFuture, VerifiedBytes};
 use swarmgate_store::VerifiedBlock;
 use tokio::sync::watch;
 
@@ -17,6 +20,8 @@ use crate::blocks::{Ask, Blocks};
 use crate::fault::Fault;
 use crate::life::{Life, now, seconds};
 use crate::source::{SourceError, Want};
+
+use asked::Asked;
 
 /// How long a source may take for one block before it has to say that it gives up.
 const ASK_TIME: Duration = Duration::from_secs(60);
@@ -26,10 +31,6 @@ const SEARCH_AFTER: Duration = Duration::from_millis(400);
 const SEARCH_BLOCK_AFTER: Duration = Duration::from_secs(5);
 /// A source that delivers other blocks of the DAG is not waited for longer than this.
 const LATE_AT_MOST: Duration = Duration::from_secs(8);
-/// How often a source that failed is asked again for the same block, and how long it is left in peace before, doubled
-/// every time.
-const MAX_RETRIES: u32 = 3;
-const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// A source that rests no longer than this is waited for.
 const REST_WAIT: Duration = Duration::from_secs(5);
 /// How often sources that have not the block are asked again because new providers became known.
@@ -64,43 +65,6 @@ pub(crate) struct Race<'a> {
     /// When to ask again those without the block, because of news.
     again_at: Option<Instant>,
     said: String,
-}
-
-/// One request to one source, withdrawn unless it is concluded.
-struct Asked {
-    blocks: Arc<Blocks>,
-    source: usize,
-    since: Instant,
-    open: bool,
-}
-
-impl Asked {
-    fn begin(blocks: &Arc<Blocks>, source: usize, now: Instant) -> Self {
-        blocks.standings.lock().asked(source, now);
-        Self { blocks: blocks.clone(), source, since: now, open: true }
-    }
-
-    fn took(&self) -> Duration {
-        now().saturating_duration_since(self.since)
-    }
-
-    fn delivered(mut self, bytes: u64) {
-        self.open = false;
-        self.blocks.standings.lock().delivered(self.source, now(), self.took(), bytes);
-    }
-
-    fn failed(mut self, class: FailureClass) {
-        self.open = false;
-        self.blocks.standings.lock().failed(self.source, now(), class);
-    }
-}
-
-impl Drop for Asked {
-    fn drop(&mut self) {
-        if self.open {
-            self.blocks.standings.lock().withdrawn(self.source, now(), self.took());
-        }
-    }
 }
 
 impl<'a> Race<'a> {
@@ -249,61 +213,6 @@ impl<'a> Race<'a> {
             (source, asked, result)
         }));
         true
-    }
-
-    /// Takes an answer; a block when it is right.
-    async fn hear(
-        &mut self,
-        source: usize,
-        asked: Asked,
-        result: Result<VerifiedBytes, SourceError>,
-    ) -> Option<VerifiedBlock> {
-        self.at_work.retain(|other| *other != source);
-        let len = result.as_ref().map_or(0, VerifiedBytes::len) as u64;
-        let checked = match result {
-            Ok(bytes) => {
-                let checked = self.blocks.store.verifier().verify(self.hash, bytes.into_bytes()).await;
-                checked
-                    .map_err(|mismatch| SourceError { class: FailureClass::Corruption, detail: mismatch.to_string() })
-            }
-            Err(error) => Err(error),
-        };
-        match checked {
-            Ok(block) => {
-                asked.delivered(len);
-                self.life.try_at(source, |tried| tried.deliver(now()));
-                self.blocks.stats.bytes_downloaded(len);
-                self.blocks.stats.blocks_verified(1);
-                Some(block)
-            }
-            Err(error) => {
-                self.refused(source, asked, &error);
-                None
-            }
-        }
-    }
-
-    fn refused(&mut self, source: usize, asked: Asked, error: &SourceError) {
-        let name = self.blocks.sources[source].name();
-        tracing::debug!(source = name, cid = %self.ask.cid, class = ?error.class, detail = error.detail, "no block");
-        self.life.try_at(source, |tried| tried.fail(error.detail.clone(), asked.took()));
-        self.said = format!("{name}: {}", error.detail);
-        asked.failed(error.class);
-        let now = now();
-        self.next_at = now;
-        match error.class {
-            FailureClass::Neutral | FailureClass::Local => self.without.push(source),
-            FailureClass::Source | FailureClass::Corruption => {
-                if error.class == FailureClass::Corruption {
-                    self.blocks.stats.blocks_corrupt(1);
-                }
-                let times = self.retries[source];
-                if times < MAX_RETRIES {
-                    self.retries[source] += 1;
-                    self.later.push((source, now + RETRY_AFTER * (1 << times)));
-                }
-            }
-        }
     }
 
     /// Whether there is nobody left to hope for.

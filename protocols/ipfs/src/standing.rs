@@ -4,12 +4,16 @@
 //! with every time and is never quite the same, and is tried with one request before it is trusted again. That a source
 //! has not a block is no failure, and neither is silence: nobody can tell a slow source from a block that nobody has.
 
+mod history;
+
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serde::Serialize;
 use swarmgate_content::FailureClass;
+
+pub use history::SourceStats;
+use history::Standing;
 
 /// Failures in a row after which a source rests.
 const FAILURES_TO_REST: u32 = 3;
@@ -32,52 +36,6 @@ const UNKNOWN_LATENCY: Duration = Duration::from_millis(150);
 /// A source is late after its mean time and so many mean deviations, within these bounds.
 const LATE_DEVIATIONS: u32 = 4;
 const LATE: std::ops::RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(2);
-/// The busy time after which what was counted for the goodput is halved.
-const GOODPUT_MEMORY: Duration = Duration::from_secs(10);
-
-/// How one source has served.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct SourceStats {
-    /// Blocks asked for.
-    pub requests: u64,
-    /// Blocks delivered.
-    pub delivered: u64,
-    /// Times that it said it has not the block.
-    pub absent: u64,
-    /// Failures, corruption included.
-    pub failures: u64,
-    /// Blocks whose bytes were not theirs.
-    pub corrupt: u64,
-    /// Requests withdrawn before an answer.
-    pub withdrawn: u64,
-    /// Bytes delivered.
-    pub bytes: u64,
-    /// Its mean time for a block, in milliseconds; 0 before the first.
-    pub latency_ms: u64,
-    /// Bytes a second while it was asked for anything, of late.
-    pub goodput: u64,
-    /// Milliseconds until it is asked again; 0 when it does not rest.
-    pub resting_ms: u64,
-}
-
-#[derive(Debug, Default)]
-struct Standing {
-    stats: SourceStats,
-    mean: Option<Duration>,
-    deviation: Duration,
-    failures_in_row: u32,
-    /// Rests in a row: after failures, and after corruption.
-    rests: u32,
-    corrupt_rests: u32,
-    corrupt_at: Option<Instant>,
-    /// Until when it rests; then one request tries it.
-    rest_until: Option<Instant>,
-    probed_at: Option<Instant>,
-    running: u32,
-    busy_since: Option<Instant>,
-    busy: Duration,
-    busy_bytes: u64,
-}
 
 /// What is known of all sources, by their place in the list.
 #[derive(Debug)]
@@ -210,45 +168,6 @@ impl Standings {
 
 fn grown(first: Duration, times: u32, longest: Duration) -> Duration {
     first.saturating_mul(1 << times.min(16)).min(longest)
-}
-
-impl Standing {
-    fn ended(&mut self, now: Instant) {
-        self.running = self.running.saturating_sub(1);
-        if let Some(since) = self.busy_since {
-            self.busy += now.saturating_duration_since(since);
-            self.busy_since = (self.running > 0).then_some(now);
-        }
-        if self.busy > GOODPUT_MEMORY {
-            self.busy /= 2;
-            self.busy_bytes /= 2;
-        }
-    }
-
-    /// Means that forget an eighth with every sample (RFC 6298 §2).
-    fn learn(&mut self, took: Duration) {
-        match self.mean {
-            None => {
-                self.mean = Some(took);
-                self.deviation = took / 2;
-            }
-            Some(mean) => {
-                self.deviation = self.deviation * 3 / 4 + mean.abs_diff(took) / 4;
-                self.mean = Some(mean * 7 / 8 + took / 8);
-            }
-        }
-    }
-
-    fn stats_at(&self, now: Instant) -> SourceStats {
-        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        let rest = self.rest_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
-        SourceStats {
-            latency_ms: self.mean.map_or(0, millis),
-            goodput: self.busy_bytes.saturating_mul(1000) / millis(self.busy).max(1),
-            resting_ms: millis(rest),
-            ..self.stats
-        }
-    }
 }
 
 #[cfg(test)]
