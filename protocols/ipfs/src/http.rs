@@ -9,6 +9,7 @@
 //! until when it asked to be left alone. Servers are strangers: of what they say only a block that has its hash is
 //! taken, and every answer has a largest length and an end.
 
+mod block_server;
 mod car;
 mod delegated;
 mod endpoint;

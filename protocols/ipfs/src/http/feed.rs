@@ -25,6 +25,7 @@ use swarmgate_ipfs_proto::export::{EntityBytes, Scope};
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
 use tokio::time::{sleep, timeout, timeout_at};
 
+use super::block_server::BlockServer;
 use super::car::{CarBlocks, CarWant, car_budget};
 use super::fault::{at_fault, neutral};
 use super::gateway::TrustlessGateway;
@@ -163,9 +164,9 @@ impl Feeds {
         }
         inner.by_session.remove(&session);
         let rests = inner.rests_until.is_some_and(|until| now < until);
-        let is_far = gateway.endpoint.distance().is_some_and(|distance| distance >= FAR);
+        let is_far = gateway.endpoint().distance().is_some_and(|distance| distance >= FAR);
         // Half of what the server takes at a time, so that readers who stand still never keep others from single blocks.
-        if inner.never || rests || !is_far || !inner.has_room(gateway.endpoint.max_concurrent() / 2, now) {
+        if inner.never || rests || !is_far || !inner.has_room(gateway.endpoint().max_concurrent() / 2, now) {
             return None;
         }
         let feed = Arc::new(Feed::new(session, entity, now));

@@ -7,26 +7,25 @@
 
 use std::time::Instant;
 
-use swarmgate_content::{Attempt, BoxFuture, FailureClass, VerifiedBytes};
+use swarmgate_content::{FailureClass, VerifiedBytes};
 use swarmgate_egress::{HttpClient, HttpMethod};
 use swarmgate_ipfs_proto::block::MAX_BLOCK_BYTES;
 
+use super::block_server::BlockServer;
 use super::car::{CarBlocks, CarWant, NoCar};
 use super::endpoint::{Ask, BadEndpoint, Endpoint, EndpointOptions};
 use super::fault::{checked, inline, neutral};
 use super::feed::Feeds;
 use super::ledger::Ledger;
-use crate::source::{BlockSource, SessionId, SourceError, Want};
+use crate::source::{SessionId, SourceError, Want};
 
 /// Media type of a block.
 const RAW: &str = "application/vnd.ipld.raw";
-/// What the attempts at a gateway are called.
-const KIND: &str = "gateway";
 
 /// One gateway, by its base URL.
 #[derive(Debug)]
 pub struct TrustlessGateway {
-    pub(super) endpoint: Endpoint,
+    endpoint: Endpoint,
     ledger: Ledger,
     feeds: Feeds,
 }
@@ -46,8 +45,8 @@ impl TrustlessGateway {
     /// gateway's slots for as long as the blocks are read; dropping them closes the connection.
     ///
     /// # Errors
-    /// As [`BlockSource::fetch`]. `Neutral` too when the gateway makes no CARs, and when the path cannot be written as a
-    /// URL.
+    /// As [`BlockSource::fetch`](crate::source::BlockSource::fetch). `Neutral` too when the gateway makes no CARs, and when
+    /// the path cannot be written as a URL.
     pub async fn fetch_car(&self, want: &CarWant) -> Result<CarBlocks, SourceError> {
         let begun = Instant::now();
         let blocks = CarBlocks::ask(&self.endpoint, want).await.map_err(|why| match why {
@@ -63,16 +62,6 @@ impl TrustlessGateway {
         blocks
     }
 
-    async fn get(&self, want: &Want) -> Result<VerifiedBytes, SourceError> {
-        if let Some(inline) = inline(&want.cid)? {
-            return Ok(inline);
-        }
-        match self.feeds.get(self, want).await {
-            Some(came) => came,
-            None => self.get_alone(want).await,
-        }
-    }
-
     async fn get_alone(&self, want: &Want) -> Result<VerifiedBytes, SourceError> {
         let path = format!("/ipfs/{}?format=raw", want.cid);
         let ask = Ask { method: HttpMethod::Get, path: &path, accept: Some(RAW), deadline: want.deadline };
@@ -83,22 +72,29 @@ impl TrustlessGateway {
     }
 }
 
-impl BlockSource for TrustlessGateway {
-    fn name(&self) -> &str {
-        self.endpoint.name()
+impl BlockServer for TrustlessGateway {
+    const KIND: &'static str = "gateway";
+
+    fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
-    fn fetch(&self, want: Want) -> BoxFuture<'_, Result<VerifiedBytes, SourceError>> {
-        Box::pin(async move { self.ledger.follow(want.session, self.get(&want)).await })
+    fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
-    fn end_session(&self, session: SessionId) {
+    async fn get(&self, want: &Want) -> Result<VerifiedBytes, SourceError> {
+        if let Some(inline) = inline(&want.cid)? {
+            return Ok(inline);
+        }
+        match self.feeds.get(self, want).await {
+            Some(came) => came,
+            None => self.get_alone(want).await,
+        }
+    }
+
+    fn forget(&self, session: SessionId) {
         self.feeds.end(session);
-        self.ledger.forget(session);
-    }
-
-    fn attempts(&self, session: SessionId) -> Vec<Attempt> {
-        self.ledger.attempts(session, KIND, self.name())
     }
 }
 

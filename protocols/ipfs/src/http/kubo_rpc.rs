@@ -10,18 +10,19 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use data_encoding::BASE64;
 use serde::Deserialize;
-use swarmgate_content::{Attempt, BoxFuture, Cid, VerifiedBytes};
+use swarmgate_content::{BoxFuture, Cid, VerifiedBytes};
 use swarmgate_egress::{HttpClient, HttpMethod};
 use swarmgate_ipfs_proto::block::MAX_BLOCK_BYTES;
 use swarmgate_ipfs_proto::ipns::{MAX_RECORD_BYTES, Name};
 use swarmgate_ipfs_proto::routing::{MAX_ADDRS, MAX_PROVIDERS};
 
+use super::block_server::BlockServer;
 use super::delegated::LOOKUP_TIMEOUT;
 use super::endpoint::{Answer, Ask, BadEndpoint, Endpoint, EndpointOptions};
 use super::fault::{at_fault, checked, inline, neutral};
 use super::ledger::Ledger;
 use super::lines::Lines;
-use crate::source::{BlockSource, Provider, Router, SessionId, SourceError, Want};
+use crate::source::{Provider, Router, SourceError, Want};
 
 /// Longest sentence of an error, and longest description of a version, in bytes.
 const MAX_SMALL_BYTES: usize = 16 << 10;
@@ -31,8 +32,6 @@ const MAX_DETAIL_CHARS: usize = 200;
 const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 /// What the sentence of an error has in it when the daemon has not what was asked for.
 const ABSENT: [&str; 3] = ["not found", "could not find", "no such block"];
-/// What the attempts at a daemon are called.
-const KIND: &str = "kubo";
 
 /// Kinds of events of a query: somebody who has the block, and a record (go-libp2p's `routing.QueryEventType`).
 const PROVIDER: i64 = 4;
@@ -111,14 +110,6 @@ impl KuboRpc {
         }
     }
 
-    async fn get(&self, want: &Want) -> Result<VerifiedBytes, SourceError> {
-        if let Some(inline) = inline(&want.cid)? {
-            return Ok(inline);
-        }
-        let answer = self.command(&format!("/api/v0/block/get?arg={}", want.cid), want.deadline).await?;
-        checked(&want.cid, answer.body(MAX_BLOCK_BYTES).await?)
-    }
-
     async fn find(&self, cid: &Cid, found: &(dyn Fn(Provider) + Send + Sync)) -> Result<(), SourceError> {
         let path = format!("/api/v0/routing/findprovs?arg={cid}&num-providers={MAX_PROVIDERS}");
         let mut lines = Lines::of(self.command(&path, Instant::now() + LOOKUP_TIMEOUT).await?);
@@ -145,21 +136,23 @@ impl KuboRpc {
     }
 }
 
-impl BlockSource for KuboRpc {
-    fn name(&self) -> &str {
-        self.endpoint.name()
+impl BlockServer for KuboRpc {
+    const KIND: &'static str = "kubo";
+
+    fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
-    fn fetch(&self, want: Want) -> BoxFuture<'_, Result<VerifiedBytes, SourceError>> {
-        Box::pin(async move { self.ledger.follow(want.session, self.get(&want)).await })
+    fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
-    fn end_session(&self, session: SessionId) {
-        self.ledger.forget(session);
-    }
-
-    fn attempts(&self, session: SessionId) -> Vec<Attempt> {
-        self.ledger.attempts(session, KIND, self.endpoint.name())
+    async fn get(&self, want: &Want) -> Result<VerifiedBytes, SourceError> {
+        if let Some(inline) = inline(&want.cid)? {
+            return Ok(inline);
+        }
+        let answer = self.command(&format!("/api/v0/block/get?arg={}", want.cid), want.deadline).await?;
+        checked(&want.cid, answer.body(MAX_BLOCK_BYTES).await?)
     }
 }
 

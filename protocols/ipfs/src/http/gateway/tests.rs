@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::http::testing::{BRISK, READING, SOON, Server, cid_of, http, noise, want};
+use crate::source::BlockSource;
 
 const DATA: &[u8] = b"a block of its own";
 

@@ -8,6 +8,7 @@ use swarmgate_content::FailureClass;
 
 use super::*;
 use crate::http::testing::{BRISK, SOON, Server, cid_of, http, want};
+use crate::source::BlockSource;
 
 const DATA: &[u8] = b"a block of the daemon";
 const PEER: &str = "12D3KooWRBhwfeP2Y4TCx1SM6s9rUoHhR5STiGwxBhgFRcw3UERE";
