@@ -226,6 +226,7 @@ impl App {
         self.sockets.extend(delivery.sockets());
         let protocol = ipfs::start(config, self.store.clone(), delivery)?;
         protocol.pins().tidy().await?;
+        protocol.pins().announce().await?;
         self.ipfs = Some(Arc::clone(&protocol));
         self.manager.register(protocol, Instant::now())?;
         Ok(())

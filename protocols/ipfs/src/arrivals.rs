@@ -1,8 +1,9 @@
-//! News of blocks: whoever gives blocks to others hears of each one that has come into the store, by whatever way.
+//! News of what is here: whoever gives blocks to others hears of each that has come into the store, by whatever way, and
+//! of the DAGs that are kept.
 
 use std::sync::Arc;
 
-use swarmgate_content::BlockHash;
+use swarmgate_content::{BlockHash, Cid};
 
 use crate::source::BlockSource;
 
@@ -19,5 +20,15 @@ impl Arrivals {
     /// A block is in the store.
     pub(crate) fn tell(&self, hash: &BlockHash) {
         self.0.iter().for_each(|source| source.landed(hash));
+    }
+
+    /// A DAG is kept.
+    pub(crate) fn kept(&self, root: &Cid) {
+        self.0.iter().for_each(|source| source.kept(root));
+    }
+
+    /// A DAG is not kept any more.
+    pub(crate) fn let_go(&self, root: &Cid) {
+        self.0.iter().for_each(|source| source.let_go(root));
     }
 }

@@ -256,6 +256,14 @@ impl BlockSource for Acquainted {
         self.node.block_added(*hash);
     }
 
+    fn kept(&self, root: &Cid) {
+        self.node.kept(root);
+    }
+
+    fn let_go(&self, root: &Cid) {
+        self.node.let_go(root);
+    }
+
     fn attempts(&self, session: SessionId) -> Vec<Attempt> {
         self.node.attempts(session)
     }

@@ -22,7 +22,7 @@
 //! | `options` | what an operator decides |
 //! | `tcp`, `transport`, `host` | libp2p: how connections are made, which protocols they carry |
 //! | `bitswap` | messages on streams, in the task of each connection |
-//! | `actor` | the one task that drives the machines of `swarmgate_ipfs_proto::bitswap` |
+//! | `actor` | the one task that drives the machines of `swarmgate_ipfs_proto::bitswap`, and what the DHT is told |
 //! | `mailbox` | what is told to it without waiting |
 //!
 //! # Why does the node find no providers by itself?
@@ -34,6 +34,10 @@
 //! What is in the store and [`Shelf::may_serve`] allows. The store is shared by all networks, and pieces of private
 //! torrents are nobody else's business, so the answer is not the node's to give. A peer that wants what is not here gets
 //! it when it comes: whoever puts blocks into the store says so ([`Node::block_added`]).
+//!
+//! # What does the DHT know of us?
+//! The roots that are kept ([`BlockSource::kept`]) and that peers may have, where the node takes part in a DHT; each is
+//! announced when it is first told of, and every 22 hours.
 
 mod actor;
 mod bitswap;
@@ -118,6 +122,8 @@ pub struct NodeStats {
     pub wanted: usize,
     /// Peers that are refused for a while.
     pub banned: usize,
+    /// Times that the DHT was told of a root that is kept here.
+    pub announced: u64,
     /// What was asked for.
     pub client: ClientStats,
     /// What was served.
@@ -216,6 +222,7 @@ impl Node {
         let tasks = Tasks::new();
         let mut swarm = host::make(&options, &identity, inbox, tasks.clone())?;
         let sockets = host::listen(&mut swarm, &options.listen).await?;
+        host::proclaim(&mut swarm, options.egress);
         begin_dht(&mut swarm, &options.bootstrap);
         let shared = Arc::new(Shared::default());
         *shared.listeners.lock() = host::listeners(&swarm);
@@ -361,6 +368,14 @@ impl BlockSource for Node {
 
     fn landed(&self, hash: &BlockHash) {
         self.block_added(*hash);
+    }
+
+    fn kept(&self, root: &Cid) {
+        self.mailbox.leave(Note::Kept(*root));
+    }
+
+    fn let_go(&self, root: &Cid) {
+        self.mailbox.leave(Note::LetGo(*root));
     }
 
     fn attempts(&self, session: SessionId) -> Vec<Attempt> {

@@ -148,6 +148,7 @@ impl Pins {
         self.store.delete_record(TABLE, &root.to_bytes()).await?;
         self.store.unpin(&name_of(root));
         self.store.flush().await?;
+        self.arrivals.let_go(root);
         Ok(was_pinned)
     }
 
@@ -165,6 +166,15 @@ impl Pins {
         Ok(())
     }
 
+    /// Tells whoever gives blocks to others of every DAG that is kept. To be called once, at the start.
+    ///
+    /// # Errors
+    /// [`PinError::Record`].
+    pub async fn announce(&self) -> Result<(), PinError> {
+        self.list().await?.iter().for_each(|pin| self.arrivals.kept(&pin.root));
+        Ok(())
+    }
+
     /// Pins a DAG whose blocks are in the store, or as many of them as are, where blocks may be missing; its root must
     /// not be.
     ///
@@ -176,6 +186,9 @@ impl Pins {
         let pinned = self.pin_all(root, &name, may_miss).await;
         if pinned.is_err() && !was_pinned {
             self.store.unpin(&name);
+        }
+        if pinned.is_ok() {
+            self.arrivals.kept(root);
         }
         pinned
     }

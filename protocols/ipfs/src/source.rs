@@ -82,6 +82,12 @@ pub trait BlockSource: Send + Sync + fmt::Debug {
     /// waits for it. Called for every block, so it must be cheap.
     fn landed(&self, _hash: &BlockHash) {}
 
+    /// A DAG is kept from now on, by its root: a source that gives blocks to others too may let them know.
+    fn kept(&self, _root: &Cid) {}
+
+    /// A DAG is not kept any more.
+    fn let_go(&self, _root: &Cid) {}
+
     /// What was tried for a session, for whoever asks why its blocks do not come.
     fn attempts(&self, _session: SessionId) -> Vec<Attempt> {
         Vec::new()

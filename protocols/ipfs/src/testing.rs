@@ -49,6 +49,7 @@ pub(crate) struct Shelf {
     pub(crate) providers: Mutex<Vec<Provider>>,
     pub(crate) ended: Mutex<Vec<SessionId>>,
     pub(crate) landed: Mutex<BTreeSet<BlockHash>>,
+    pub(crate) kept: Mutex<Vec<Cid>>,
 }
 
 struct Running<'a>(&'a AtomicUsize);
@@ -72,6 +73,7 @@ impl Shelf {
             providers: Mutex::default(),
             ended: Mutex::default(),
             landed: Mutex::default(),
+            kept: Mutex::default(),
         })
     }
 
@@ -137,6 +139,14 @@ impl BlockSource for Shelf {
 
     fn landed(&self, hash: &BlockHash) {
         self.landed.lock().insert(*hash);
+    }
+
+    fn kept(&self, root: &Cid) {
+        self.kept.lock().push(*root);
+    }
+
+    fn let_go(&self, root: &Cid) {
+        self.kept.lock().retain(|kept| kept != root);
     }
 }
 

@@ -4,6 +4,8 @@
 //! own times. After each of these both machines are drained. It never waits for anything else: messages go to bounded
 //! outboxes, blocks to whoever waits for one, and a peer that takes nothing is let go.
 
+mod announcer;
+mod announcing;
 mod bans;
 mod lookups;
 mod network;
@@ -33,6 +35,8 @@ use super::options::NodeOptions;
 use super::{ConnectError, NodeStats, PeerStatus, Shared, Shelf};
 use crate::source::{Provider, SessionId, SourceError, Want};
 
+use announcer::Announcer;
+pub(super) use announcer::MAX_ANNOUNCED;
 use bans::Bans;
 use lookups::Lookups;
 use network::Connects;
@@ -99,6 +103,7 @@ pub(super) struct Actor {
     readers: Readers,
     sessions: Sessions,
     lookups: Lookups,
+    announcer: Announcer,
     connects: Connects,
     bans: Bans,
     reads: JoinSet<BlockRead>,
@@ -128,6 +133,7 @@ impl Actor {
             readers: Readers::default(),
             sessions,
             lookups: Lookups::default(),
+            announcer: Announcer::new(rand::random()),
             connects: Connects::default(),
             bans: Bans::default(),
             reads: JoinSet::new(),
@@ -157,7 +163,7 @@ impl Actor {
 
     fn next_due(&self) -> Instant {
         let machine = self.client.poll_timeout().map(|(at, _)| at);
-        let times = machine.into_iter().chain(self.bans.next_end());
+        let times = machine.into_iter().chain(self.bans.next_end()).chain(self.announcer.next_due());
         times.min().unwrap_or_else(|| Instant::now() + NOTHING_DUE)
     }
 
@@ -167,6 +173,7 @@ impl Actor {
         for peer in self.bans.take_ended(now) {
             self.swarm.behaviour_mut().banned.unblock_peer(peer);
         }
+        self.announce(now);
     }
 
     fn on_command(&mut self, command: Command) {
@@ -235,6 +242,8 @@ impl Actor {
                 Note::Ended(session) => self.end_session(session),
                 Note::Provider(session, peer, addresses) => self.on_provider(session, peer, addresses),
                 Note::Added(hash) => self.server.on_block_added(hash),
+                Note::Kept(root) => self.on_kept(&root),
+                Note::LetGo(root) => self.on_let_go(&root),
             }
         }
     }
@@ -302,6 +311,7 @@ impl Actor {
             connections: self.swarm.network_info().connection_counters().num_established(),
             wanted: self.client.wanted(),
             banned: self.bans.len(),
+            announced: self.announcer.announced(),
             client: self.client.stats(),
             server: self.server.stats(),
         };

@@ -13,11 +13,13 @@ use libp2p::kad::store::{MemoryStore, MemoryStoreConfig};
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::{Config, NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, connection_limits, identify, kad, ping};
+use swarmgate_egress::EgressPolicy;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::actor::MAX_ANNOUNCED;
 use super::bitswap::{Bounds, MAX_STREAM_IDLE, Report, behaviour};
 use super::options::{KadMode, NodeOptions};
 use super::transport;
@@ -137,11 +139,12 @@ fn dht(options: &NodeOptions, peer: PeerId) -> Result<Option<kad::Behaviour<Memo
         .map_err(|_| StartError::KadProtocol(options.kad_protocol.clone()))?;
     let mut config = kad::Config::new(protocol);
     config.set_query_timeout(QUERY_TIMEOUT);
-    // Nothing is published from here, and what others store expires: nothing is to be said again.
+    // What is kept here is announced by a clock of our own, and what others store expires: nothing else is said again.
     config.set_publication_interval(None).set_replication_interval(None).set_provider_publication_interval(None);
     let store = MemoryStoreConfig {
         max_records: MAX_DHT_RECORDS,
         max_value_bytes: MAX_DHT_RECORD_BYTES,
+        max_provided_keys: MAX_DHT_RECORDS + MAX_ANNOUNCED,
         ..MemoryStoreConfig::default()
     };
     let mut kad = kad::Behaviour::with_config(peer, MemoryStore::with_config(peer, store), config);
@@ -171,6 +174,18 @@ pub(super) fn listeners(swarm: &Swarm<Host>) -> Vec<Multiaddr> {
     let mut addresses: Vec<_> = swarm.listeners().cloned().collect();
     addresses.sort_unstable();
     addresses
+}
+
+/// Has the host say in the DHT where it is: at the addresses that it listens on, those that others could be sent to.
+pub(super) fn proclaim(swarm: &mut Swarm<Host>, egress: EgressPolicy) {
+    if !swarm.behaviour().kad.is_enabled() {
+        return;
+    }
+    let allowed = |address: &&Multiaddr| transport::host_of(address).is_some_and(|host| egress.check(host).is_ok());
+    let listened: Vec<_> = swarm.listeners().filter(allowed).cloned().collect();
+    let told: Vec<_> = swarm.external_addresses().cloned().collect();
+    told.iter().filter(|old| !listened.contains(old)).for_each(|old| swarm.remove_external_address(old));
+    listened.into_iter().filter(|new| !told.contains(new)).for_each(|new| swarm.add_external_address(new));
 }
 
 /// Which socket an address to listen on asks for.

@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 
 use libp2p::{Multiaddr, PeerId};
 use parking_lot::Mutex;
-use swarmgate_content::BlockHash;
+use swarmgate_content::{BlockHash, Cid};
 use tokio::sync::Notify;
 
 use crate::source::SessionId;
 
-/// Hints (providers, new blocks) that wait for the node. Beyond that they are lost: they can be found again.
+/// Hints (providers, new blocks, what is kept) that wait for the node. Beyond that they are lost: they can be found again.
 const MAX_HINTS: usize = 4096;
 
 /// A fetch under way, by a number that is never used twice in a node.
@@ -25,6 +25,9 @@ pub(super) enum Note {
     Provider(SessionId, PeerId, Vec<Multiaddr>),
     /// A block is in the store.
     Added(BlockHash),
+    /// A DAG is kept, or not any more, by its root.
+    Kept(Cid),
+    LetGo(Cid),
 }
 
 /// Notes in the order in which they were left.
@@ -36,7 +39,7 @@ pub(super) struct Mailbox {
 
 impl Mailbox {
     pub(super) fn leave(&self, note: Note) {
-        let hint = matches!(note, Note::Provider(..) | Note::Added(..));
+        let hint = matches!(note, Note::Provider(..) | Note::Added(_) | Note::Kept(_) | Note::LetGo(_));
         let mut notes = self.notes.lock();
         if hint && notes.len() >= MAX_HINTS {
             return;

@@ -122,6 +122,24 @@ async fn whoever_gives_blocks_to_others_hears_of_those_that_are_imported() {
 }
 
 #[tokio::test]
+async fn whoever_gives_blocks_to_others_hears_of_what_is_kept_and_again_at_the_next_start() {
+    let (film, text, store) = (Dag::file(&noise(20_000)), Dag::file(b"text"), store(1 << 20).await);
+    let starts = || {
+        let shelf = Shelf::new("a", Habit::Honest, Duration::ZERO);
+        let told: Vec<Arc<dyn BlockSource>> = vec![shelf.clone()];
+        (shelf, Pins::new(store.clone()).telling(Arrivals::told_to(told.into())))
+    };
+    let (shelf, pins) = starts();
+    import(&pins, &car(&[film.root(), text.root()], &[&film, &text]), false).await.unwrap();
+    assert_eq!(*shelf.kept.lock(), [film.root(), text.root()]);
+    pins.remove(&film.root()).await.unwrap();
+    assert_eq!(*shelf.kept.lock(), [text.root()]);
+    let (shelf, pins) = starts();
+    pins.announce().await.unwrap();
+    assert_eq!(*shelf.kept.lock(), [text.root()]);
+}
+
+#[tokio::test]
 async fn a_dag_larger_than_the_cache_is_not_pinned() {
     let film = Dag::file(&noise(50_000));
     let pins = Pins::new(store(20_000).await);

@@ -1,6 +1,7 @@
 //! What the DHT knows: who has a block, where a peer is, what a name stands for.
 
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::StreamExt;
 use libp2p::identity::Keypair;
@@ -9,16 +10,19 @@ use libp2p::kad::{self, RecordKey};
 use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, PeerId, noise as noise_handshake, tcp, yamux};
 use parking_lot::Mutex;
-use swarmgate_ipfs::node::{KadMode, NodeOptions};
+use swarmgate_content::Cid;
+use swarmgate_ipfs::node::{KadMode, Node, NodeOptions, Shelf};
 use swarmgate_ipfs::source::{BlockSource, Provider, Router};
 use swarmgate_ipfs_proto::content_path::ContentPath;
 use swarmgate_ipfs_proto::ipns;
+use swarmgate_store::{Store, StoreOptions};
 
 use crate::raw_block;
-use crate::support::{Peer, options, read_file, session};
+use crate::support::{PATIENCE, Peer, options, read_file, session, until};
 
 /// What a stranger's DHT server knows.
 enum Knows {
+    Nothing,
     ItHas(RecordKey),
     Record(RecordKey, Vec<u8>),
     Peer(PeerId, Multiaddr),
@@ -46,6 +50,7 @@ async fn dht_server(knows: Knows) -> (Multiaddr, tokio::task::JoinHandle<()>) {
     swarm.add_external_address(address.clone());
     let dht = swarm.behaviour_mut();
     match knows {
+        Knows::Nothing => {}
         Knows::ItHas(key) => {
             dht.start_providing(key).unwrap();
         }
@@ -69,14 +74,58 @@ async fn the_dht_says_who_has_a_block_and_where() {
     let cid = raw_block(b"somewhere").cid;
     let (server, task) = dht_server(Knows::ItHas(RecordKey::from(*cid.hash()))).await;
     let ours = Peer::start(in_the_dht(server.clone())).await;
-    let found = Mutex::new(Vec::new());
-    ours.node.providers(&cid, &|provider| found.lock().push(provider)).await.unwrap();
-    let found = found.into_inner();
+    let found = providers(&ours, cid).await;
     let [Provider::Peer { id, addrs }] = &found[..] else { panic!("{found:?}") };
     assert!(server.to_string().ends_with(&id.to_string()));
     assert!(addrs.iter().any(|address| server.to_string().starts_with(&address.to_string())), "{addrs:?}");
     ours.stop().await;
     task.abort();
+}
+
+#[tokio::test]
+async fn what_is_kept_is_found_in_the_dht_and_fetched() {
+    let (server, task) = dht_server(Knows::Nothing).await;
+    let (ours, theirs) = (Peer::start(in_the_dht(server.clone())).await, Peer::start(in_the_dht(server)).await);
+    let root = ours.add_file(b"kept for others").await;
+    ours.node.kept(&root);
+    until("it is announced", || ours.node.stats().announced == 1).await;
+    let session = session();
+    let found = providers(&theirs, root).await;
+    let [provider @ Provider::Peer { id, addrs }] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(*id, ours.node.peer_id());
+    assert!(!addrs.is_empty(), "it said where it is");
+    theirs.node.provider(session, provider);
+    assert_eq!(read_file(&theirs.node, session, root, |_| ()).await.unwrap(), b"kept for others");
+    ours.stop().await;
+    theirs.stop().await;
+    task.abort();
+}
+
+#[tokio::test]
+async fn who_is_asked_itself_says_what_it_keeps_and_not_what_it_may_not_serve() {
+    let options = NodeOptions { kad: KadMode::Server, ..options("/ip4/127.0.0.1/tcp/0") };
+    let store = Store::open(StoreOptions::in_memory(1 << 20)).await.unwrap();
+    let denied = raw_block(b"kept, and denied").cid;
+    let shelf = Shelf { store: store.clone(), may_serve: Arc::new(move |cid| *cid != denied) };
+    let identity = Keypair::generate_ed25519();
+    let node = Arc::new(Node::start(options, identity.clone(), shelf).await.unwrap());
+    let ours = Peer { node, store, identity };
+    let fine = raw_block(b"kept").cid;
+    [denied, fine].iter().for_each(|root| ours.node.kept(root));
+    let theirs = Peer::start(in_the_dht(ours.address())).await;
+    let deadline = Instant::now() + PATIENCE;
+    while providers(&theirs, fine).await.is_empty() {
+        assert!(Instant::now() < deadline, "it is found");
+    }
+    assert!(providers(&theirs, denied).await.is_empty());
+    ours.stop().await;
+    theirs.stop().await;
+}
+
+async fn providers(peer: &Peer, cid: Cid) -> Vec<Provider> {
+    let found = Mutex::new(Vec::new());
+    peer.node.providers(&cid, &|provider| found.lock().push(provider)).await.unwrap();
+    found.into_inner()
 }
 
 #[tokio::test]

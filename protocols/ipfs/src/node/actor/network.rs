@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use libp2p::core::multiaddr::Protocol;
+use libp2p::kad::{self, QueryResult};
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, identify, ping};
@@ -71,6 +72,7 @@ impl Actor {
             | SwarmEvent::ExpiredListenAddr { .. }
             | SwarmEvent::ListenerClosed { .. } => {
                 *self.shared.listeners.lock() = host::listeners(&self.swarm);
+                host::proclaim(&mut self.swarm, self.egress);
             }
             SwarmEvent::ListenerError { error, .. } => tracing::debug!(%error, "a listener of the IPFS node stumbled"),
             _ => {}
@@ -80,6 +82,9 @@ impl Actor {
     fn on_behaviour_event(&mut self, event: HostEvent) {
         match event {
             HostEvent::Kad(event) => {
+                if let kad::Event::OutboundQueryProgressed { result: QueryResult::StartProviding(said), .. } = &event {
+                    self.on_announced(said);
+                }
                 if let Some(dht) = self.swarm.behaviour_mut().kad.as_mut() {
                     self.lookups.on_event(dht, event);
                 }
