@@ -11,9 +11,9 @@ use swarmgate_ipfs_proto::content_path::{ContentPath, Root};
 use swarmgate_ipfs_proto::path::Target;
 
 use super::dags::{Dags, fetch_failure, read_path};
-use super::files::safe;
 use super::get::GetOptions;
 use super::import::label;
+use super::names::safe;
 use super::source::Failure;
 use super::{Exit, Progress};
 

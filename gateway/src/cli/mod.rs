@@ -14,6 +14,7 @@ mod files;
 pub mod get;
 pub mod import;
 pub mod ls;
+mod names;
 pub mod progress;
 pub mod selection;
 pub mod source;
