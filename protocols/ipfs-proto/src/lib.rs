@@ -2,7 +2,8 @@
 //! decided here:
 //!
 //! * [`block`], [`codec`], [`dag_pb`], [`unixfs`]: a block, and what it says.
-//! * [`walk`], [`directory`], [`hamt`], [`path`], [`export`]: from a name to the blocks it takes, and to what they mean.
+//! * [`walk`], [`directory`], [`hamt`], [`path`], [`export`]: from a name to its blocks, and to what they mean;
+//!   [`leaf`]: from bytes back to their block.
 //! * [`build`]: from files to blocks; [`car`]: blocks in a file or a stream.
 //! * [`bitswap`]: blocks by their CID from peers, and for peers.
 //! * [`content_path`]: what a client asks for, in every spelling.
@@ -39,6 +40,7 @@ pub mod dnslink;
 pub mod export;
 pub mod hamt;
 pub mod ipns;
+pub mod leaf;
 pub mod path;
 mod protobuf;
 pub mod routing;

@@ -6,7 +6,7 @@
 //! * [`gateways`]: the gateways that requests and routers name, as one source.
 //! * [`delivery`]: all of these, started as the operator wants them.
 //! * [`blocks`]: the one way to a block: the store, then a race of the sources.
-//! * [`session`], [`patience`]: one reading of one DAG, and how long it waits.
+//! * [`session`], [`patience`]: one reading of one DAG, and how long it waits; [`at_hand`]: what it needs not ask for.
 //! * [`names`]: IPNS and DNSLink.
 //! * [`pins`], [`intake`]: DAGs that are kept, and how they come in.
 //! * [`protocol`]: all of it as one of the gateway's protocols.
@@ -17,6 +17,7 @@
 //! ```
 
 mod arrivals;
+pub mod at_hand;
 mod attempts;
 pub mod blocks;
 pub mod delivery;

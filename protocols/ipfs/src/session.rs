@@ -13,6 +13,7 @@ use swarmgate_ipfs_proto::export::Scope;
 use swarmgate_ipfs_proto::path::{PathState, PathWalk, Resolved};
 use swarmgate_ipfs_proto::walk::FileWalk;
 
+use crate::at_hand::AtHand;
 use crate::blocks::Ask;
 use crate::fault::Fault;
 use crate::life::Life;
@@ -136,6 +137,13 @@ impl Session {
     #[must_use]
     pub fn file(&self, cid: Cid, range: ByteRange) -> ContentReader {
         let walk = FileReading::new(self.life.clone(), cid, range);
+        ContentReader::new(Drive::new(self.life.clone(), cid, walk).into_stream())
+    }
+
+    /// As [`Self::file`], for somebody who may have parts of it: what is right of `at_hand` is not asked for.
+    #[must_use]
+    pub fn file_over(&self, cid: Cid, range: ByteRange, at_hand: Arc<dyn AtHand>) -> ContentReader {
+        let walk = FileReading::new(self.life.clone(), cid, range).over(at_hand);
         ContentReader::new(Drive::new(self.life.clone(), cid, walk).into_stream())
     }
 

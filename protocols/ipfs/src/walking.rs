@@ -12,8 +12,9 @@ use swarmgate_ipfs_proto::block::BadBlock;
 use swarmgate_ipfs_proto::codec::Codec;
 use swarmgate_ipfs_proto::directory::{DirectoryWalk, Entry};
 use swarmgate_ipfs_proto::export::{DagExport, Scope};
-use swarmgate_ipfs_proto::walk::FileWalk;
+use swarmgate_ipfs_proto::walk::{FileWalk, Want};
 
+use crate::at_hand::{AtHand, look};
 use crate::blocks::Ask;
 use crate::fault::Fault;
 use crate::life::Life;
@@ -37,6 +38,10 @@ pub(crate) trait Walk: Send {
     fn provide(&mut self, cid: &Cid, block: &VerifiedBytes) -> Result<(), BadBlock>;
     fn poll_item(&mut self) -> Result<Option<Self::Item>, BadBlock>;
     fn is_done(&self) -> bool;
+    /// How the block that was wanted last may be had without asking for it.
+    fn at_hand(&self) -> Option<BoxFuture<'static, Option<VerifiedBytes>>> {
+        None
+    }
     /// Its reader has to wait.
     fn starve(&mut self) {}
 }
@@ -120,9 +125,8 @@ impl<W: Walk + 'static> Drive<W> {
         while self.fault.is_none() {
             match self.walk.poll_want() {
                 Ok(Some(ask)) => {
-                    let life = self.life.clone();
-                    let fetch = async move { (ask.cid, life.blocks.get(&life, ask).await) };
-                    self.fetches.push(Box::pin(fetch));
+                    let (life, at_hand) = (self.life.clone(), self.walk.at_hand());
+                    self.fetches.push(Box::pin(async move { (ask.cid, get(&life, ask, at_hand).await) }));
                 }
                 Ok(None) => return,
                 Err(bad) => self.fault = Some(bad.into()),
@@ -138,6 +142,21 @@ impl<W: Walk + 'static> Drive<W> {
     }
 }
 
+/// Gets a block where it is near, if it is, or else as all others.
+async fn get(
+    life: &Arc<Life>,
+    ask: Ask,
+    at_hand: Option<BoxFuture<'static, Option<VerifiedBytes>>>,
+) -> Result<VerifiedBytes, Fault> {
+    if let Some(at_hand) = at_hand
+        && let Some(block) = at_hand.await
+    {
+        life.progress();
+        return Ok(block);
+    }
+    life.blocks.get(life, ask).await
+}
+
 /// A range of a file, with the window that its reader needs.
 pub(crate) struct FileReading {
     root: Cid,
@@ -145,11 +164,21 @@ pub(crate) struct FileReading {
     walk: FileWalk,
     window: u64,
     life: Arc<Life>,
+    at_hand: Option<Arc<dyn AtHand>>,
+    /// What was wanted last.
+    wanted: Option<Want>,
 }
 
 impl FileReading {
     pub(crate) fn new(life: Arc<Life>, root: Cid, range: ByteRange) -> Self {
-        Self { root, end: range.end(), walk: FileWalk::new(root, range), window: FIRST_WINDOW, life }
+        let (end, walk) = (range.end(), FileWalk::new(root, range));
+        Self { root, end, walk, window: FIRST_WINDOW, life, at_hand: None, wanted: None }
+    }
+
+    /// Looks at what may be here already before it asks.
+    pub(crate) fn over(mut self, at_hand: Arc<dyn AtHand>) -> Self {
+        self.at_hand = Some(at_hand);
+        self
     }
 
     /// What is read from a block on, when the reader is near it. Nodes that are looked up far ahead come out of order.
@@ -165,8 +194,8 @@ impl Walk for FileReading {
     type Item = VerifiedBytes;
 
     fn poll_want(&mut self) -> Result<Option<Ask>, BadBlock> {
-        let want = self.walk.poll_want(self.window)?;
-        Ok(want.map(|want| Ask {
+        self.wanted = self.walk.poll_want(self.window)?;
+        Ok(self.wanted.map(|want| Ask {
             cid: want.cid,
             // Only a block without a frame is as long as its part of the file.
             expected_len: (want.cid.codec() == Codec::Raw.code() && want.offset > 0)
@@ -191,6 +220,13 @@ impl Walk for FileReading {
 
     fn is_done(&self) -> bool {
         self.walk.is_done()
+    }
+
+    fn at_hand(&self) -> Option<BoxFuture<'static, Option<VerifiedBytes>>> {
+        let (want, at_hand) = (self.wanted?, self.at_hand.clone()?);
+        // How long the file is, its root alone can say. What is taken for a leaf and is a node is looked at in vain.
+        let len = (want.cid != self.root).then_some(want.estimated_bytes);
+        look(at_hand, want.cid, want.offset, len)
     }
 
     fn starve(&mut self) {
