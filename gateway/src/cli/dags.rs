@@ -7,6 +7,7 @@ use swarmgate_config::Config;
 use swarmgate_content::{Cid, FetchError, Protocol};
 use swarmgate_ipfs::delivery::Delivery;
 use swarmgate_ipfs::names::{NameError, NameErrorKind};
+use swarmgate_ipfs::patience::Patience;
 use swarmgate_ipfs::pins::{PinError, Pins};
 use swarmgate_ipfs::{IpfsProtocol, Session, SessionOptions};
 use swarmgate_ipfs_proto::content_path::ContentPath;
@@ -19,6 +20,8 @@ use crate::{app, ipfs};
 
 /// Bytes of cache where the one on disk is in use by a gateway: what is on its way to its file.
 const MEMORY_BYTES: u64 = 64 * 1024 * 1024;
+/// How long all waits of a command may take together: whoever typed it can end it sooner.
+const WHOLE_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How long what is under way may take to end.
 const GOODBYE: Duration = Duration::from_secs(3);
 
@@ -37,6 +40,7 @@ pub(super) struct Dags {
     protocol: Arc<IpfsProtocol>,
     delivery: Delivery,
     store: Store,
+    patience: Patience,
 }
 
 impl Dags {
@@ -83,7 +87,8 @@ impl Dags {
         let delivery = delivery.map_err(|error| Failure::new(Exit::Error, error.to_string()))?;
         let protocol = ipfs::start(&config, store.clone(), &delivery);
         let protocol = protocol.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
-        Ok(Self { protocol, delivery, store })
+        let patience = Patience { total: WHOLE_WAIT, ..ipfs::patience(&config) };
+        Ok(Self { protocol, delivery, store, patience })
     }
 
     pub(super) fn pins(&self) -> &Pins {
@@ -95,7 +100,7 @@ impl Dags {
     }
 
     pub(super) fn session(&self) -> Session {
-        self.protocol.session(SessionOptions::default())
+        self.protocol.session(SessionOptions { patience: Some(self.patience), ..SessionOptions::default() })
     }
 
     /// Follows what was typed to its end.

@@ -1,5 +1,5 @@
 //! `swarmgate get`: downloads a torrent's files into a directory, verified, and goes on where an earlier run stopped.
-//! What IPFS has is got in [`super::fetch`].
+//! What IPFS has is got in [`super::fetch`], and goes on likewise.
 //!
 //! Files grow under their name with `.part` behind it and get their name when they are complete. What an earlier run
 //! left is hashed piece by piece and kept where it is right.
@@ -28,6 +28,9 @@ const WRITE_QUEUE: usize = 16;
 /// How often progress is shown.
 const SHOW_EVERY: Duration = Duration::from_millis(200);
 
+/// What is said at Ctrl-C.
+pub(super) const INTERRUPTED: &str = "interrupted; the same command goes on from here";
+
 /// What to get and where to put it.
 #[derive(Debug)]
 pub struct GetOptions {
@@ -55,7 +58,7 @@ pub async fn run(
     let engine = Engine::start(config).await?;
     let outcome = tokio::select! {
         outcome = download(&engine, &options) => outcome,
-        () = interrupted => Err(Failure::new(Exit::Interrupted, "interrupted; the same command goes on from here")),
+        () = interrupted => Err(Failure::new(Exit::Interrupted, INTERRUPTED)),
     };
     engine.shutdown().await;
     for path in outcome? {

@@ -7,6 +7,7 @@ pub mod add;
 pub mod args;
 pub mod config_command;
 mod dags;
+mod download;
 pub mod engine;
 pub mod exit;
 pub mod fetch;
@@ -15,9 +16,11 @@ pub mod get;
 pub mod import;
 pub mod ls;
 mod names;
+mod part;
 pub mod progress;
 pub mod selection;
 pub mod source;
+mod tree;
 
 pub use args::{Cli, Command};
 pub use exit::Exit;
@@ -26,3 +29,7 @@ pub use selection::Selection;
 
 #[cfg(test)]
 mod dag_stories;
+#[cfg(test)]
+mod fetch_stories;
+#[cfg(test)]
+mod testing;
