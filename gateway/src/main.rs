@@ -54,7 +54,9 @@ fn run(cli: &Cli) -> Result<(), Failure> {
             let options = GetOptions { uri: get.uri, out: get.out, select: get.select };
             runtime.block_on(get::run(&config, options, interrupted(), &mut io::stdout()))
         }
-        Command::Ls(list) => runtime.block_on(ls::run(&config, &list.uri, cli.global.output, &mut io::stdout())),
+        Command::Ls(list) => {
+            runtime.block_on(ls::run(&config, &list.uri, cli.global.output, interrupted(), &mut io::stdout()))
+        }
         Command::Cat(cat) => runtime.block_on(fetch::cat(&config, &cat.uri, interrupted(), &mut io::stdout())),
         Command::Add(add) => {
             runtime.block_on(add::run(&config, &add, cli.global.output, interrupted(), &mut io::stdout()))

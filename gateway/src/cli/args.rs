@@ -59,7 +59,7 @@ pub enum Command {
     Serve(Serve),
     /// Download to a directory; every byte verified, what is there already is kept
     Get(Get),
-    /// List the files of a content
+    /// List the files of a torrent, or the entries of a directory of IPFS
     Ls(Ls),
     /// Write a file of IPFS to stdout
     Cat(Cat),
@@ -110,7 +110,7 @@ pub struct Get {
 /// `ls`.
 #[derive(Debug, Clone, Args)]
 pub struct Ls {
-    /// Magnet, infohash, or .torrent file
+    /// Magnet, infohash, .torrent file, or CID with a path
     pub uri: String,
 }
 

@@ -113,7 +113,7 @@ mod tests {
         config.bittorrent.enabled = false;
         config.bittorrent.dht = false;
         let uri = format!("magnet:?xt=urn:btih:{}", "ab".repeat(20));
-        let listed = within(ls::run(&config, &uri, Output::Human, &mut Vec::new())).await;
+        let listed = within(ls::run(&config, &uri, Output::Human, std::future::pending(), &mut Vec::new())).await;
         let dir = tempfile::tempdir().unwrap();
         let options = GetOptions { uri, out: dir.path().to_owned(), select: None };
         let got = within(get::run(&config, options, std::future::pending(), &mut Vec::new())).await;

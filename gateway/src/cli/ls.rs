@@ -1,26 +1,39 @@
-//! `swarmgate ls`: a torrent's files, by number.
+//! `swarmgate ls`: a torrent's files, by number. What IPFS has is listed in `list.rs`.
 
 use std::io::Write;
 
 use swarmgate_config::Config;
 use swarmgate_content::ContentMeta;
 
-use super::Exit;
 use super::args::Output;
+use super::dags::is_ipfs;
 use super::engine::Engine;
 use super::source::{Failure, Source};
+use super::{Exit, list};
 
-/// Runs the command.
+/// Runs the command to its end, or until `interrupted` resolves.
 ///
 /// # Errors
-/// [`Failure`] when nobody has the metadata.
-pub async fn run(config: &Config, uri: &str, output: Output, out: &mut dyn Write) -> Result<(), Failure> {
+/// [`Failure`] when nobody has the metadata, or the blocks of a directory.
+pub async fn run(
+    config: &Config,
+    uri: &str,
+    output: Output,
+    interrupted: impl Future<Output = ()>,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    if is_ipfs(uri) {
+        return list::run(config, uri, output, interrupted, out).await;
+    }
     let engine = Engine::start(config).await?;
     let listed = async {
         let source = Source::read(uri, engine.bittorrent().http_client()).await?;
         engine.resolve(&source).await
     };
-    let outcome = listed.await;
+    let outcome = tokio::select! {
+        outcome = listed => outcome,
+        () = interrupted => Err(Failure::new(Exit::Interrupted, "interrupted")),
+    };
     engine.shutdown().await;
     let meta = outcome?;
     let written = match output {
@@ -48,6 +61,6 @@ fn json(meta: &ContentMeta, out: &mut dyn Write) -> std::io::Result<()> {
 }
 
 /// A stranger chose the name; it must not move the cursor.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

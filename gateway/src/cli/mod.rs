@@ -14,6 +14,7 @@ pub mod fetch;
 mod files;
 pub mod get;
 pub mod import;
+mod list;
 pub mod ls;
 mod names;
 mod part;
@@ -31,5 +32,7 @@ pub use selection::Selection;
 mod dag_stories;
 #[cfg(test)]
 mod fetch_stories;
+#[cfg(test)]
+mod list_stories;
 #[cfg(test)]
 mod testing;
