@@ -7,7 +7,9 @@ use schemars::generate::SchemaSettings;
 use serde_json::Value as Json;
 
 use crate::Config;
-use crate::sources::ENV_PREFIX;
+use crate::sources::{ENV_PREFIX, quoted};
+use crate::urls;
+use crate::values::REDACTED;
 
 /// Every section and option by its dotted key.
 #[derive(Debug)]
@@ -21,8 +23,10 @@ pub(crate) struct Catalogue {
 pub(crate) struct OptionEntry {
     /// How a text becomes its value.
     pub(crate) shape: Shape,
-    /// Whether its value may be shown.
+    /// Whether its value may not be shown.
     pub(crate) secret: bool,
+    /// Whether it is a URL or a list of them, of which not all may be shown.
+    pub(crate) url: bool,
     /// Its entry in the manual.
     pub(crate) doc: String,
     /// The smallest and largest number it can be, as far as the type says.
@@ -78,10 +82,6 @@ impl Catalogue {
         self.options.keys().map(String::as_str)
     }
 
-    pub(crate) fn is_secret(&self, key: &str) -> bool {
-        self.option(key).is_some_and(|option| option.secret)
-    }
-
     /// The option that this environment variable sets.
     pub(crate) fn key_of_env(&self, name: &str) -> Option<&str> {
         self.keys().find(|key| env_name(key) == name)
@@ -121,6 +121,7 @@ impl OptionEntry {
         Self {
             shape,
             secret: schema["writeOnly"].as_bool().unwrap_or(false),
+            url: schema["x-url"].as_bool().unwrap_or(false),
             doc: text(schema, "description"),
             bounds: (schema["minimum"].as_u64(), schema["maximum"].as_u64()),
             example: schema["examples"][0].as_str().map(str::to_owned),
@@ -130,6 +131,29 @@ impl OptionEntry {
 }
 
 impl OptionEntry {
+    /// What may be shown of a value in a file, as TOML.
+    pub(crate) fn shown(&self, value: &toml::Value) -> String {
+        match (self.secret, self.url) {
+            (true, _) => REDACTED.to_owned(),
+            (false, true) => without_keys(value).to_string(),
+            (false, false) => value.to_string(),
+        }
+    }
+
+    /// What may be shown of a text in the environment or a flag, as TOML.
+    pub(crate) fn shown_text(&self, text: &str) -> String {
+        let is_array = self.shape == Shape::List && text.trim_start().starts_with('[');
+        match (self.secret, self.url, text.trim().parse::<toml::Value>()) {
+            (true, ..) => REDACTED.to_owned(),
+            (false, true, Ok(array)) if is_array => without_keys(&array).to_string(),
+            (false, true, _) => {
+                let parts = text.split(',').map(|part| urls::shown(part.trim()));
+                quoted(&if self.shape == Shape::List { parts.collect::<Vec<_>>().join(",") } else { urls::shown(text) })
+            }
+            (false, false, _) => quoted(text),
+        }
+    }
+
     /// What a value of another kind is answered with.
     pub(crate) fn expectation(&self) -> String {
         if !self.choices.is_empty() {
@@ -147,6 +171,19 @@ impl OptionEntry {
             (Shape::Integer, (None, _)) => "has to be a whole number".to_owned(),
             (Shape::List, _) => "has to be a list of texts".to_owned(),
         }
+    }
+}
+
+/// The same value with what may be shown of each URL in it.
+fn without_keys(value: &toml::Value) -> toml::Value {
+    match value {
+        toml::Value::String(text) => toml::Value::String(urls::shown(text)),
+        toml::Value::Array(values) => toml::Value::Array(values.iter().map(without_keys).collect()),
+        toml::Value::Table(_) => toml::Value::String(REDACTED.to_owned()),
+        other @ (toml::Value::Integer(_)
+        | toml::Value::Float(_)
+        | toml::Value::Boolean(_)
+        | toml::Value::Datetime(_)) => other.clone(),
     }
 }
 
@@ -204,8 +241,23 @@ mod tests {
         assert_eq!(shape("bittorrent.dht"), Shape::Boolean);
         assert_eq!(shape("cache.max_size"), Shape::Text);
         assert_eq!(shape("auth.mode"), Shape::Text);
-        let secrets: Vec<_> = catalogue.keys().filter(|key| catalogue.is_secret(key)).collect();
+        let secrets: Vec<_> = catalogue.keys().filter(|key| catalogue.option(key).unwrap().secret).collect();
         assert_eq!(secrets, ["auth.token", "webtorrent.turn_password"]);
+        let urls: Vec<_> = catalogue.keys().filter(|key| catalogue.option(key).unwrap().url).collect();
+        assert_eq!(
+            urls,
+            [
+                "bittorrent.trackers",
+                "ipfs.gateways",
+                "ipfs.kubo_api",
+                "ipfs.routers",
+                "server.public_url",
+                "webtorrent.stun",
+                "webtorrent.tracker_origins",
+                "webtorrent.trackers",
+                "webtorrent.turn",
+            ]
+        );
     }
 
     #[test]

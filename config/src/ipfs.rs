@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use url::Url;
 
-use crate::values::{Span, optional_url, or_empty, urls};
+use crate::urls::{ServerUrl, optional_server, or_empty, urls};
+use crate::values::Span;
 
 /// The IPFS network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -30,16 +30,16 @@ pub struct Ipfs {
     /// Trustless gateways to ask for blocks, as `https://gateway.example.org`. Every block is checked, so none of them
     /// has to be trusted.
     #[serde(deserialize_with = "urls")]
-    #[schemars(with = "Vec<String>")]
-    pub gateways: Vec<Url>,
+    #[schemars(with = "Vec<String>", extend("x-url" = true))]
+    pub gateways: Vec<ServerUrl>,
     /// Delegated routing servers to ask who has a content, as `https://router.example.org`.
     #[serde(deserialize_with = "urls")]
-    #[schemars(with = "Vec<String>")]
-    pub routers: Vec<Url>,
+    #[schemars(with = "Vec<String>", extend("x-url" = true))]
+    pub routers: Vec<ServerUrl>,
     /// The RPC API of a Kubo daemon to ask for blocks, as `http://127.0.0.1:5001`. Empty: none.
-    #[serde(deserialize_with = "optional_url", serialize_with = "or_empty")]
-    #[schemars(with = "String")]
-    pub kubo_api: Option<Url>,
+    #[serde(deserialize_with = "optional_server", serialize_with = "or_empty")]
+    #[schemars(with = "String", extend("x-url" = true))]
+    pub kubo_api: Option<ServerUrl>,
     /// Whether DNS is asked for the links of hosts (DNSLink). `public` asks it too.
     pub dns: bool,
     /// Links of hosts that DNS is not asked about, as `docs.example.org:/ipfs/bafy…` or `docs.example.org:/ipns/k51…`.

@@ -35,6 +35,7 @@ mod networks;
 mod options;
 mod render;
 mod sources;
+mod urls;
 mod validate;
 mod values;
 
@@ -47,4 +48,5 @@ pub use options::{
 };
 pub use render::{sample, schema, show};
 pub use sources::{ENV_PREFIX, Flag, Origin, Sources};
+pub use urls::ServerUrl;
 pub use values::{Secret, Size, Span};

@@ -11,7 +11,6 @@ use crate::mistakes::{ConfigErrors, Mistake};
 use crate::options::Config;
 use crate::sources::{Origin, Setting, Sources};
 use crate::validate;
-use crate::values::REDACTED;
 
 /// A configuration, and where each of its values comes from.
 #[derive(Debug, Clone)]
@@ -34,7 +33,7 @@ impl Config {
         let (loaded, winners) = merge(settings, &catalogue, sources, &mut mistakes);
         let all_was_read = mistakes.iter().all(|mistake| mistake.key.is_some());
         if all_was_read {
-            mistakes.extend(broken_rules(&loaded, &winners, &catalogue, &mistakes));
+            mistakes.extend(broken_rules(&loaded, &winners, &mistakes));
         }
         mistakes.sort_by(|a, b| a.origin.cmp(&b.origin));
         if mistakes.is_empty() { Ok(loaded) } else { Err(ConfigErrors { mistakes }) }
@@ -57,7 +56,7 @@ fn merge(
                 figment = figment.merge(setting.clone());
                 winners.insert(setting.key.clone(), setting);
             }
-            Err(why) => mistakes.push(mistake_of(&setting, reason(why, option), catalogue)),
+            Err(why) => mistakes.push(mistake_of(&setting, reason(why, option))),
         }
     }
     let mut config: Config =
@@ -71,12 +70,7 @@ fn merge(
 }
 
 /// Checks the rules whose options are all right by themselves.
-fn broken_rules(
-    loaded: &Loaded,
-    winners: &BTreeMap<String, Setting>,
-    catalogue: &Catalogue,
-    mistakes: &[Mistake],
-) -> Vec<Mistake> {
+fn broken_rules(loaded: &Loaded, winners: &BTreeMap<String, Setting>, mistakes: &[Mistake]) -> Vec<Mistake> {
     let wrong: BTreeSet<&str> = mistakes.iter().filter_map(|mistake| mistake.key.as_deref()).collect();
     let mut broken = Vec::new();
     for rule in validate::RULES.iter().filter(|rule| rule.keys.iter().all(|key| !wrong.contains(key))) {
@@ -84,7 +78,7 @@ fn broken_rules(
             // The first option of the rule that somebody set is the one to change.
             let set = rule.keys.iter().find_map(|key| winners.get(*key));
             broken.push(match set {
-                Some(setting) => mistake_of(setting, reason, catalogue),
+                Some(setting) => mistake_of(setting, reason),
                 None => Mistake { key: Some(rule.keys[0].to_owned()), value: None, origin: Origin::BuiltIn, reason },
             });
         }
@@ -92,11 +86,10 @@ fn broken_rules(
     broken
 }
 
-fn mistake_of(setting: &Setting, reason: String, catalogue: &Catalogue) -> Mistake {
-    let secret = catalogue.is_secret(&setting.key);
+fn mistake_of(setting: &Setting, reason: String) -> Mistake {
     Mistake {
         key: Some(setting.key.clone()),
-        value: Some(if secret { REDACTED.to_owned() } else { setting.written.clone() }),
+        value: Some(setting.written.clone()),
         origin: setting.origin.clone(),
         reason,
     }
@@ -332,6 +325,77 @@ max_peers = 0
         let loaded = Config::load(&good).unwrap();
         assert!(!show(&loaded, true).contains("hunter2"));
         assert!(!format!("{loaded:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn no_output_shows_a_password_or_a_key_in_a_url() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "\
+[server]
+public_url = \"https://me:hunter2@media.example/\"
+
+[bittorrent]
+trackers = [\"udp://me:hunter2@t.example/hunter2\", \"https://me:hun/ter2@t.example\"]
+
+[webtorrent]
+trackers = [\"https://t.example/hunter2?key=hunter2\"]
+stun = [\"stun:me:hunter2@s.example\"]
+turn = [\"turn:me:hunter2@t.example\", \"turn://me:hunter2@t.example\"]
+tracker_origins = [\"https://me:hunter2@a.example\"]
+
+[ipfs]
+gateways = [\"ftp://me:hunter2@g.example/\", \"https://g.example/?token=hunter2\"]
+routers = { a = \"https://hunter2@r.example\" }
+kubo_api = [\"http://me:hunter2@127.0.0.1:5001\"]
+";
+        let flag = |key: &str, value: &str| Flag::new("--set", key, value);
+        for sources in [
+            Sources { explicit: Some(file(dir.path(), "config.toml", text)), ..nothing() },
+            Sources {
+                env: env([
+                    ("SWARMGATE_IPFS__GATEWAYS", "https://g.example, https://me:hun,ter2@g.example"),
+                    ("SWARMGATE_IPFS__ROUTERS", "[\"https://me:hunter2@r.example/\", 3]"),
+                    ("SWARMGATE_IPFS__KUBO_API", "me:hunter2@127.0.0.1:5001"),
+                    ("SWARMGATE_WEBTORRENT__TRACKERS", "[\"https://me:hunter2@r.example/\""),
+                ]),
+                ..nothing()
+            },
+            Sources {
+                flags: vec![
+                    flag("ipfs.kubo_api", "hunter2@127.0.0.1"),
+                    flag("bittorrent.trackers", "udp://me:hunter2@t.example"),
+                    flag("webtorrent.stun", "[\"stun:me:hunter2@t.example\"]"),
+                ],
+                ..nothing()
+            },
+        ] {
+            let errors = Config::load(&sources).unwrap_err();
+            assert!(errors.mistakes.len() >= 3, "{errors}");
+            for leaked in ["hunter2", "ter2", "hun/", "hun,"] {
+                assert!(!errors.to_string().contains(leaked), "{leaked}: {errors}");
+                assert!(!format!("{errors:?}").contains(leaked), "{leaked}: {errors:?}");
+            }
+        }
+        let good = Sources {
+            flags: vec![
+                flag("ipfs.gateways", "https://me:hunter2@g.example/hunter2/,https://h.example"),
+                flag("ipfs.routers", "https://hunter2@r.example"),
+                flag("ipfs.kubo_api", "http://me:hunter2@127.0.0.1:5001"),
+                flag("bittorrent.trackers", "https://t.example/hunter2/announce?passkey=hunter2"),
+                flag("webtorrent.trackers", "wss://me:hunter2@w.example"),
+            ],
+            ..nothing()
+        };
+        let loaded = Config::load(&good).unwrap();
+        assert_eq!(loaded.config.ipfs.kubo_api.as_ref().unwrap().password(), Some("hunter2"), "as it is used");
+        let shown = show(&loaded, true);
+        assert!(!shown.contains("hunter2") && !format!("{loaded:?}").contains("hunter2"), "{shown}");
+        for line in [
+            "ipfs.gateways = [\"https://me:<redacted>@g.example/<redacted>/\", \"https://h.example/\"]  # from flag",
+            "bittorrent.trackers = [\"https://t.example/<redacted>/announce?<redacted>\"]  # from flag --set\n",
+        ] {
+            assert!(shown.contains(line), "{shown}");
+        }
     }
 
     #[test]

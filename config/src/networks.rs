@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use url::Url;
 
-use crate::values::{Secret, optional_ip, or_no_ip, urls};
+use crate::urls::{ServerUrl, urls};
+use crate::values::{Secret, optional_ip, or_no_ip};
 
 /// What the gateway may dial.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -37,8 +37,8 @@ pub struct Bittorrent {
     /// Trackers to ask besides the torrent's own, as `udp://host:port/announce` or `https://host/announce`. Private
     /// torrents never use them.
     #[serde(deserialize_with = "urls")]
-    #[schemars(with = "Vec<String>")]
-    pub trackers: Vec<Url>,
+    #[schemars(with = "Vec<String>", extend("x-url" = true))]
+    pub trackers: Vec<ServerUrl>,
     /// Connected peers of one torrent.
     pub max_peers_per_torrent: usize,
     /// Connected peers of all torrents. The smaller of the two wins.
@@ -64,12 +64,14 @@ pub struct Webtorrent {
     pub external_ip: Option<IpAddr>,
     /// Trackers to ask besides the torrent's own, as `wss://host/announce`. Private torrents never use them.
     #[serde(deserialize_with = "urls")]
-    #[schemars(with = "Vec<String>")]
-    pub trackers: Vec<Url>,
+    #[schemars(with = "Vec<String>", extend("x-url" = true))]
+    pub trackers: Vec<ServerUrl>,
     /// STUN servers that tell the gateway its public address, as `stun:host:port`. Not needed on a LAN or with
     /// `external_ip`.
+    #[schemars(extend("x-url" = true))]
     pub stun: Vec<String>,
     /// TURN servers that relay where nothing else gets through, as `turn:host:port`.
+    #[schemars(extend("x-url" = true))]
     pub turn: Vec<String>,
     /// User name at the TURN servers.
     pub turn_username: String,
@@ -84,6 +86,7 @@ pub struct Webtorrent {
     /// Whose swarms the built-in tracker keeps.
     pub tracker_allow: TrackerAllow,
     /// Web sites whose pages may use the built-in tracker, as `https://player.example.org`. `*` is every site.
+    #[schemars(extend("x-url" = true))]
     pub tracker_origins: Vec<String>,
     /// WebSockets that one IP address may hold open at the built-in tracker. Raise it when many people share one.
     pub tracker_sockets_per_ip: usize,

@@ -10,7 +10,8 @@ use url::Url;
 
 use crate::ipfs::{Ipfs, Policy};
 use crate::networks::{Bittorrent, Network, Seeding, Webtorrent};
-use crate::values::{Secret, Size, Span, addresses, optional_url, or_empty};
+use crate::urls::{optional_url, or_empty};
+use crate::values::{Secret, Size, Span, addresses};
 
 /// The configuration of one swarmgate process.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -55,7 +56,7 @@ pub struct Server {
     /// The address clients know the gateway by, as `https://media.example.org/`; used in playlists and links, and its
     /// host is an allowed one. Empty: the host each request names.
     #[serde(deserialize_with = "optional_url", serialize_with = "or_empty")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("x-url" = true))]
     pub public_url: Option<Url>,
     /// The path all routes live under. Change it when a reverse proxy hands over one folder only.
     pub base_path: String,

@@ -79,7 +79,7 @@ pub enum Origin {
 pub(crate) struct Setting {
     pub(crate) key: String,
     pub(crate) value: Value,
-    /// The value as the operator wrote it, or nearly so.
+    /// What may be shown of the value as the operator wrote it, or nearly so.
     pub(crate) written: String,
     pub(crate) origin: Origin,
 }
@@ -160,7 +160,7 @@ impl Setting {
             Shape::Boolean | Shape::Integer => true,
             Shape::List => text.starts_with('['),
         };
-        let written = if is_toml { text.to_owned() } else { quoted(text) };
+        let written = if is_toml && !option.url { text.to_owned() } else { option.shown_text(text) };
         Ok(Self { key: key.to_owned(), value, written, origin })
     }
 }

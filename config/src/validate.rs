@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use url::{Host, Url};
 
 use crate::options::{AnonymousContent, AuthMode, Config};
+use crate::urls::{ServerUrl, shown};
 use crate::values::{Size, Span};
 
 mod ipfs;
@@ -236,13 +237,13 @@ fn bootstrap_hosts_have_ports(config: &Config) -> Vec<String> {
 
 fn trackers_can_be_asked(config: &Config) -> Vec<String> {
     let mut seen = BTreeSet::new();
-    let reason = |tracker: &Url| {
+    let reason = |tracker: &ServerUrl| {
         let spoken = matches!(tracker.scheme(), "http" | "https" | "udp") && tracker.has_host();
         let no_port = tracker.scheme() == "udp" && tracker.port().is_none();
         match (spoken, no_port) {
-            (false, _) => Some(format!("`{tracker}` is not an http://, https:// or udp:// tracker")),
-            (true, true) => Some(format!("`{tracker}` needs a port: udp has no usual one")),
-            (true, false) => (!seen.insert(tracker.clone())).then(|| format!("`{tracker}` is named twice")),
+            (false, _) => Some(format!("`{tracker:?}` is not an http://, https:// or udp:// tracker")),
+            (true, true) => Some(format!("`{tracker:?}` needs a port: udp has no usual one")),
+            (true, false) => (!seen.insert(tracker.clone())).then(|| format!("`{tracker:?}` is named twice")),
         }
     };
     config.bittorrent.trackers.iter().filter_map(reason).collect()
@@ -257,9 +258,9 @@ fn webrtc_has_its_own_port(config: &Config) -> Vec<String> {
 
 fn websocket_trackers_can_be_asked(config: &Config) -> Vec<String> {
     let mut seen = BTreeSet::new();
-    let reason = |tracker: &Url| match matches!(tracker.scheme(), "ws" | "wss") && tracker.has_host() {
-        false => Some(format!("`{tracker}` is not a ws:// or wss:// tracker")),
-        true => (!seen.insert(tracker.clone())).then(|| format!("`{tracker}` is named twice")),
+    let reason = |tracker: &ServerUrl| match matches!(tracker.scheme(), "ws" | "wss") && tracker.has_host() {
+        false => Some(format!("`{tracker:?}` is not a ws:// or wss:// tracker")),
+        true => (!seen.insert(tracker.clone())).then(|| format!("`{tracker:?}` is named twice")),
     };
     config.webtorrent.trackers.iter().filter_map(reason).collect()
 }
@@ -269,11 +270,15 @@ fn ice_servers(servers: &[String], schemes: &[&str]) -> Vec<String> {
     let is_server = |text: &str| {
         let Some((scheme, rest)) = text.split_once(':') else { return false };
         let host = rest.split_once('?').map_or(rest, |(host, _)| host);
-        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-        schemes.contains(&scheme) && !rest.starts_with("//") && Host::parse(name).is_ok()
+        let (name, port) = match host.rsplit_once(':') {
+            Some((name, port)) if !port.ends_with(']') => (name, port),
+            Some(_) | None => (host, "0"),
+        };
+        schemes.contains(&scheme) && Host::parse(name).is_ok() && port.parse::<u16>().is_ok()
     };
     let bad = servers.iter().filter(|server| !is_server(server));
-    bad.map(|server| format!("`{server}` is not a server, as {}:server.example.org:3478", schemes[0])).collect()
+    bad.map(|server| format!("`{}` is not a server, as {}:server.example.org:3478", shown(server), schemes[0]))
+        .collect()
 }
 
 fn turn_servers_know_us(config: &Config) -> Vec<String> {
@@ -290,7 +295,7 @@ fn tracker_origins_are_sites(config: &Config) -> Vec<String> {
         site.is_some_and(|url| url.origin().ascii_serialization() == text)
     };
     let bad = config.webtorrent.tracker_origins.iter().filter(|text| *text != "*" && !is_site(text));
-    bad.map(|text| format!("`{text}` is not a site, as https://player.example.org, or `*`")).collect()
+    bad.map(|text| format!("`{}` is not a site, as https://player.example.org, or `*`", shown(text))).collect()
 }
 
 fn upload_has_a_slot(config: &Config) -> Vec<String> {
@@ -462,7 +467,11 @@ mod tests {
         for (server, fits) in [
             ("stun:stun.example.org:3478", true),
             ("stun:192.0.2.1", true),
+            ("stun:[2001:db8::1]", true),
+            ("stun:[2001:db8::1]:3478", true),
             ("stun://stun.example.org", false),
+            ("stun:me:hunter2@stun.example.org", false),
+            ("stun:me@stun.example.org:3478", false),
             ("turn:stun.example.org", false),
             ("stun.example.org:3478", false),
         ] {

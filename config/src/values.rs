@@ -9,7 +9,6 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use url::Url;
 
 /// A number of bytes. Reads `10GiB`, `500MB`, `1.5 MiB` or a plain number; prints the largest exact IEC unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -240,22 +239,6 @@ pub(crate) fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Ve
     Vec::<String>::deserialize(deserializer)?.into_iter().map(read).collect()
 }
 
-/// Reads URLs, naming the one that is none.
-pub(crate) fn urls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Url>, D::Error> {
-    Vec::<String>::deserialize(deserializer)?.iter().map(|text| url_of(text)).collect()
-}
-
-/// Reads a URL, where the empty text is none.
-pub(crate) fn optional_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    if text.is_empty() { Ok(None) } else { url_of(&text).map(Some) }
-}
-
-/// Writes a URL, where none is the empty text.
-pub(crate) fn or_empty<S: Serializer>(url: &Option<Url>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(url.as_ref().map_or("", Url::as_str))
-}
-
 /// Reads an IP address, where the empty text is none.
 pub(crate) fn optional_ip<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
     let text = String::deserialize(deserializer)?;
@@ -268,10 +251,6 @@ pub(crate) fn optional_ip<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 /// Writes an IP address, where none is the empty text.
 pub(crate) fn or_no_ip<S: Serializer>(ip: &Option<IpAddr>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&ip.map_or_else(String::new, |ip| ip.to_string()))
-}
-
-fn url_of<E: de::Error>(text: &str) -> Result<Url, E> {
-    Url::parse(text).map_err(|why| E::custom(format!("`{text}` is not a URL: {why}")))
 }
 
 #[cfg(test)]

@@ -360,7 +360,7 @@ pub(crate) fn dht_options(config: &Config) -> DhtOptions {
 pub(crate) fn bittorrent_options(config: &Config, egress: EgressPolicy) -> BitTorrentOptions {
     BitTorrentOptions {
         egress,
-        trackers: config.bittorrent.trackers.iter().map(ToString::to_string).collect(),
+        trackers: config.bittorrent.trackers.iter().map(|url| url.as_str().to_owned()).collect(),
         max_peers_per_torrent: config.bittorrent.max_peers_per_torrent,
         max_peers: config.bittorrent.max_peers,
         max_half_open: config.bittorrent.max_half_open,
@@ -395,7 +395,7 @@ pub(crate) fn webtorrent_options(
             max_connections: config.webtorrent.max_connections,
             ..RtcOptions::default()
         },
-        trackers: config.webtorrent.trackers.iter().map(ToString::to_string).collect(),
+        trackers: config.webtorrent.trackers.iter().map(|url| url.as_str().to_owned()).collect(),
         hub: hub_options(config).map(|(options, admission)| TrackerHub::new(options, admission)),
         own_authorities,
         max_connections_per_torrent: config.webtorrent.max_connections_per_torrent,

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use swarmgate_config::{Config, IpfsMode, SeedingPolicy};
+use swarmgate_config::{Config, IpfsMode, SeedingPolicy, ServerUrl};
 use swarmgate_content::{Cid, SHA1_CODE};
 use swarmgate_ipfs::delivery::{Delivery, DeliveryError, DeliveryOptions};
 use swarmgate_ipfs::names::NamesOptions;
@@ -14,6 +14,7 @@ use swarmgate_ipfs::{IpfsParts, IpfsProtocol};
 use swarmgate_ipfs_proto::content_path::ContentPath;
 use swarmgate_ipfs_proto::dnslink::HostName;
 use swarmgate_store::Store;
+use url::Url;
 
 use crate::policy::Denylists;
 
@@ -49,15 +50,16 @@ pub fn delivery_options(config: &Config) -> DeliveryOptions {
         IpfsMode::TrustlessHttp => (false, true),
     };
     let introducers = PUBLIC_BOOTSTRAP.iter().filter(|_| public).map(|peer| (*peer).to_owned());
+    let url = |server: &ServerUrl| Url::clone(server);
     let router = public.then(|| PUBLIC_ROUTER.parse().ok()).flatten();
     DeliveryOptions {
         listen: node.then(|| listen(config.ipfs.listen_ip, config.ipfs.listen_port)),
         peers: config.ipfs.bootstrap.clone(),
         introducers: introducers.collect(),
-        gateways: config.ipfs.gateways.iter().filter(|_| gateways).cloned().collect(),
+        gateways: config.ipfs.gateways.iter().filter(|_| gateways).map(url).collect(),
         found_gateways: gateways,
-        routers: config.ipfs.routers.iter().cloned().chain(router).collect(),
-        kubo_api: config.ipfs.kubo_api.clone(),
+        routers: config.ipfs.routers.iter().map(url).chain(router).collect(),
+        kubo_api: config.ipfs.kubo_api.as_ref().map(url),
         egress: crate::app::egress(config),
     }
 }

@@ -4,10 +4,9 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::{CONFIG_VARIABLE, ENV_PREFIX, Origin, Setting, file, quoted};
+use super::{CONFIG_VARIABLE, ENV_PREFIX, Origin, Setting, file};
 use crate::catalogue::{Catalogue, env_name};
 use crate::mistakes::Mistake;
-use crate::values::REDACTED;
 
 /// What a variable ends with when it names a file that holds the value.
 const FILE_SUFFIX: &str = "_FILE";
@@ -60,7 +59,7 @@ fn setting(key: &str, text: &str, origin: Origin, catalogue: &Catalogue) -> Resu
     let option = catalogue.option(key).expect("the key comes from the catalogue");
     Setting::from_text(key, text, option, origin.clone()).map_err(|reason| Mistake {
         key: Some(key.to_owned()),
-        value: Some(if option.secret { REDACTED.to_owned() } else { quoted(text) }),
+        value: Some(option.shown_text(text)),
         origin,
         reason,
     })

@@ -80,11 +80,11 @@ impl FileReader<'_> {
 
     fn setting(&mut self, section: &str, name: &str, value: toml::Value) -> Option<Setting> {
         let key = format!("{section}.{name}");
-        if self.catalogue.option(&key).is_none() {
+        let Some(option) = self.catalogue.option(&key) else {
             self.refuse(section, Some(name), self.catalogue.unknown_option(&key));
             return None;
-        }
-        let written = value.to_string();
+        };
+        let written = option.shown(&value);
         let value = Value::serialize(value).expect("a TOML value has only shapes that figment's values have");
         Some(Setting { key, value, written, origin: self.origin(section, Some(name)) })
     }

@@ -1,9 +1,8 @@
 //! Reads what the command line says.
 
-use super::{Flag, Origin, Setting, quoted};
+use super::{Flag, Origin, Setting};
 use crate::catalogue::Catalogue;
 use crate::mistakes::Mistake;
-use crate::values::REDACTED;
 
 pub(super) fn read(flags: &[Flag], catalogue: &Catalogue, mistakes: &mut Vec<Mistake>) -> Vec<Setting> {
     let mut settings = Vec::new();
@@ -23,6 +22,6 @@ fn read_one(flag: &Flag, catalogue: &Catalogue) -> Result<Setting, Mistake> {
         // The value is not shown: it may be a secret under a mistyped name.
         return Err(mistake(None, catalogue.unknown_option(&flag.key)));
     };
-    let shown = if option.secret { REDACTED.to_owned() } else { quoted(&flag.value) };
-    Setting::from_text(&flag.key, &flag.value, option, origin.clone()).map_err(|reason| mistake(Some(shown), reason))
+    Setting::from_text(&flag.key, &flag.value, option, origin.clone())
+        .map_err(|reason| mistake(Some(option.shown_text(&flag.value)), reason))
 }

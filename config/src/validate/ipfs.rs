@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use url::{Host, Url};
+use url::Host;
 
 use super::{overlap, when};
 use crate::options::Config;
+use crate::urls::ServerUrl;
 
 fn node(config: &Config) -> Option<SocketAddr> {
     let address = SocketAddr::new(config.ipfs.listen_ip, config.ipfs.listen_port);
@@ -40,14 +41,15 @@ pub(super) fn bootstrap_peers_are_addresses(config: &Config) -> Vec<String> {
     bad.map(|text| format!("`{text}` is not a peer's address, as /ip4/192.0.2.1/tcp/4001/p2p/12D3Koo…")).collect()
 }
 
-pub(super) fn are_web_servers(urls: &[Url]) -> Vec<String> {
+pub(super) fn are_web_servers(urls: &[ServerUrl]) -> Vec<String> {
     let mut seen = BTreeSet::new();
     // A password may be part of the URL, so no more than the host is told.
-    let named = |url: &Url| url.host_str().map_or_else(|| url.scheme().to_owned(), str::to_owned);
-    let reason = |url: &Url| match matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none() {
-        false => Some(format!("`{}` is not an http:// or https:// server without a query", named(url))),
-        true => (!seen.insert(url.clone())).then(|| format!("`{}` is named twice", named(url))),
-    };
+    let named = |url: &ServerUrl| url.host_str().map_or_else(|| url.scheme().to_owned(), str::to_owned);
+    let reason =
+        |url: &ServerUrl| match matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none() {
+            false => Some(format!("`{}` is not an http:// or https:// server without a query", named(url))),
+            true => (!seen.insert(url.clone())).then(|| format!("`{}` is named twice", named(url))),
+        };
     urls.iter().filter_map(reason).collect()
 }
 
@@ -112,9 +114,10 @@ mod tests {
 
     #[test]
     fn servers_are_http_and_named_once() {
-        let urls: Vec<Url> = ["https://a.example", "https://a.example", "ftp://a.example", "https://a.example/?x"]
-            .map(|url| url.parse().unwrap())
-            .to_vec();
+        let urls: Vec<ServerUrl> =
+            ["https://a.example", "https://a.example", "ftp://a.example", "https://a.example/?x"]
+                .map(|url| url.parse().unwrap())
+                .to_vec();
         assert_eq!(are_web_servers(&urls).len(), 3);
         let secret = are_web_servers(&["ftp://me:hunter2@a.example".parse().unwrap()]);
         assert!(!secret[0].contains("hunter2"), "{secret:?}");

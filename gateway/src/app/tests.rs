@@ -201,5 +201,49 @@ async fn what_the_cache_gives_up_is_told_to_whoever_listens() {
     app.shutdown(Duration::ZERO).await;
 }
 
+#[tokio::test]
+async fn no_answer_tells_a_password_or_a_key_that_stands_in_an_option() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    // Nobody listens there.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let server = format!("http://me:hunter2@{closed}/");
+    config.network.allow_private = true;
+    config.ipfs.gateways = vec![server.parse().unwrap()];
+    config.ipfs.routers = vec![server.parse().unwrap()];
+    config.ipfs.kubo_api = server.parse().ok();
+    config.bittorrent.trackers = vec![format!("{server}hunter2/announce?passkey=hunter2").parse().unwrap()];
+    config.webtorrent.trackers = vec![format!("ws://me:hunter2@{closed}/hunter2").parse().unwrap()];
+    let app = started(&config).await;
+    let root = format!("http://{}", app.addresses()[0]);
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let cid = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy";
+    let name = "k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8";
+    let infohash = "08ada5a7a6183aae1e09d831df6748d566095a10";
+    let ask = async |path: &str, accept: &str| {
+        let response = client.get(format!("{root}{path}")).header("accept", accept).send().await.unwrap();
+        let head = format!("{:?}", response.headers());
+        (response.status().as_u16(), head, response.text().await.unwrap())
+    };
+    for accept in ["application/json", "text/html", "*/*"] {
+        for path in [
+            format!("/ipfs/{cid}?wait=1"),
+            format!("/ipns/{name}?wait=1"),
+            format!("/bt/{infohash}/?wait=1"),
+            format!("/api/v1/items/{infohash}"),
+            "/api/v1/status".to_owned(),
+            "/readyz".to_owned(),
+            "/metrics".to_owned(),
+            "/".to_owned(),
+        ] {
+            let (status, head, body) = ask(&path, accept).await;
+            assert!(!head.contains("hunter2") && !body.contains("hunter2"), "{path}: {status} {head}\n{body}");
+        }
+        let (status, _, body) = ask(&format!("/ipfs/{cid}?wait=1"), accept).await;
+        assert!(status >= 500 && body.contains(&closed.to_string()), "it says who was tried: {status} {body}");
+    }
+    app.shutdown(Duration::ZERO).await;
+}
+
 /// The SHA-1 of `abc`.
 const ABC_SHA1: [u8; 20] = *b"\xa9\x99\x3e\x36\x47\x06\x81\x6a\xba\x3e\x25\x71\x78\x50\xc2\x6c\x9c\xd0\xd8\x9d";

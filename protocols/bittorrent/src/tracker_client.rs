@@ -242,7 +242,7 @@ impl TrackerClient {
 
 /// Host, port, and the path and query that BEP 41 carries along.
 fn parse_udp_url(text: &str) -> Result<(String, u16, String), TrackerError> {
-    let bad = || TrackerError::Url(text.chars().filter(|c| !c.is_control()).take(80).collect());
+    let bad = || TrackerError::not_a_tracker(text);
     let url = Url::parse(text.trim()).map_err(|_| bad())?;
     let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(bad)?;
     let port = url.port().filter(|&port| port != 0).ok_or_else(bad)?;

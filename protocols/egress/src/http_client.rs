@@ -121,7 +121,7 @@ impl HttpClient {
     }
 
     fn vet(&self, text: &str) -> Result<Url, HttpError> {
-        let refuse = || HttpError::Url(text.chars().take(80).collect());
+        let refuse = || HttpError::Url(shown(text));
         if text.len() > MAX_URL_BYTES {
             return Err(refuse());
         }
@@ -132,6 +132,13 @@ impl HttpClient {
         self.policy.check_literal(&url)?;
         Ok(url)
     }
+}
+
+/// Of a URL that is refused, its scheme and host; of what is none, no user's name and password.
+fn shown(text: &str) -> String {
+    let url = Url::parse(text).ok();
+    let site = url.and_then(|url| Some(format!("{}://{}", url.scheme(), url.host_str()?)));
+    site.unwrap_or_else(|| text.rsplit('@').next().unwrap_or_default().chars().take(80).collect())
 }
 
 impl Resolve for GuardedResolver {
@@ -282,8 +289,9 @@ mod tests {
     #[tokio::test]
     async fn other_schemes_and_silent_hosts_are_told_apart() {
         let client = client(HOME);
-        for url in ["ftp://host/x", "file:///etc/passwd", "nonsense"] {
-            assert!(matches!(client.get_bytes(url, 9, SOON).await, Err(HttpError::Url(_))), "{url}");
+        for url in ["ftp://me:hunter2@host/hunter2", "file:///etc/passwd", "nonsense", "me:hunter2@x y"] {
+            let error = client.get_bytes(url, 9, SOON).await.unwrap_err();
+            assert!(matches!(error, HttpError::Url(_)) && !error.to_string().contains("hunter2"), "{url}: {error}");
         }
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", silent.local_addr().unwrap());

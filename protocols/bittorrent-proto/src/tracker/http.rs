@@ -28,7 +28,7 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove
 /// When `tracker` is not an HTTP URL.
 pub fn announce_url(tracker: &str, request: &AnnounceRequest) -> Result<Url, TrackerError> {
     let parsed = Url::parse(tracker.trim()).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-    let mut url = parsed.ok_or_else(|| TrackerError::Url(tracker_text(tracker.as_bytes())))?;
+    let mut url = parsed.ok_or_else(|| TrackerError::not_a_tracker(tracker))?;
     let query = match url.query() {
         Some(own) if !own.is_empty() => format!("{own}&{}", query(request)),
         _ => query(request),
@@ -171,6 +171,12 @@ mod tests {
         let url = announce_url("https://t.example/a", &request).unwrap();
         assert!(url.as_str().ends_with("&key=0000beef&trackerid=%01x"), "{url}");
         assert!(matches!(announce_url("udp://t.example:1", &request), Err(TrackerError::Url(_))));
+        for (url, told) in [
+            ("ftp://me:hunter2@t.example/hunter2?hunter2", "not the URL of an HTTP or UDP tracker: ftp://t.example"),
+            ("https://me:hun/ter2@t.example", "not the URL of an HTTP or UDP tracker: no URL at all"),
+        ] {
+            assert_eq!(announce_url(url, &request).unwrap_err().to_string(), told, "a key stays untold");
+        }
     }
 
     #[test]

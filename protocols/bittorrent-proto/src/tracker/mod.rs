@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use swarmgate_content::InfoHash;
+use url::Url;
 
 use crate::bencode::DecodeError;
 use crate::handshake::PeerId;
@@ -116,6 +117,16 @@ pub enum TrackerError {
     /// The tracker could not be reached or did not answer: the text says how.
     #[error("{0}")]
     Unreachable(String),
+}
+
+impl TrackerError {
+    /// That a text is no URL that is announced to. No more of it is told than scheme and host: the rest may be a key.
+    #[must_use]
+    pub fn not_a_tracker(text: &str) -> Self {
+        let url = Url::parse(text.trim()).ok();
+        let shown = url.and_then(|url| Some(format!("{}://{}", url.scheme(), url.host_str()?)));
+        Self::Url(shown.map_or_else(|| "no URL at all".to_owned(), |shown| tracker_text(shown.as_bytes())))
+    }
 }
 
 /// Makes text from a tracker safe to log.

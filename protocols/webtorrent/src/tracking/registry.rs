@@ -24,6 +24,16 @@ pub(crate) enum TrackerId {
     Url(String),
 }
 
+impl TrackerId {
+    /// What may be told of it.
+    fn label(&self) -> String {
+        match self {
+            Self::InProcess => "our own".to_owned(),
+            Self::Url(url) => label_of(url),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     client: TrackerClient,
@@ -49,7 +59,7 @@ impl TrackerRegistry {
         let mut clients = self.clients.lock().await;
         if !clients.contains_key(tracker) {
             let Some(client) = self.start(tracker).filter(|_| clients.len() < MAX_CLIENTS) else {
-                tracing::debug!(?tracker, "a tracker is passed over: too many");
+                tracing::debug!(tracker = tracker.label(), "a tracker is passed over: too many");
                 return false;
             };
             clients.insert(tracker.clone(), Entry { client, members: BTreeSet::new() });
