@@ -17,6 +17,7 @@ use swarmgate_content::{Attempt, ContentId, FetchError, FetchErrorKind, ParseIdE
 use swarmgate_ipfs::names::{NameError, NameErrorKind};
 
 use crate::catalogue::AddError;
+use crate::tried;
 
 macro_rules! problem_kinds {
     ($($(#[$doc:meta])* $name:ident = $status:literal $slug:literal $title:literal,)*) => {
@@ -314,15 +315,20 @@ impl Problem {
 
     /// The facts as lines of text.
     fn words(&self, audience: Audience<'_>) -> String {
-        let Facts { kind, detail, attempts, hints, .. } = &*self.facts;
+        let Facts { kind, detail, hints, .. } = &*self.facts;
         let mut text = format!("{}\n{detail}\n", kind.title());
         for hint in hints {
             text.extend(["hint: ", hint, "\n"]);
         }
-        for attempt in attempts.iter().filter(|_| audience.attempts) {
-            text.extend(["tried: ", &json!(attempt).to_string(), "\n"]);
+        for attempt in self.tried(audience) {
+            text.extend(["tried: ", &attempt, "\n"]);
         }
         text
+    }
+
+    /// What was tried, in sentences, as far as this audience may see it.
+    fn tried(&self, audience: Audience<'_>) -> Vec<String> {
+        self.facts.attempts.iter().filter(|_| audience.attempts).map(tried::sentence).collect()
     }
 
     /// The answer as this audience wants it.
@@ -330,7 +336,7 @@ impl Problem {
     pub fn render(&self, audience: Audience<'_>) -> Response {
         let document = self.document(audience);
         let (content_type, body) = if audience.html {
-            ("text/html; charset=utf-8", crate::pages::problem(&document).into_string())
+            ("text/html; charset=utf-8", crate::pages::problem(&document, &self.tried(audience)).into_string())
         } else if self.facts.in_words && !audience.json {
             ("text/plain; charset=utf-8", self.words(audience))
         } else {
@@ -522,6 +528,32 @@ mod tests {
         "#);
         assert_eq!(problem.render(AUDIENCE).headers()[RETRY_AFTER], "20");
         assert!(problem.document(Audience { attempts: false, ..AUDIENCE }).get("attempts").is_none());
+    }
+
+    #[tokio::test]
+    async fn what_was_tried_is_told_to_people_in_sentences_and_to_programs_as_data() {
+        let mut problem = failed(FetchErrorKind::NoSource).in_words();
+        problem.facts.attempts = vec![Attempt {
+            source: "kubo",
+            target: Some("http://127.0.0.1:5001".to_owned()),
+            outcome: AttemptOutcome::Failed("the connection failed: Connection refused (os error 111)".to_owned()),
+            took: Duration::from_millis(12),
+        }];
+        let said = async |audience| {
+            let body = axum::body::to_bytes(problem.render(audience).into_body(), 1 << 16).await.unwrap();
+            String::from_utf8(body.to_vec()).unwrap()
+        };
+        let sentence = "kubo at 127.0.0.1:5001: refused the connection, after 12 ms";
+        let words = said(AUDIENCE).await;
+        assert!(words.contains(&format!("\ntried: {sentence}\n")), "{words}");
+        let page = said(Audience { html: true, ..AUDIENCE }).await;
+        assert!(page.contains(&format!("<li>{sentence}</li>")), "{page}");
+        let document: Value = serde_json::from_str(&said(Audience { json: true, ..AUDIENCE }).await).unwrap();
+        assert_eq!(document["attempts"][0]["target"], "http://127.0.0.1:5001");
+        for html in [true, false] {
+            let stranger = said(Audience { html, attempts: false, ..AUDIENCE }).await;
+            assert!(!stranger.contains("127.0.0.1"), "{stranger}");
+        }
     }
 
     #[test]

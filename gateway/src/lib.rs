@@ -39,6 +39,7 @@ pub mod server;
 pub mod state;
 pub mod telemetry;
 pub mod torrents;
+pub mod tried;
 
 #[cfg(test)]
 mod stories;

@@ -1,6 +1,6 @@
 //! The pages that people see: one frame for all, the start page, error pages.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{DOCTYPE, Markup, html};
 use serde_json::Value;
 
 use crate::catalogue::ItemStatus;
@@ -71,9 +71,10 @@ fn percent(item: &ItemStatus) -> String {
     }
 }
 
-/// An error page with the facts of a problem document. It stands at any path, so it loads nothing.
+/// An error page with the facts of a problem document, and what was tried in sentences. It stands at any path, so it
+/// loads nothing.
 #[must_use]
-pub fn problem(document: &Value) -> Markup {
+pub fn problem(document: &Value, tried: &[String]) -> Markup {
     let word = |name: &str| match &document[name] {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),
@@ -88,8 +89,9 @@ pub fn problem(document: &Value) -> Markup {
                 h1 { (word("title")) }
                 p { (word("detail")) }
                 @for hint in list("hints") { p { (hint.as_str().unwrap_or_default()) } }
-                @if !list("attempts").is_empty() {
-                    pre { @for attempt in list("attempts") { (attempt.to_string()) (PreEscaped("\n")) } }
+                @if !tried.is_empty() {
+                    p { "What was tried:" }
+                    ul { @for attempt in tried { li { (attempt) } } }
                 }
                 p { small { (word("status")) " " (word("type")) ", " (word("instance")) } }
             }
