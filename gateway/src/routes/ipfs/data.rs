@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::response::Response;
 use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
-use maud::{DOCTYPE, Markup, html};
+use maud::{Markup, html};
 use swarmgate_content::{Cid, VerifiedBytes};
 use swarmgate_ipfs_proto::codec::{Codec, convert};
 
@@ -17,7 +17,7 @@ use crate::routes::ipfs::ask::Format;
 use crate::routes::ipfs::deliver::{self, Verdict};
 use crate::routes::ipfs::headers::{self, Author};
 use crate::routes::ipfs::inquiry::{Found, Inquiry};
-use crate::routes::ipfs::{block, listing, mismatch};
+use crate::routes::ipfs::{block, mismatch, page};
 
 /// Most of a block that a page shows, in bytes.
 const MAX_SHOWN_BYTES: usize = 256 * 1024;
@@ -77,42 +77,32 @@ const fn own_format(codec: Codec) -> Format {
 /// A page for people, who can get the block from it.
 async fn preview(inquiry: Inquiry, found: &Found, codec: Codec) -> Result<Response, Problem> {
     let cid = found.resolved.cid;
-    let etag = format!("\"DagIndex-{}_CID-{cid}\"", listing::VERSION);
+    let etag = format!("\"DagIndex-{}_CID-{cid}\"", page::VERSION);
     let mut rows = headers::validators(&inquiry, found, &etag, Author::Gateway);
     if let Verdict::Answered(response) = deliver::conditions(&inquiry, &etag, &rows)? {
         return Ok(response);
     }
     rows.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    rows.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(listing::POLICY));
+    rows.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(page::POLICY));
     let block = inquiry.session.block(&cid).await.map_err(|error| inquiry.problem(error))?;
-    let page = headers::page(page(&inquiry.address.path.to_plain(), &cid, codec, &block));
+    let title = inquiry.address.path.to_plain();
+    let page = headers::page(page::page(&title, &body(&title, &cid, codec, &block)));
     rows.insert(CONTENT_LENGTH, HeaderValue::from(page.len()));
     Ok(respond::respond(StatusCode::OK, rows, if inquiry.head { Body::empty() } else { Body::from(page) }))
 }
 
-fn page(title: &str, cid: &Cid, codec: Codec, block: &VerifiedBytes) -> Markup {
+fn body(title: &str, cid: &Cid, codec: Codec, block: &VerifiedBytes) -> Markup {
     let own = own_format(codec).name();
     let text = as_text(cid, block);
     html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width";
-                title { (title) }
-                style { (listing::STYLE) }
-            }
-            body {
-                h1 { (title) }
-                p { span.ipfs-hash { (cid) } ", " (codec.name()) ", " (block.len()) " bytes" }
-                p {
-                    a href={ "?format=" (own) } { (own) } " "
-                    a href="?format=raw" { "raw block" } " "
-                    a href="?format=car" { "CAR" }
-                }
-                @if let Some(text) = text { pre { (text) } } @else { p { "It cannot be shown here." } }
-            }
+        h1 { (title) }
+        p { span.ipfs-hash { (cid) } ", " (codec.name()) ", " (block.len()) " bytes" }
+        p {
+            a href={ "?format=" (own) } { (own) } " "
+            a href="?format=raw" { "raw block" } " "
+            a href="?format=car" { "CAR" }
         }
+        @if let Some(text) = text { pre { (text) } } @else { p { "It cannot be shown here." } }
     }
 }
 

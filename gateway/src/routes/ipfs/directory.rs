@@ -18,7 +18,8 @@ use crate::routes::ipfs::deliver::{self, Verdict};
 use crate::routes::ipfs::file::{self, File};
 use crate::routes::ipfs::headers::{self, Author};
 use crate::routes::ipfs::inquiry::{Found, Inquiry, is_absent};
-use crate::routes::ipfs::listing::{self, Listing};
+use crate::routes::ipfs::listing::Listing;
+use crate::routes::ipfs::page;
 
 /// The file that stands for its directory.
 const INDEX: &str = "index.html";
@@ -39,13 +40,13 @@ pub async fn answer(inquiry: Inquiry, found: &Found) -> Result<Response, Problem
         let file = File { cid: index, tagged: cid, name: Some(INDEX.to_owned()), status: None };
         return file::send(inquiry, found, file).await;
     }
-    let etag = format!("\"DirIndex-{}_CID-{cid}\"", listing::VERSION);
+    let etag = format!("\"DirIndex-{}_CID-{cid}\"", page::VERSION);
     let mut rows = headers::validators(&inquiry, found, &etag, Author::Gateway);
     if let Verdict::Answered(response) = deliver::conditions(&inquiry, &etag, &rows)? {
         return Ok(response);
     }
     rows.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    rows.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(listing::POLICY));
+    rows.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(page::POLICY));
     if inquiry.head {
         return Ok(respond::respond(StatusCode::OK, rows, Body::empty()));
     }

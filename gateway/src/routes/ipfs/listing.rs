@@ -4,24 +4,13 @@
 //! to content paths from the origin's root, CIDs to `/ipfs/{cid}?filename=`, and the line above leads up name by name.
 
 use bytesize::ByteSize;
-use maud::{DOCTYPE, Markup, html};
+use maud::{Markup, html};
 use swarmgate_content::Cid;
 use swarmgate_ipfs_proto::directory::Entry;
 
 use crate::links;
 use crate::routes::ipfs::address::{Address, Mount};
-
-/// What changes when these pages do: a part of their entity tags.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "-1");
-
-/// What these pages may load: nothing but the style that is in them. They stand at any path of any host.
-pub const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'; \
-                          frame-ancestors 'none'";
-
-/// The style of pages that stand at any path of any host.
-pub const STYLE: &str = "body{font-family:system-ui,sans-serif;margin:2rem;color-scheme:light dark}\
-                         table{border-collapse:collapse}td{padding:.2rem 1rem .2rem 0}\
-                         .ipfs-hash{font-family:monospace}.size{text-align:right}";
+use crate::routes::ipfs::page;
 
 /// A directory to list.
 #[derive(Debug)]
@@ -41,27 +30,17 @@ impl Listing<'_> {
     #[must_use]
     pub fn page(&self) -> Markup {
         let title = self.address.path.to_plain();
-        html! {
-            (DOCTYPE)
-            html lang="en" {
-                head {
-                    meta charset="utf-8";
-                    meta name="viewport" content="width=device-width";
-                    title { (title) }
-                    style { (STYLE) }
-                }
-                body {
-                    h1 { "Index of " (self.breadcrumbs()) }
-                    p { span.ipfs-hash { (self.cid) } }
-                    p { a href="?format=car" { "CAR" } " " a href="?format=tar" { "tar" } }
-                    table {
-                        @if !self.address.is_root() { tr { td colspan="3" { a href={ (self.here()) ".." } { ".." } } } }
-                        @for entry in self.entries { (self.row(entry)) }
-                    }
-                    @if self.more { p { "There is more: " a href="?format=car&dag-scope=entity" { "all of it" } "." } }
-                }
+        let body = html! {
+            h1 { "Index of " (self.breadcrumbs()) }
+            p { span.ipfs-hash { (self.cid) } }
+            p { a href="?format=car" { "CAR" } " " a href="?format=tar" { "tar" } }
+            table {
+                @if !self.address.is_root() { tr { td colspan="3" { a href={ (self.here()) ".." } { ".." } } } }
+                @for entry in self.entries { (self.row(entry)) }
             }
-        }
+            @if self.more { p { "There is more: " a href="?format=car&dag-scope=entity" { "all of it" } "." } }
+        };
+        page::page(&title, &body)
     }
 
     /// The listing's own path, with its slash and one spelling.

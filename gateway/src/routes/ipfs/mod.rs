@@ -23,6 +23,7 @@ pub mod headers;
 pub mod host;
 pub mod inquiry;
 pub mod listing;
+pub mod page;
 pub mod record;
 pub mod site_rules;
 pub mod sniff;
