@@ -139,6 +139,14 @@ pub async fn get(uri: &str, out: &Path, dir: &Path, within: Duration) -> Option<
     Some(())
 }
 
+/// Starts `swarmgate get URI -o OUT` with some options, as variables of its environment, and a cache of its own below
+/// `dir`; `None` when there is no binary.
+pub fn start_get(uri: &str, out: &Path, dir: &Path, options: &[(&str, &str)]) -> Option<Process> {
+    let mut command = command(ports::free(), &dir.join("get-data"))?;
+    command.arg("get").arg(uri).arg("-o").arg(out).envs(options.iter().copied());
+    Some(Process::start("swarmgate-get", &command, dir))
+}
+
 /// Runs a command of `swarmgate` to its end, on the data of the gateway that [`Gateway::start`] starts for the same
 /// `dir` before or after; `None` when there is no binary. What comes back is whether it ended with success, and what it
 /// said.

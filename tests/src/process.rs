@@ -76,6 +76,12 @@ impl Process {
         self.child.stdin.take()
     }
 
+    /// Does to the child what Ctrl-C does.
+    pub fn interrupt(&self) {
+        let told = Command::new("kill").args(["-INT", &self.id().to_string()]).status();
+        assert!(told.is_ok_and(|status| status.success()), "{} cannot be interrupted", self.name);
+    }
+
     /// Ends the child now and waits until it is gone, with its sockets closed.
     pub fn stop(self) {
         drop(self);

@@ -1,12 +1,13 @@
-//! `swarmgate get` fetches what a magnet names, without a server.
+//! `swarmgate get` fetches what a magnet or a CID names, without a server.
 
-use swarmgate_tests::gateway;
-use swarmgate_tests::payload::Payload;
+use swarmgate_tests::kubo::{CHUNK_LEN, Kubo};
+use swarmgate_tests::payload::{Payload, bytes, digest, digest_of};
 use swarmgate_tests::peers::Client;
 use swarmgate_tests::torrent::Torrent;
 use swarmgate_tests::tracker::Tracker;
+use swarmgate_tests::{gateway, wait};
 
-use super::{PIECE_LEN, TRANSFER_WITHIN, film, folder, scratch};
+use super::{MIB, PIECE_LEN, TRANSFER_WITHIN, film, folder, scratch};
 
 #[tokio::test]
 async fn get_fetches_a_film_by_magnet_and_exits_with_success() {
@@ -40,4 +41,34 @@ async fn get_fetches_by_a_torrent_file_whose_tracker_names_the_peer() {
     let out = folder(dir.path(), "out");
     let Some(()) = gateway::get(&file, &out, dir.path(), TRANSFER_WITHIN).await else { return };
     assert!(payload.is_in(&out), "the film is not in the folder that -o names");
+}
+
+/// The second run has a cache of its own, so that all it can begin with is the file of the first.
+#[tokio::test]
+async fn get_of_a_cid_goes_on_after_ctrl_c() {
+    let (first, second) = (scratch(), scratch());
+    let Some(kubo) = Kubo::start(first.path()).await else { return };
+    let film = bytes(44, 128 * MIB);
+    let (cid, peer) = (kubo.add(&film), kubo.multiaddr());
+    let options = [(gateway::ipfs::BOOTSTRAP, peer.as_str())];
+    let out = folder(first.path(), "out");
+    let (path, part) = (out.join(&cid), out.join(format!("{cid}.part")));
+
+    let Some(mut run) = gateway::start_get(&cid, &out, first.path(), &options) else { return };
+    wait::until("a part of the film", TRANSFER_WITHIN, async || {
+        run.assert_running();
+        part.metadata().is_ok_and(|it| it.len() >= 16 * MIB as u64).then_some(())
+    })
+    .await;
+    run.interrupt();
+    assert_eq!(run.finished(TRANSFER_WITHIN).await.code(), Some(130), "{}", run.log());
+    assert!(run.log().contains("the same command goes on from here"), "{}", run.log());
+    assert!(!path.exists(), "the film has its name before it is complete");
+
+    let left = std::fs::metadata(&part).map_or(0, |it| usize::try_from(it.len()).unwrap_or(0));
+    let Some(mut run) = gateway::start_get(&cid, &out, second.path(), &options) else { return };
+    assert!(run.finished(TRANSFER_WITHIN).await.success(), "{}", run.log());
+    assert_eq!(digest_of(&path), Some(digest(&film)));
+    let kept = left - left % CHUNK_LEN;
+    assert!(run.log().contains(&format!("{} bytes verified, {kept} of them were here", film.len())), "{}", run.log());
 }
