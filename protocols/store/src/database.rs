@@ -1,4 +1,4 @@
-//! Small blocks, pins and records in one redb file, with group commit.
+//! Small blocks, references, pins and records in one redb file, with group commit.
 //!
 //! A commit of redb that is not immediately durable lives in the process's memory and is lost with it, so every commit
 //! here is durable and costs an fsync. Whoever arrives while one commit runs shares the next: the first to find nobody
@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::error::StorageFault;
 use crate::key::{KEY_BYTES, Key};
 use crate::manifest::since_epoch;
+use crate::references::{Edit, Origin, Span};
 
 /// multihash → the block's bytes.
 const BLOCKS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("blocks");
@@ -27,6 +28,10 @@ const BLOCKS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("blocks")
 const SIZES: TableDefinition<'_, &[u8], (u32, u64)> = TableDefinition::new("sizes");
 /// (root, packed key) → nothing.
 const PINS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("pins");
+/// A file's number → the file that referenced blocks lie in.
+const FILES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("files");
+/// multihash → the parts of files where the block lies.
+const REFERENCES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("references");
 /// (table, key) → the record.
 const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
 
@@ -45,8 +50,12 @@ pub(crate) enum Change {
     DropBlocks(Vec<Key>),
     /// Adds names to a root.
     Pin { root: String, keys: Vec<Key> },
-    /// Drops a root.
-    Unpin { root: String },
+    /// Drops a root, and the references that nothing pins any more.
+    Unpin { root: String, edit: Edit },
+    /// Adds references, and their names to a root.
+    Refer { root: String, keys: Vec<Key>, edit: Edit },
+    /// Drops references.
+    DropReferences(Edit),
     /// Writes a record; see [`record_key`].
     PutRecord { key: Vec<u8>, value: Bytes },
     /// Deletes a record.
@@ -88,6 +97,8 @@ pub(crate) struct FoundRow {
 pub(crate) struct Contents {
     pub(crate) rows: Vec<FoundRow>,
     pub(crate) pins: Vec<(String, Key)>,
+    pub(crate) files: Vec<(u64, Origin)>,
+    pub(crate) references: Vec<(Key, Box<[Span]>)>,
 }
 
 impl Database {
@@ -143,7 +154,7 @@ impl Database {
 
     /// When each small block was written. Blocks.
     pub(crate) fn row_times(&self) -> Result<HashMap<Key, Duration>, StorageFault> {
-        self.read(|db| Ok(read_contents(db)?.rows.into_iter().map(|row| (row.key, row.changed)).collect()))
+        self.read(|db| Ok(read_rows(&db.begin_read()?)?.into_iter().map(|row| (row.key, row.changed)).collect()))
     }
 
     /// Closes the file, after the commit under way. Blocks.
@@ -260,6 +271,8 @@ fn open_file(path: &Path) -> Result<redb::Database, redb::Error> {
     write.open_table(BLOCKS)?;
     write.open_table(SIZES)?;
     write.open_table(PINS)?;
+    write.open_table(FILES)?;
+    write.open_table(REFERENCES)?;
     write.open_table(RECORDS)?;
     write.commit()?;
     Ok(db)
@@ -267,18 +280,32 @@ fn open_file(path: &Path) -> Result<redb::Database, redb::Error> {
 
 fn read_contents(db: &redb::Database) -> Result<Contents, redb::Error> {
     let read = db.begin_read()?;
-    let mut contents = Contents::default();
+    let mut contents = Contents { rows: read_rows(&read)?, ..Contents::default() };
+    for row in read.open_table(PINS)?.iter()? {
+        contents.pins.extend(read_pin(row?.0.value()));
+    }
+    for row in read.open_table(FILES)?.iter()? {
+        let (number, file) = row?;
+        contents.files.extend(Origin::from_row(file.value()).map(|origin| (number.value(), origin)));
+    }
+    for row in read.open_table(REFERENCES)?.iter()? {
+        let (hash, parts) = row?;
+        let key = BlockHash::from_bytes(hash.value()).map(|hash| Key::from(&hash));
+        contents.references.extend(key.zip(Span::from_row(parts.value())));
+    }
+    Ok(contents)
+}
+
+fn read_rows(read: &redb::ReadTransaction) -> Result<Vec<FoundRow>, redb::Error> {
+    let mut rows = Vec::new();
     for row in read.open_table(SIZES)?.iter()? {
         let (hash, size) = row?;
         let (len, written) = size.value();
         if let Some(hash) = BlockHash::from_bytes(hash.value()) {
-            contents.rows.push(FoundRow { key: Key::from(&hash), len, changed: Duration::from_secs(written) });
+            rows.push(FoundRow { key: Key::from(&hash), len, changed: Duration::from_secs(written) });
         }
     }
-    for row in read.open_table(PINS)?.iter()? {
-        contents.pins.extend(read_pin(row?.0.value()));
-    }
-    Ok(contents)
+    Ok(rows)
 }
 
 fn get(
@@ -296,6 +323,7 @@ fn apply(db: &redb::Database, changes: &[(Change, Done)]) -> Result<(), redb::Er
         let mut blocks = write.open_table(BLOCKS)?;
         let mut sizes = write.open_table(SIZES)?;
         let mut pins = write.open_table(PINS)?;
+        let mut lending = Lending { files: write.open_table(FILES)?, references: write.open_table(REFERENCES)? };
         let mut records = write.open_table(RECORDS)?;
         let now = since_epoch(SystemTime::now()).as_secs();
         for (change, _) in changes {
@@ -312,20 +340,18 @@ fn apply(db: &redb::Database, changes: &[(Change, Done)]) -> Result<(), redb::Er
                         sizes.remove(&hash[..])?;
                     }
                 }
-                Change::Pin { root, keys } => {
-                    let mut row = name_prefix(root);
-                    let prefix_len = row.len();
-                    for key in keys {
-                        row.truncate(prefix_len);
-                        row.extend_from_slice(&key.to_array());
-                        pins.insert(&row[..], ())?;
-                    }
-                }
-                Change::Unpin { root } => {
+                Change::Pin { root, keys } => put_pins(&mut pins, root, keys)?,
+                Change::Unpin { root, edit } => {
                     let first = name_prefix(root);
                     let last = [&first[..], &[u8::MAX; KEY_BYTES]].concat();
                     pins.retain_in(&first[..]..=&last[..], |_, ()| false)?;
+                    lending.apply(edit)?;
                 }
+                Change::Refer { root, keys, edit } => {
+                    put_pins(&mut pins, root, keys)?;
+                    lending.apply(edit)?;
+                }
+                Change::DropReferences(edit) => lending.apply(edit)?,
                 Change::PutRecord { key, value } => {
                     records.insert(&key[..], &value[..])?;
                 }
@@ -339,7 +365,45 @@ fn apply(db: &redb::Database, changes: &[(Change, Done)]) -> Result<(), redb::Er
     Ok(write.commit()?)
 }
 
-/// Drops the blocks of a failed commit.
+fn put_pins(pins: &mut Rows<'_, ()>, root: &str, keys: &[Key]) -> Result<(), redb::Error> {
+    let mut row = name_prefix(root);
+    let prefix_len = row.len();
+    for key in keys {
+        row.truncate(prefix_len);
+        row.extend_from_slice(&key.to_array());
+        pins.insert(&row[..], ())?;
+    }
+    Ok(())
+}
+
+/// A table by names in bytes.
+type Rows<'a, V> = redb::Table<'a, &'static [u8], V>;
+
+/// The tables of what lies in files that are not the store's.
+struct Lending<'a> {
+    files: redb::Table<'a, u64, &'static [u8]>,
+    references: Rows<'a, &'static [u8]>,
+}
+
+impl Lending<'_> {
+    fn apply(&mut self, edit: &Edit) -> Result<(), redb::Error> {
+        for (number, origin) in &edit.new_files {
+            self.files.insert(number, &origin.to_row()[..])?;
+        }
+        for (key, spans) in &edit.rows {
+            self.references.insert(&key.hash().to_bytes()[..], &Span::to_row(spans)[..])?;
+        }
+        for key in &edit.dropped {
+            self.references.remove(&key.hash().to_bytes()[..])?;
+        }
+        for number in &edit.gone_files {
+            self.files.remove(number)?;
+        }
+        Ok(())
+    }
+}
+
+/// Drops the blocks of a failed commit. A reference that is there nevertheless takes no room, and goes with its pin.
 fn undo(db: &redb::Database, changes: &[(Change, Done)]) -> Result<(), redb::Error> {
     let write = db.begin_write()?;
     {
@@ -396,7 +460,7 @@ mod tests {
             Change::DropBlocks(vec![key(1)]),
             Change::Pin { root: "a".into(), keys: vec![key(1), key(2)] },
             Change::Pin { root: "ab".into(), keys: vec![key(3)] },
-            Change::Unpin { root: "a".into() },
+            Change::Unpin { root: "a".into(), edit: Edit::default() },
             Change::PutRecord { key: record_key("items", b"k"), value: Bytes::from_static(b"v") },
             Change::PutRecord { key: record_key("item", b"sk"), value: Bytes::from_static(b"w") },
         ];

@@ -20,6 +20,7 @@ use crate::key::Key;
 use crate::ledger::{self, Ledger, Place, Victim};
 use crate::manifest::{self, Manifest, Seal};
 use crate::options::StoreOptions;
+use crate::references::{Edit, References};
 use crate::volume::{Probe, Volume};
 
 /// Files written at once. More only makes a disk seek, and takes threads from readers.
@@ -49,6 +50,7 @@ pub(crate) struct Disk {
 pub(crate) struct Opened {
     pub(crate) disk: Disk,
     pub(crate) ledger: Ledger,
+    pub(crate) references: References,
     pub(crate) surplus: Vec<Victim>,
 }
 
@@ -66,6 +68,7 @@ impl Disk {
         let (database, contents) = Database::open(directory.index_path(), runtime)?;
         let mut ledger = Ledger::new(options.max_bytes);
         let doubles = index(&mut ledger, &directory, &manifest, &contents).map_err(scanning)?;
+        let (references, leftovers) = refer(&mut ledger, contents);
         let disk = Self {
             directory: Arc::new(directory),
             files: Files::new(),
@@ -79,8 +82,11 @@ impl Disk {
         if !doubles.is_empty() {
             disk.database.submit(Change::DropBlocks(doubles), Box::new(|_| {}));
         }
+        if !leftovers.is_empty() {
+            disk.database.submit(Change::DropReferences(leftovers), Box::new(|_| {}));
+        }
         let surplus = ledger.trim();
-        Ok(Opened { disk, ledger, surplus })
+        Ok(Opened { disk, ledger, references, surplus })
     }
 
     /// The lock that lets one caller at a time prove a block; a few names share each.
@@ -209,4 +215,20 @@ fn index(
         ledger.pin(root, [*key]);
     }
     Ok(doubles)
+}
+
+/// Takes up the references that something pins. The others are what a crash has left, and go.
+fn refer(ledger: &mut Ledger, contents: Contents) -> (References, Edit) {
+    let (mut references, mut leftovers) = (References::default(), Edit::default());
+    for (number, origin) in contents.files {
+        references.found_file(number, origin);
+    }
+    for (key, spans) in contents.references {
+        let kept = ledger.is_pinned(&key) && references.found(key, ledger.next_tick(), spans);
+        if !kept {
+            leftovers.dropped.push(key);
+        }
+    }
+    references.drop_idle_files(&mut leftovers);
+    (references, leftovers)
 }

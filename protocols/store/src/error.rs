@@ -159,6 +159,32 @@ pub enum ReadError {
     Closed,
 }
 
+/// Why blocks were not kept by reference. Some of them may be; unpinning the root lets them go.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReferError {
+    /// The root's name is too long.
+    #[error("a root's name of {len} bytes is longer than {limit}")]
+    LongName {
+        /// Its length in bytes.
+        len: usize,
+        /// The bound in bytes.
+        limit: usize,
+    },
+    /// More blocks than can be remembered.
+    #[error("no more than {limit} blocks can be kept by reference")]
+    TooMany {
+        /// The bound.
+        limit: usize,
+    },
+    /// The index failed.
+    #[error(transparent)]
+    Io(#[from] StorageFault),
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
 /// Why a record was not read, written or deleted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

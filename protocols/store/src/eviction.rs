@@ -112,6 +112,11 @@ impl<K: Copy + Ord + Hash, V> Evictor<K, V> {
         self.change(key, |holds| holds.pins = holds.pins.saturating_sub(1));
     }
 
+    /// Whether a name is pinned.
+    pub(crate) fn is_pinned(&self, key: &K) -> bool {
+        self.standing(key) == Standing::Pinned
+    }
+
     /// Puts a name into one more window.
     pub(crate) fn protect(&mut self, key: K) {
         self.change(key, |holds| holds.windows += 1);
@@ -333,6 +338,7 @@ mod tests {
                 prop_assert_eq!(evictor.pinned_bytes(), model.sum(|key| model.pinned(key)));
                 prop_assert_eq!(evictor.protected_bytes(), model.sum(|key| model.protected(key)));
                 prop_assert_eq!(evictor.len(), model.items.len());
+                prop_assert!((0..12).all(|key| evictor.is_pinned(&key) == model.pinned(key)));
             }
         }
     }

@@ -132,13 +132,15 @@ impl io::Read for Sequential<'_> {
     }
 }
 
+/// Reads some bytes at `offset`; none at the file's end. Blocks.
 #[cfg(unix)]
-fn read_into(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn read_into(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
     std::os::unix::fs::FileExt::read_at(file, buffer, offset)
 }
 
+/// Reads some bytes at `offset`; none at the file's end. Blocks.
 #[cfg(windows)]
-fn read_into(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn read_into(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
     std::os::windows::fs::FileExt::seek_read(file, buffer, offset)
 }
 

@@ -17,6 +17,8 @@ use crate::key::Key;
 use crate::ledger::{Entry, Ledger, Victim};
 use crate::options::{MAX_EVENT_BLOCKS, StoreEvent};
 use crate::records::MemoryRecords;
+use crate::references::read::Turns;
+use crate::references::{Edit, Referenced, References};
 use crate::verify::Verifier;
 
 /// Shared by all handles, windows and jobs of one store.
@@ -33,8 +35,11 @@ pub(crate) struct Inner {
     pub(crate) windows: AtomicU64,
     /// One close at a time; the others wait for it.
     pub(crate) closing: tokio::sync::Mutex<()>,
-    /// Held while pins change in memory and are handed to the index, so that both see one order.
+    /// Held while pins and references change in memory and are handed to the index, so that both see one order. Taken
+    /// before the lock of the state.
     pub(crate) pinning: Mutex<()>,
+    /// Who may read a block that is referenced.
+    pub(crate) turns: Turns,
     /// A change of pins that did not reach the disk, until somebody asks.
     pub(crate) pins_lost: Mutex<Option<StorageFault>>,
     active: AtomicUsize,
@@ -54,6 +59,18 @@ pub(crate) enum Home {
 pub(crate) struct State {
     pub(crate) ledger: Ledger,
     pub(crate) hot: Hot,
+    pub(crate) references: References,
+}
+
+/// What follows from dropping references.
+#[derive(Debug, Default)]
+pub(crate) struct Gone {
+    /// Blocks that are nowhere any more.
+    pub(crate) keys: Vec<Key>,
+    /// For the index.
+    pub(crate) edit: Edit,
+    /// To be dropped outside the lock.
+    pub(crate) cold: Vec<VerifiedBytes>,
 }
 
 /// Where a block can be had.
@@ -62,14 +79,23 @@ pub(crate) enum Found {
     Absent,
     Hot(VerifiedBytes),
     Cold { len: u64, entry: Entry },
+    Referenced(Referenced),
 }
 
 impl State {
-    /// Uses a block.
+    /// Uses a block. What the store has itself goes before what is referenced.
     pub(crate) fn find(&mut self, key: &Key) -> Found {
-        let Some((len, entry)) = self.ledger.touch(key) else { return Found::Absent };
+        let cold = self.ledger.touch(key).map(|(len, entry)| Found::Cold { len, entry });
+        let found = cold.or_else(|| self.references.get(key).map(Found::Referenced));
+        let Some(found) = found else { return Found::Absent };
         let tick = self.ledger.next_tick();
-        self.hot.touch(key, tick).map_or(Found::Cold { len, entry }, Found::Hot)
+        self.hot.touch(key, tick).map_or(found, Found::Hot)
+    }
+
+    /// How long a block is, if it is here.
+    pub(crate) fn len_of(&self, key: &Key) -> Option<u64> {
+        let own = self.ledger.get(key).map(|(len, _)| len);
+        own.or_else(|| self.references.get(key).map(|referenced| referenced.len.into()))
     }
 
     /// Keeps a block's bytes in memory if the very block they were read from is still here.
@@ -80,6 +106,40 @@ impl State {
             Some((_, entry)) if entry.generation == generation => self.hot.insert(key, bytes, tick),
             _ => vec![bytes],
         }
+    }
+
+    /// Keeps a referenced block's bytes in memory if it is still the reference that they were read by.
+    #[must_use = "to be dropped outside the lock"]
+    pub(crate) fn warm_referenced(&mut self, key: Key, generation: u64, bytes: VerifiedBytes) -> Vec<VerifiedBytes> {
+        let tick = self.ledger.next_tick();
+        match self.references.get(&key) {
+            Some(referenced) if referenced.generation == generation => self.hot.insert_referenced(key, bytes, tick),
+            _ => vec![bytes],
+        }
+    }
+
+    /// Drops a reference, of this generation if one is given; whether there was one.
+    pub(crate) fn drop_reference(&mut self, key: &Key, generation: Option<u64>, gone: &mut Gone) -> bool {
+        if !self.references.remove(key, generation, &mut gone.edit) {
+            return false;
+        }
+        if self.ledger.get(key).is_none() {
+            gone.keys.push(*key);
+            gone.cold.extend(self.hot.remove(key));
+        }
+        true
+    }
+
+    /// Drops a root, and the references that nothing pins any more. `None` when there is no such root.
+    pub(crate) fn unpin(&mut self, root: &str) -> Option<Gone> {
+        let keys = self.ledger.unpin(root)?;
+        let mut gone = Gone::default();
+        for key in &keys {
+            if !self.ledger.is_pinned(key) {
+                self.drop_reference(key, None, &mut gone);
+            }
+        }
+        Some(gone)
     }
 }
 
@@ -96,6 +156,7 @@ impl Inner {
             windows: AtomicU64::new(0),
             closing: tokio::sync::Mutex::new(()),
             pinning: Mutex::new(()),
+            turns: Turns::new(),
             pins_lost: Mutex::new(None),
             active: AtomicUsize::new(0),
         }
@@ -121,13 +182,12 @@ impl Inner {
         }
     }
 
-    /// Takes a block that turned out to be damaged or missing out of the store. `false` when it is another by now.
-    pub(crate) fn forget(self: &Arc<Self>, active: &Active, key: &Key, generation: u64) -> bool {
+    /// Takes a block that turned out to be damaged or missing out of the store, unless it is another by now.
+    pub(crate) fn forget(self: &Arc<Self>, active: &Active, key: &Key, generation: u64) {
         let victim = self.state.lock().ledger.take(key, Some(generation));
-        let Some(victim) = victim else { return false };
+        let Some(victim) = victim else { return };
         tracing::warn!(block = %key.hash(), bytes = victim.len, "a stored block was damaged and is dropped");
         self.destroy(active, vec![victim]);
-        true
     }
 
     /// Deletes blocks that the ledger has let go, and tells the subscribers. Returns at once; the deletion goes on
@@ -138,13 +198,18 @@ impl Inner {
             victims.iter().filter_map(|victim| state.hot.remove(&victim.key)).collect()
         };
         drop(cold);
-        for chunk in victims.chunks(MAX_EVENT_BLOCKS) {
-            // An error means that nobody listens, which is fine.
-            let _ = self.events.send(StoreEvent::Evicted(chunk.iter().map(|victim| victim.key.hash()).collect()));
-        }
+        self.tell_gone(&victims.iter().map(|victim| victim.key).collect::<Vec<_>>());
         match &self.home {
             Home::Memory(_) => self.destroyed(&victims, true),
             Home::Disk(disk) => disk.destroy(active, victims),
+        }
+    }
+
+    /// Tells the subscribers of blocks that are gone.
+    pub(crate) fn tell_gone(&self, keys: &[Key]) {
+        for some in keys.chunks(MAX_EVENT_BLOCKS) {
+            // An error means that nobody listens, which is fine.
+            let _ = self.events.send(StoreEvent::Evicted(some.iter().map(Key::hash).collect()));
         }
     }
 

@@ -257,11 +257,16 @@ impl Ledger {
         new
     }
 
-    /// Drops a root; whether there was one.
-    pub(crate) fn unpin(&mut self, root: &str) -> bool {
-        let Some(keys) = self.roots.remove(root) else { return false };
-        keys.into_iter().for_each(|key| self.blocks.unpin(key));
-        true
+    /// Drops a root, and returns the names that it had; `None` when there is no such root.
+    pub(crate) fn unpin(&mut self, root: &str) -> Option<BTreeSet<Key>> {
+        let keys = self.roots.remove(root)?;
+        keys.iter().for_each(|key| self.blocks.unpin(*key));
+        Some(keys)
+    }
+
+    /// Whether some root has a name.
+    pub(crate) fn is_pinned(&self, key: &Key) -> bool {
+        self.blocks.is_pinned(key)
     }
 
     /// The names of all roots.
@@ -375,7 +380,8 @@ mod tests {
         assert!(matches!(ledger.step(&mut big, NO_LIMIT), Step::Full));
         assert!(ledger.get(&key(3)).is_some());
         ledger.release(&big);
-        assert!(ledger.unpin("root"));
+        assert_eq!(ledger.unpin("root").unwrap().len(), 1);
+        assert!(!ledger.is_pinned(&key(1)));
         let mut again = claim(&mut ledger, 4, 21);
         assert!(matches!(ledger.step(&mut again, NO_LIMIT), Step::Evict(victims) if victims[0].key == key(1)));
     }

@@ -3,7 +3,8 @@
 //! A block is named by its hash ([`swarmgate_content::BlockHash`]): a piece of a v1 torrent is a SHA-1 block, its
 //! `info` dictionary too, an IPFS block is whatever its CID says. Two networks that carry the same bytes share them.
 //! What comes in is a [`VerifiedBlock`], and only a [`Verifier`] makes one; what goes out is
-//! [`VerifiedBytes`](swarmgate_content::VerifiedBytes).
+//! [`VerifiedBytes`](swarmgate_content::VerifiedBytes). A block may also stay where it is, in a file of somebody
+//! else's: then the store keeps a [`Reference`].
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
@@ -23,10 +24,11 @@
 //! # What a crash may lose
 //!
 //! *A process that is killed* (`kill -9`, out of memory, a panic) loses no block whose [`Store::put`] returned, no
-//! record whose [`Store::put_record`] returned, and no pin for which [`Store::flush`] returned. What was being written
-//! is gone without a trace: a file is written aside and renamed when whole, a row of the index is a transaction.
+//! reference whose [`Store::refer`] returned, no record whose [`Store::put_record`] returned, and no pin for which
+//! [`Store::flush`] returned. What was being written is gone without a trace: a file is written aside and renamed when
+//! whole, a row of the index is a transaction.
 //!
-//! *A machine that loses power* loses no such record, pin or small block either, for the index is synchronised with
+//! *A machine that loses power* loses no such reference, record, pin or small block either, for the index is synchronised with
 //! every commit. It may lose large blocks of the last half minute, or leave files with their names and lengths and not
 //! their bytes: files are not synchronised one by one.
 //!
@@ -44,6 +46,7 @@
 //! | `store` | the handle |
 //! | `admission`, `reading`, `records`, `window` | how blocks come in, how bytes go out, what else is kept |
 //! | `ledger`, `eviction` | the accounts, and who goes: pure |
+//! | `references` | blocks in files that are not the store's |
 //! | `verify` | the only maker of a [`VerifiedBlock`] |
 //! | `hot` | blocks in memory |
 //! | `disk`, `directory`, `files`, `database`, `manifest`, `volume` | blocks on disk |
@@ -75,6 +78,22 @@
 //! Eviction gives the space back at once, a crash can damage one block only, and the name and length of each are known
 //! from the directory alone: there is no index to lose. Small blocks are the exception, for a file costs more than they
 //! do.
+//!
+//! # Why is a referenced block hashed at every read?
+//!
+//! Its file belongs to somebody who may write to it at any moment, under the same length and the same time of change.
+//! So nothing that was proven earlier counts: a read hashes all of the block, and hands out the bytes that it hashed.
+//! The length, the time and the inode that are kept beside the path only say why a block was lost. What was read stays
+//! in the memory of the store, so that the next range of it costs nothing.
+//!
+//! # What becomes of a reference?
+//!
+//! It comes with a root that pins it and goes with the last one: without a pin it would be a promise that nobody asked
+//! for, about a file that nobody watches. It is not evicted, for it takes no room. A copy in the store goes before it,
+//! and stays as long as it is pinned. A block whose bytes have changed is dropped for good; one whose file is not
+//! there, or may not be read, is set aside until the next start, because disks are mounted late and rights are mended.
+//! Either way it is not here, so whoever reads may ask the network. References that a crash has left without a pin are
+//! dropped at start.
 
 mod admission;
 mod database;
@@ -91,14 +110,16 @@ mod manifest;
 mod options;
 mod reading;
 mod records;
+mod references;
 mod store;
 mod verify;
 mod volume;
 mod window;
 
-pub use error::{OpenError, PutError, ReadError, RecordError, StorageFault};
+pub use error::{OpenError, PutError, ReadError, RecordError, ReferError, StorageFault};
 pub use options::{EVENT_CAPACITY, MAX_BLOCK_BYTES, MAX_EVENT_BLOCKS, MAX_ROW_BYTES, StoreEvent, StoreOptions, Usage};
 pub use records::{MAX_RECORD_BYTES, MAX_RECORD_KEY_BYTES};
+pub use references::{MAX_PARTS, MAX_REFERENCES, Origin, Part, Reference};
 pub use store::Store;
 pub use verify::{HASH_THREADS, VerifiedBlock, Verifier};
 pub use window::Window;

@@ -61,13 +61,18 @@ pub struct Usage {
     pub free_disk_bytes: Option<u64>,
     /// Bytes of blocks in memory.
     pub memory_bytes: u64,
+    /// Blocks that are kept by reference, in files of others. They count in nothing else.
+    pub referenced_blocks: u64,
+    /// Their lengths, in bytes.
+    pub referenced_bytes: u64,
 }
 
 /// What a store tells those who follow it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreEvent {
-    /// These blocks are gone: evicted, removed, cleared, or found damaged. At most [`MAX_EVENT_BLOCKS`] of them.
+    /// These blocks are gone: evicted, removed, cleared, found damaged, or not in the file where they were. At most
+    /// [`MAX_EVENT_BLOCKS`] of them.
     /// One of them may be back by the time this is read; [`crate::Store::contains`] knows.
     Evicted(Vec<BlockHash>),
 }

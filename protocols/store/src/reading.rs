@@ -1,5 +1,5 @@
 //! How bytes come out: from memory, from a row, or the asked part of a file; after a crash not before the whole block
-//! was hashed again.
+//! was hashed again. Blocks in files that are not the store's are read in [`crate::references`].
 
 use std::fs::File;
 use std::io;
@@ -17,13 +17,15 @@ use crate::hot::HOT_BLOCK_BYTES;
 use crate::inner::{Active, Found, Inner};
 use crate::key::Key;
 use crate::ledger::{Entry, Place};
+use crate::references;
 use crate::verify::{Proof, prove, vouch};
 
 /// How often a read starts anew because its block was deleted and written again meanwhile.
 const ATTEMPTS: usize = 4;
 
-/// What a read of a cold block has come to.
-enum Outcome {
+/// What a read of a block that is not in memory has come to.
+#[derive(Debug)]
+pub(crate) enum Outcome {
     Bytes(VerifiedBytes),
     /// Look again: the block is proven now, or another one has its name.
     Again,
@@ -55,6 +57,10 @@ pub(crate) async fn read(
                 let len = usize::try_from(len).expect("no block is longer than 256 MiB");
                 let asked = within(hash, &range, len)?;
                 read_cold(active, Cold { key, len, entry }, asked).await?
+            }
+            Found::Referenced(referenced) => {
+                let asked = within(hash, &range, referenced.len as usize)?;
+                references::read::read(active, key, referenced, asked).await?
             }
         };
         match outcome {
@@ -173,23 +179,23 @@ fn prove_blocking(active: &Active, cold: &Cold, asked: Range<usize>) -> Result<O
     let inner = active.inner();
     let Some(disk) = inner.disk() else { return Ok(Outcome::Absent) };
     let hash = cold.key.hash();
+    let wanted = if cold.len <= HOT_BLOCK_BYTES { 0..cold.len } else { 0..0 };
     let proof = match cold.entry.place {
         Place::Memory => return Ok(Outcome::Absent),
         Place::Row => match disk.database.block(&cold.key)? {
-            Some(row) => prove(hash, &mut &row[..], cold.len, HOT_BLOCK_BYTES),
+            Some(row) => prove(hash, &mut &row[..], cold.len, wanted),
             None => Ok(Proof::Broken),
         },
         Place::File => open(inner, disk, cold)
-            .and_then(|file| prove(hash, &mut Sequential { file: &file, offset: 0 }, cold.len, HOT_BLOCK_BYTES)),
+            .and_then(|file| prove(hash, &mut Sequential { file: &file, offset: 0 }, cold.len, wanted)),
     };
     match proof {
         Ok(Proof::Broken) => Ok(give_up(active, cold)),
-        Ok(Proof::Whole) => {
+        Ok(Proof::Whole(bytes)) => {
             inner.state.lock().ledger.prove(&cold.key, cold.entry.generation);
-            Ok(Outcome::Again)
-        }
-        Ok(Proof::Kept(bytes)) => {
-            inner.state.lock().ledger.prove(&cold.key, cold.entry.generation);
+            if bytes.len() < cold.len {
+                return Ok(Outcome::Again);
+            }
             let part = bytes.slice(asked);
             keep(inner, cold, bytes);
             Ok(Outcome::Bytes(part))
@@ -204,8 +210,10 @@ fn is_damage(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
 }
 
+/// Lets a block go. What has its name then is for the next look to find: another copy, a reference, or nothing.
 fn give_up(active: &Active, cold: &Cold) -> Outcome {
-    if active.inner().forget(active, &cold.key, cold.entry.generation) { Outcome::Absent } else { Outcome::Again }
+    active.inner().forget(active, &cold.key, cold.entry.generation);
+    Outcome::Again
 }
 
 fn stopped(cold: &Cold) -> StorageFault {

@@ -14,11 +14,12 @@ use crate::database::{Change, MAX_NAME_BYTES};
 use crate::disk::{Disk, Opened};
 use crate::error::{OpenError, PutError, ReadError, StorageFault};
 use crate::hot::Hot;
-use crate::inner::{Active, Home, Inner, State};
+use crate::inner::{Active, Gone, Home, Inner, State};
 use crate::key::Key;
 use crate::ledger::{Ledger, Victim};
 use crate::options::{StoreEvent, StoreOptions, Usage};
 use crate::records::MemoryRecords;
+use crate::references::{References, drop_reference};
 use crate::verify::{HASH_THREADS, VerifiedBlock, Verifier};
 use crate::volume::{Probe, free_bytes_at};
 use crate::window::Window;
@@ -49,7 +50,8 @@ impl Store {
         let runtime = Handle::current();
         let verifier = Verifier::new(HASH_THREADS);
         let (Some(dir), Some(probe)) = (options.dir.clone(), probe) else {
-            let state = State { ledger: Ledger::new(options.max_bytes), hot: Hot::store() };
+            let ledger = Ledger::new(options.max_bytes);
+            let state = State { ledger, hot: Hot::store(), references: References::default() };
             let home = Home::Memory(Mutex::new(MemoryRecords::new()));
             return Ok(Self { inner: Arc::new(Inner::new(state, home, verifier, runtime)) });
         };
@@ -59,11 +61,12 @@ impl Store {
             let runtime = runtime.clone();
             tokio::task::spawn_blocking(move || Disk::open(&dir, &options, probe, runtime))
         };
-        let Opened { disk, ledger, surplus } = job.await.unwrap_or_else(|error| {
+        let Opened { disk, ledger, references, surplus } = job.await.unwrap_or_else(|error| {
             Err(OpenError::Io(StorageFault::new("opening", shown, std::io::Error::other(error))))
         })?;
         let home = Home::Disk(Box::new(disk));
-        let store = Self { inner: Arc::new(Inner::new(State { ledger, hot }, home, verifier, runtime)) };
+        let state = State { ledger, hot, references };
+        let store = Self { inner: Arc::new(Inner::new(state, home, verifier, runtime)) };
         if let Some(active) = store.inner.enter().filter(|_| !surplus.is_empty()) {
             store.destroy_and_wait(&active, surplus).await;
         }
@@ -76,22 +79,23 @@ impl Store {
         &self.inner.verifier
     }
 
-    /// Whether a block is here. Does not count as use. After an unclean stop the block may yet turn out damaged.
+    /// Whether a block is here. Does not count as use. After an unclean stop the block may yet turn out damaged, and a
+    /// referenced one at any time.
     #[must_use]
     pub fn contains(&self, hash: &BlockHash) -> bool {
-        self.inner.state.lock().ledger.get(&Key::from(hash)).is_some()
+        self.inner.state.lock().len_of(&Key::from(hash)).is_some()
     }
 
     /// How long a block is, if it is here.
     #[must_use]
     pub fn block_len(&self, hash: &BlockHash) -> Option<u32> {
-        let found = self.inner.state.lock().ledger.get(&Key::from(hash));
-        found.and_then(|(len, _)| u32::try_from(len).ok())
+        let found = self.inner.state.lock().len_of(&Key::from(hash));
+        found.and_then(|len| u32::try_from(len).ok())
     }
 
     /// Stores a block, evicting others if need be. Once it returns, a kill at any moment does not lose the block; a
-    /// power loss may. A block that is here already is used, no more. A dropped call gives back what it had reserved;
-    /// the block may be stored all the same.
+    /// power loss may. A block that is stored already is used, no more; one that is only referenced is stored. A
+    /// dropped call gives back what it had reserved; the block may be stored all the same.
     ///
     /// Waits while room that would do is held by puts under way.
     ///
@@ -110,7 +114,8 @@ impl Store {
         admission::put(&self.inner, block, Warmth::Cold).await
     }
 
-    /// Reads a part of a block; `None` when the block is not here (any more). Counts as use.
+    /// Reads a part of a block; `None` when the block is not here (any more), nor in the file where it was referenced.
+    /// Counts as use.
     ///
     /// # Errors
     /// [`ReadError`] when the range leaves the block or the disk fails.
@@ -130,13 +135,18 @@ impl Store {
     }
 
     /// Deletes a block, pinned or not; `false` when it is not here. Once it returns, the block is off the disk. Readers
-    /// that have bytes of it keep them.
+    /// that have bytes of it keep them. Of a referenced block it is the reference that goes; the file is left alone.
     pub async fn remove(&self, hash: &BlockHash) -> bool {
         let Some(active) = self.inner.enter() else { return false };
+        let dropped = drop_reference(&active, &Key::from(hash), None);
         let victim = self.inner.state.lock().ledger.take(&Key::from(hash), None);
-        let Some(victim) = victim else { return false };
-        self.destroy_and_wait(&active, vec![victim]).await;
-        true
+        let removed = dropped.is_some() || victim.is_some();
+        self.destroy_and_wait(&active, victim.into_iter().collect()).await;
+        if let Some(told) = dropped {
+            // A store in memory has nobody to tell.
+            let _ = told.await;
+        }
+        removed
     }
 
     /// Deletes everything that is neither pinned nor in a window, and returns how many bytes that were. Blocks put
@@ -165,15 +175,21 @@ impl Store {
         }
         let hashes: Vec<Key> = hashes.into_iter().map(|hash| Key::from(&hash)).collect();
         let root = root.to_owned();
-        self.change_pins(|ledger| {
-            let keys = ledger.pin(&root, hashes);
+        self.change_pins(|state| {
+            let keys = state.ledger.pin(&root, hashes);
             (!keys.is_empty()).then_some(Change::Pin { root, keys })
         });
     }
 
-    /// Drops a root: its blocks may be evicted again, unless another root or a window holds them.
+    /// Drops a root: its blocks may be evicted again, unless another root or a window holds them, and references go
+    /// that no other root has.
     pub fn unpin(&self, root: &str) {
-        self.change_pins(|ledger| ledger.unpin(root).then(|| Change::Unpin { root: root.to_owned() }));
+        let mut gone = Gone::default();
+        self.change_pins(|state| {
+            gone = state.unpin(root)?;
+            Some(Change::Unpin { root: root.to_owned(), edit: std::mem::take(&mut gone.edit) })
+        });
+        self.inner.tell_gone(&gone.keys);
     }
 
     /// The names of all roots that are pinned.
@@ -210,6 +226,8 @@ impl Store {
             reserved_bytes: accounts.reserved_bytes,
             free_disk_bytes,
             memory_bytes: state.hot.bytes(),
+            referenced_blocks: state.references.len() as u64,
+            referenced_bytes: state.references.bytes(),
         }
     }
 
@@ -248,10 +266,10 @@ impl Store {
     }
 
     /// Changes pins in memory and on disk in the same order, whoever else does.
-    fn change_pins(&self, edit: impl FnOnce(&mut Ledger) -> Option<Change>) {
+    fn change_pins(&self, edit: impl FnOnce(&mut State) -> Option<Change>) {
         let Some(active) = self.inner.enter() else { return };
         let _in_order = self.inner.pinning.lock();
-        let change = edit(&mut self.inner.state.lock().ledger);
+        let change = edit(&mut self.inner.state.lock());
         let (Some(change), Some(disk)) = (change, self.inner.disk()) else { return };
         let kept = active.clone();
         let done = move |result: Result<(), StorageFault>| {

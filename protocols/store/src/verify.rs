@@ -4,6 +4,7 @@
 //! a fixed number at a time; the others wait their turn with their callers, which is the bound on the queue.
 
 use std::io::{self, Read};
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -86,18 +87,16 @@ impl Verifier {
 /// What hashing a stored block again has shown.
 #[derive(Debug)]
 pub(crate) enum Proof {
-    /// It is whole, and small enough to have been kept.
-    Kept(VerifiedBytes),
-    /// It is whole.
-    Whole,
+    /// It is whole, and this is the part of it that was to be kept.
+    Whole(VerifiedBytes),
     /// It is not what its name says.
     Broken,
 }
 
-/// Hashes all that `source` gives, and keeps it when it is not longer than `keep_bytes`.
-pub(crate) fn prove(hash: BlockHash, source: &mut impl Read, len: usize, keep_bytes: usize) -> io::Result<Proof> {
+/// Hashes all `len` bytes that `source` gives and keeps those in `keep`: the very bytes that were hashed.
+pub(crate) fn prove(hash: BlockHash, source: &mut impl Read, len: usize, keep: Range<usize>) -> io::Result<Proof> {
     let mut hasher = hash.hasher();
-    let mut kept = Vec::with_capacity(if len <= keep_bytes { len } else { 0 });
+    let mut kept = Vec::with_capacity(keep.len());
     let mut chunk = vec![0; HASH_CHUNK_BYTES.min(len.max(1))];
     let mut seen = 0;
     loop {
@@ -106,21 +105,19 @@ pub(crate) fn prove(hash: BlockHash, source: &mut impl Read, len: usize, keep_by
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        seen += count;
+        let (start, end) = (seen, seen + count);
+        seen = end;
         // A file that grew beyond its recorded length is not worth reading to its end.
         if count == 0 || seen > len {
             break;
         }
         hasher.update(&chunk[..count]);
-        if len <= keep_bytes {
-            kept.extend_from_slice(&chunk[..count]);
-        }
+        let (from, to) = (keep.start.clamp(start, end), keep.end.clamp(start, end));
+        kept.extend_from_slice(&chunk[from - start..to - start]);
     }
     Ok(match hasher.finish() {
-        Err(_) => Proof::Broken,
-        Ok(()) if seen != len => Proof::Broken,
-        Ok(()) if len <= keep_bytes => Proof::Kept(vouch(kept.into())),
-        Ok(()) => Proof::Whole,
+        Ok(()) if seen == len => Proof::Whole(vouch(kept.into())),
+        Ok(()) | Err(_) => Proof::Broken,
     })
 }
 
@@ -169,12 +166,15 @@ mod tests {
 
     #[test]
     fn a_stored_block_is_proven_whole_or_found_out() {
-        let data = vec![5; HASH_CHUNK_BYTES * 2 + 17];
+        let data: Vec<u8> = (0..=250).cycle().take(HASH_CHUNK_BYTES * 2 + 17).collect();
         let hash = name(&data);
         let proof = |bytes: &[u8], keep| prove(hash, &mut &bytes[..], data.len(), keep).unwrap();
-        assert!(matches!(proof(&data, usize::MAX), Proof::Kept(kept) if kept.as_ref() == data));
-        assert!(matches!(proof(&data, 10), Proof::Whole));
-        assert!(matches!(proof(&data[1..], 10), Proof::Broken));
-        assert!(matches!(proof(&[&data[..], b"x"].concat(), 10), Proof::Broken));
+        let edge = HASH_CHUNK_BYTES;
+        for keep in [0..data.len(), 0..0, 3..3, 1..10, edge - 1..edge + 1, edge..2 * edge, data.len() - 1..data.len()] {
+            let expected = data[keep.clone()].to_vec();
+            assert!(matches!(proof(&data, keep), Proof::Whole(kept) if kept.as_ref() == expected));
+        }
+        assert!(matches!(proof(&data[1..], 0..10), Proof::Broken));
+        assert!(matches!(proof(&[&data[..], b"x"].concat(), 0..10), Proof::Broken));
     }
 }

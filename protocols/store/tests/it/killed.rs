@@ -1,19 +1,23 @@
-//! `kill -9` at any moment loses no committed block.
+//! `kill -9` at any moment loses no committed block, and no reference to one.
 //!
-//! The parent runs this test binary again, asking for the test below that is none unless told a directory; that child
-//! puts blocks and prints a line for each that is committed, until it is killed.
+//! The parent runs this test binary again, asking for one of the tests below that are none unless told a directory; that
+//! child puts or refers blocks and prints a line for each that is committed, until it is killed.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
-use swarmgate_store::Store;
+use bytes::Bytes;
+use swarmgate_store::{Origin, Part, Reference, Store};
 
 use crate::kit::{block, data, intact, name, options, reopen};
 
 const DIR: &str = "SWARMGATE_STORE_TEST_DIR";
 const FIRST: &str = "SWARMGATE_STORE_TEST_FIRST";
+const PUTTING: &str = "killed::a_child_puts_blocks_until_it_is_killed";
+const REFERRING: &str = "killed::a_child_refers_blocks_until_it_is_killed";
 const ROUNDS: u64 = 20;
 
 /// Large enough that nothing is evicted: every block printed must be there.
@@ -61,7 +65,7 @@ async fn a_kill_at_any_moment_loses_no_committed_block_and_serves_no_false_one()
         let first = round * 10_000;
         // Spread over the first blocks, and beyond what one commit of the index takes.
         let after = Duration::from_millis(round * 37 % 150);
-        let (new, highest) = run_and_kill(dir.path(), first, after, round % 5 == 4);
+        let (new, highest) = run_and_kill(PUTTING, dir.path(), first, after, round % 5 == 4);
         committed.extend(new);
         let store = reopen(dir.path(), MAX).await;
         for number in committed.iter().filter(|number| **number >= first || **number % 5 == round % 5) {
@@ -77,10 +81,61 @@ async fn a_kill_at_any_moment_loses_no_committed_block_and_serves_no_false_one()
     assert!(committed.len() > usize::try_from(ROUNDS).unwrap(), "the children got to work");
 }
 
+/// How many blocks of a file a child refers at most, each of so many bytes.
+const REFERRED: u64 = 200;
+const REFERRED_BYTES: usize = 1000;
+
+/// A block of the file beside the store's directory.
+fn referred(number: u64) -> Bytes {
+    data(1_000_000 + number, REFERRED_BYTES)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_child_refers_blocks_until_it_is_killed() {
+    let (Some(dir), Ok(first)) = (std::env::var_os(DIR), std::env::var(FIRST)) else { return };
+    let (dir, first) = (Path::new(&dir), first.parse::<u64>().unwrap());
+    let store = Store::open(options(dir, MAX)).await.unwrap();
+    let film = dir.with_file_name("film");
+    let origin = Arc::new(Origin::new(&film, &std::fs::metadata(&film).unwrap()).unwrap());
+    say("open");
+    for number in first..first + REFERRED {
+        let block = store.verifier().verify(name(&referred(number)), referred(number)).await.unwrap();
+        let offset = number * REFERRED_BYTES as u64;
+        let part = Part { origin: Arc::clone(&origin), offset, len: u32::try_from(REFERRED_BYTES).unwrap() };
+        store.refer("film", &[Reference::new(&block, vec![part]).unwrap()]).await.unwrap();
+        say(&number.to_string());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_at_any_moment_loses_no_reference_that_was_committed() {
+    const LIVES: u64 = 5;
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("store");
+    let film: Vec<u8> = (0..LIVES * REFERRED).flat_map(referred).collect();
+    std::fs::write(dir.path().join("film"), film).unwrap();
+    let mut committed: Vec<u64> = Vec::new();
+    for life in 0..LIVES {
+        let (new, _) = run_and_kill(REFERRING, &home, life * REFERRED, Duration::from_millis(life * 31), false);
+        committed.extend(new);
+        let store = reopen(&home, MAX).await;
+        for number in &committed {
+            let read = store.read_all(&name(&referred(*number))).await.unwrap();
+            assert!(read.is_some_and(|read| read.as_ref() == referred(*number)), "block {number} was committed");
+        }
+        let usage = store.usage();
+        assert!(usage.referenced_blocks >= committed.len() as u64 && usage.blocks == 0);
+    }
+    assert!(committed.len() > usize::try_from(LIVES).unwrap(), "the children got to work");
+    let store = reopen(&home, MAX).await;
+    store.unpin("film");
+    assert_eq!(store.usage().referenced_blocks, 0);
+}
+
 /// Runs a child for a while after its store is open, or after it was started; says what it committed.
-fn run_and_kill(dir: &Path, first: u64, after: Duration, while_opening: bool) -> (Vec<u64>, u64) {
+fn run_and_kill(test: &str, dir: &Path, first: u64, after: Duration, while_opening: bool) -> (Vec<u64>, u64) {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "killed::a_child_puts_blocks_until_it_is_killed", "--nocapture", "--test-threads=1"])
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(DIR, dir)
         .env(FIRST, first.to_string())
         .stdout(Stdio::piped())

@@ -3,6 +3,7 @@
 
 mod budget;
 mod crash;
+mod in_place;
 mod killed;
 mod kit;
 mod records;
