@@ -473,6 +473,7 @@ fn cache_status(store: &Store) -> serde_json::Value {
         "protected_bytes": usage.protected_bytes,
         "reserved_bytes": usage.reserved_bytes,
         "memory_bytes": usage.memory_bytes,
+        "referenced_bytes": usage.referenced_bytes,
         "free_disk_bytes": usage.free_disk_bytes,
     })
 }

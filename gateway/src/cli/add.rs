@@ -1,16 +1,22 @@
 //! `swarmgate add`: files and directories become UnixFS in the cache, pinned.
 //!
-//! The bytes are copied into the cache. A file that stays where it is and is served from there would need a store that
-//! notices when somebody changes it; this one does not have that.
+//! The bytes are copied into the cache. With `--in-place` those of files stay where they are: the leaves of a file's
+//! DAG are its bytes and nothing else, so the cache keeps references to parts of the file, and checks them at every
+//! read. What has bytes of its own is in the cache either way: the nodes above the leaves, directories, symlinks.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use swarmgate_config::Config;
 use swarmgate_content::BoxFuture;
 use swarmgate_ipfs::intake::Intake;
 use swarmgate_ipfs::pins::{Pin, PinError};
 use swarmgate_ipfs_proto::build::{Block, Built, DirectoryBuilder, FileBuilder, Profile, symlink};
+use swarmgate_ipfs_proto::codec::Codec;
+use swarmgate_store::Origin;
+use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 
 use super::Exit;
@@ -38,14 +44,16 @@ pub async fn run(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let profile = profile(command)?;
+    let path = place(command).await?;
     let dags = Dags::open(config, Reach::Cache).await?;
     let adding = async {
         let mut adding = Adding {
             intake: Intake::new(dags.pins()),
             profile,
+            in_place: command.in_place,
             shown: Shown::new(0, &command.path.display().to_string()),
         };
-        let built = adding.thing(&command.path, 0).await?;
+        let built = adding.thing(&path, 0).await?;
         adding.finish(&built).await
     };
     let outcome = tokio::select! {
@@ -56,8 +64,23 @@ pub async fn run(
     tell(&outcome?, output, out)
 }
 
+/// Where to read. What is referenced is named from the root and without symlinks, so that it can be found from
+/// anywhere, whatever a link leads to later.
+async fn place(command: &Add) -> Result<Cow<'_, Path>, Failure> {
+    if !command.in_place {
+        return Ok(Cow::Borrowed(command.path.as_path()));
+    }
+    let path = tokio::fs::canonicalize(&command.path).await.map_err(|error| complain(&command.path, &error))?;
+    Ok(Cow::Owned(path))
+}
+
 /// What `--cid-version` and `--chunker` ask for.
 fn profile(command: &Add) -> Result<Profile, Failure> {
+    if command.in_place && command.cid_version == 0 {
+        let why = "--in-place needs CIDs of version 1: those of version 0 wrap a file's bytes in nodes, \
+                   so no part of the file is a block";
+        return Err(Failure::new(Exit::Usage, why));
+    }
     let mut profile = if command.cid_version == 0 { Profile::V0_2015 } else { Profile::V1_2025 };
     if let Some(chunker) = &command.chunker {
         let size = chunker.strip_prefix("size-").and_then(|size| size.parse().ok());
@@ -74,6 +97,7 @@ fn profile(command: &Add) -> Result<Profile, Failure> {
 struct Adding {
     intake: Intake,
     profile: Profile,
+    in_place: bool,
     shown: Shown,
 }
 
@@ -86,13 +110,22 @@ impl Adding {
             if metadata.is_symlink() && depth > 0 {
                 return self.link(path).await;
             }
-            let is_dir = tokio::fs::metadata(path).await.map_err(|error| complain(path, &error))?.is_dir();
-            if is_dir { self.directory(path, depth).await } else { self.file(path).await }
+            let metadata = tokio::fs::metadata(path).await.map_err(|error| complain(path, &error))?;
+            if metadata.is_dir() {
+                return self.directory(path, depth).await;
+            }
+            // Before it is opened: a pipe would wait for whoever writes to it.
+            if self.in_place && !metadata.is_file() {
+                let message = format!("{}: no regular file, so it cannot be added in place", path.display());
+                return Err(Failure::new(Exit::Usage, message));
+            }
+            self.file(path).await
         })
     }
 
     async fn file(&mut self, path: &Path) -> Result<Built, Failure> {
         let (mut file, mut chunk) = (open(path).await?, vec![0; READ_BYTES]);
+        let mut leaves = if self.in_place { Some(Leaves::of(path, &file).await?) } else { None };
         let mut builder = FileBuilder::new(self.profile);
         loop {
             let count = file.read(&mut chunk).await.map_err(|error| complain(path, &error))?;
@@ -100,15 +133,29 @@ impl Adding {
                 break;
             }
             builder.push(&chunk[..count]);
-            while let Some(block) = builder.poll_block() {
-                self.put(block).await?;
-            }
+            self.take(&mut builder, leaves.as_mut()).await?;
         }
         let built = builder.finish();
-        while let Some(block) = builder.poll_block() {
-            self.put(block).await?;
+        self.take(&mut builder, leaves.as_mut()).await?;
+        if let Some(leaves) = leaves {
+            leaves.check(&file).await?;
         }
         Ok(built)
+    }
+
+    /// Takes what is ready of a file.
+    async fn take(&mut self, builder: &mut FileBuilder, mut leaves: Option<&mut Leaves>) -> Result<(), Failure> {
+        while let Some(block) = builder.poll_block() {
+            match leaves.as_mut().and_then(|leaves| leaves.place(&block)) {
+                Some((origin, offset)) => {
+                    let taken = self.intake.refer(&block.cid, block.bytes, &origin, offset).await;
+                    self.shown.set(self.intake.taken());
+                    taken.map_err(|error| pin_failure(&error))?;
+                }
+                None => self.put(block).await?,
+            }
+        }
+        Ok(())
     }
 
     async fn directory(&mut self, path: &Path, depth: usize) -> Result<Built, Failure> {
@@ -153,6 +200,89 @@ impl Adding {
     }
 }
 
+/// Where the leaves of a file lie: one behind the other, from its first byte to its last.
+struct Leaves {
+    origin: Arc<Origin>,
+    offset: u64,
+}
+
+impl Leaves {
+    async fn of(path: &Path, file: &File) -> Result<Self, Failure> {
+        let origin = file.metadata().await.and_then(|metadata| Origin::new(path, &metadata));
+        let origin = origin.map_err(|error| complain(path, &error))?;
+        Ok(Self { origin: Arc::new(origin), offset: 0 })
+    }
+
+    /// Where a block of the file lies, if it is the next leaf. An empty one lies nowhere.
+    fn place(&mut self, block: &Block) -> Option<(Arc<Origin>, u64)> {
+        let is_leaf = block.cid.codec() == Codec::Raw.code() && !block.bytes.is_empty();
+        let offset = self.offset;
+        self.offset += if is_leaf { block.bytes.len() as u64 } else { 0 };
+        is_leaf.then(|| (Arc::clone(&self.origin), offset))
+    }
+
+    /// Whether the file, and what its path leads to, is what it was before it was read, and all of it was.
+    async fn check(self, file: &File) -> Result<(), Failure> {
+        let path = self.origin.path();
+        let now = [file.metadata().await, tokio::fs::metadata(path).await];
+        let same = now.iter().all(|now| now.as_ref().is_ok_and(|now| self.origin.is_still(now)));
+        if same && self.offset == self.origin.file_len() {
+            return Ok(());
+        }
+        let message = format!("{}: changed while it was being added; nothing was pinned", path.display());
+        Err(Failure::new(Exit::Error, message))
+    }
+}
+
 fn complain(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(Exit::from(error), format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_changed_while_it_was_read_is_found_out_by_its_name() {
+        type Change = (&'static str, fn(&Path));
+        let changes: [Change; 5] = [
+            ("nothing", |_| {}),
+            ("it grew", |path| fs::File::options().append(true).open(path).unwrap().set_len(9).unwrap()),
+            ("it was written to", |path| {
+                let file = fs::File::options().write(true).open(path).unwrap();
+                file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+            }),
+            ("another took its place", |path| {
+                let (before, other) = (fs::metadata(path).unwrap().modified().unwrap(), path.with_extension("new"));
+                fs::write(&other, "film").unwrap();
+                fs::File::options().write(true).open(&other).unwrap().set_modified(before).unwrap();
+                fs::rename(&other, path).unwrap();
+            }),
+            ("it was removed", |path| fs::remove_file(path).unwrap()),
+        ];
+        for (what, change) in changes {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("film");
+            fs::write(&path, "film").unwrap();
+            let file = open(&path).await.unwrap();
+            let leaves = Leaves { offset: 4, ..Leaves::of(&path, &file).await.unwrap() };
+            change(&path);
+            let outcome = leaves.check(&file).await;
+            assert_eq!(outcome.is_ok(), what == "nothing", "{what}");
+            let told = outcome.map_or_else(|failure| failure.message, |()| path.display().to_string());
+            assert!(told.starts_with(&path.display().to_string()), "{told}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_of_which_less_was_read_than_it_had_is_found_out_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("film");
+        fs::write(&path, "film").unwrap();
+        let file = open(&path).await.unwrap();
+        let leaves = Leaves { offset: 3, ..Leaves::of(&path, &file).await.unwrap() };
+        assert!(leaves.check(&file).await.is_err());
+    }
 }

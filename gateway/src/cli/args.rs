@@ -132,6 +132,9 @@ pub struct Add {
     /// How files are cut, as size-262144; 1 MiB with CIDs of version 1 and 256 KiB with 0 when not given
     #[arg(long, value_name = "CHUNKER")]
     pub chunker: Option<String>,
+    /// Leave the bytes of files where they are, and serve them from there as long as they stay the same
+    #[arg(long, visible_alias = "nocopy")]
+    pub in_place: bool,
 }
 
 /// `import-car`.
@@ -338,6 +341,16 @@ mod tests {
         };
         assert_eq!((get.uri.as_str(), get.out), ("magnet:?x", PathBuf::from("films")));
         assert!(get.select.is_some_and(|select| select.contains(3) && !select.contains(1)));
+    }
+
+    #[test]
+    fn adding_in_place_also_goes_by_the_name_that_kubo_has_for_it() {
+        for (line, expected) in [("add x", false), ("add --in-place x", true), ("add x --nocopy", true)] {
+            let Command::Add(add) = parse(&format!("swarmgate {line}")).unwrap().command_or_serve() else {
+                panic!("not add");
+            };
+            assert_eq!(add.in_place, expected, "{line}");
+        }
     }
 
     #[test]

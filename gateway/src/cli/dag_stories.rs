@@ -26,7 +26,7 @@ fn never() -> std::future::Pending<()> {
 }
 
 async fn added(config: &Config, path: &Path, cid_version: u8) -> Result<String, Failure> {
-    let (command, mut out) = (Add { path: path.to_owned(), cid_version, chunker: None }, Vec::new());
+    let (command, mut out) = (Add { path: path.to_owned(), cid_version, chunker: None, in_place: false }, Vec::new());
     add::run(config, &command, Output::Human, never(), &mut out).await?;
     Ok(String::from_utf8(out).unwrap().trim().to_owned())
 }

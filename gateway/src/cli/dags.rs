@@ -198,7 +198,7 @@ pub(super) fn pin_failure(error: &PinError) -> Failure {
         PinError::Read(error) => Exit::from(error),
         PinError::Fetch(error) => Exit::from(error),
         PinError::Store(_) => Exit::DiskFull,
-        PinError::TooLarge(_) | PinError::StoreRead(_) | PinError::Record(_) => Exit::Error,
+        PinError::TooLarge(_) | PinError::Refer(_) | PinError::StoreRead(_) | PinError::Record(_) => Exit::Error,
         // As above.
         _ => Exit::Error,
     };

@@ -33,6 +33,8 @@ mod dag_stories;
 #[cfg(test)]
 mod fetch_stories;
 #[cfg(test)]
+mod in_place_stories;
+#[cfg(test)]
 mod list_stories;
 #[cfg(test)]
 mod testing;

@@ -2,7 +2,10 @@
 //!
 //! All of it is one movement: blocks are checked, held and stored as they come, many at a time so that small ones share
 //! a write; at the end each root's DAG is walked and pinned, and the hold is let go. What fails on the way is told, and
-//! nothing of it is pinned; blocks that came in stay as what they are, cached.
+//! nothing of it is pinned; blocks that came in stay as what they are, cached, and those that lie in a file of somebody
+//! else's are let go.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -11,6 +14,7 @@ use swarmgate_content::{BoxFuture, Cid, VerifiedBytes};
 use swarmgate_ipfs_proto::block::{BadBlock, Flaw, hash_of};
 use swarmgate_ipfs_proto::car::{CarEvent, CarReader};
 use swarmgate_ipfs_proto::export::Scope;
+use swarmgate_store::{Origin, Part, Reference};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::pins::{Hold, Pin, PinError, Pins};
@@ -34,7 +38,8 @@ pub struct Taken {
 pub struct Intake {
     pins: Pins,
     hold: Hold,
-    under_way: FuturesUnordered<BoxFuture<'static, Result<(), PinError>>>,
+    /// What a block's check has come to: a reference, when the block stays in its file.
+    under_way: FuturesUnordered<BoxFuture<'static, Result<Option<Reference>, PinError>>>,
     taken: Taken,
 }
 
@@ -56,8 +61,7 @@ impl Intake {
     /// # Errors
     /// [`PinError::Block`], [`PinError::Store`].
     pub async fn put(&mut self, cid: &Cid, bytes: Bytes) -> Result<(), PinError> {
-        self.taken.blocks += 1;
-        self.taken.bytes += bytes.len() as u64;
+        self.count(&bytes);
         if let Some(inline) = VerifiedBytes::inline(cid) {
             let same = inline.as_ref() == bytes;
             return if same { Ok(()) } else { Err(mismatch(cid, bytes.len()).into()) };
@@ -70,10 +74,42 @@ impl Intake {
             let block = store.verifier().verify(hash, bytes).await.map_err(|_| mismatch(&cid, len))?;
             store.put(block).await?;
             arrivals.tell(&hash);
-            Ok(())
+            Ok(None)
         }));
-        while self.under_way.len() >= MAX_UNDER_WAY {
-            self.under_way.next().await.transpose()?;
+        self.leave(MAX_UNDER_WAY - 1).await
+    }
+
+    /// Takes a block that stays where it lies: at `offset` in a file. Otherwise as [`Self::put`].
+    ///
+    /// # Errors
+    /// As [`Self::put`]; [`PinError::Read`] when the block lies beyond the end that the file had, and
+    /// [`PinError::Refer`].
+    pub async fn refer(&mut self, cid: &Cid, bytes: Bytes, origin: &Arc<Origin>, offset: u64) -> Result<(), PinError> {
+        self.count(&bytes);
+        let hash = hash_of(cid)?;
+        let (store, cid, origin) = (self.pins.store().clone(), *cid, Arc::clone(origin));
+        self.under_way.push(Box::pin(async move {
+            let len = bytes.len();
+            let block = store.verifier().verify(hash, bytes).await.map_err(|_| mismatch(&cid, len))?;
+            let beyond = || std::io::Error::other(format!("{} has grown meanwhile", origin.path().display()));
+            let part = Part { origin: Arc::clone(&origin), offset, len: u32::try_from(len).map_err(|_| beyond())? };
+            Ok(Some(Reference::new(&block, vec![part]).ok_or_else(beyond)?))
+        }));
+        self.leave(MAX_UNDER_WAY - 1).await
+    }
+
+    fn count(&mut self, bytes: &Bytes) {
+        self.taken.blocks += 1;
+        self.taken.bytes += bytes.len() as u64;
+    }
+
+    /// Waits until no more than so many blocks are under way.
+    async fn leave(&mut self, blocks: usize) -> Result<(), PinError> {
+        while self.under_way.len() > blocks {
+            let landed = self.under_way.next().await.transpose()?.flatten();
+            if let Some(reference) = landed {
+                self.hold.refer(reference).await?;
+            }
         }
         Ok(())
     }
@@ -83,9 +119,8 @@ impl Intake {
     /// # Errors
     /// As [`Pins::keep`]; then none of them is pinned that was not before.
     pub async fn finish(mut self, roots: &[Cid], may_miss: bool) -> Result<Vec<Pin>, PinError> {
-        while let Some(done) = self.under_way.next().await {
-            done?;
-        }
+        self.leave(0).await?;
+        self.hold.settle().await?;
         let (mut pinned, mut new) = (Vec::new(), Vec::new());
         for root in roots {
             let was_pinned = self.pins.contains(root).await?;

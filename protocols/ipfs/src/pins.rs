@@ -2,6 +2,9 @@
 //!
 //! The store spares the blocks of a named root; a record beside it says that the root is whole. The record is written
 //! last and deleted first, so a pin that was cut short by a crash is no pin, and [`Pins::tidy`] lets its blocks go.
+//!
+//! Blocks that stay in a file of somebody else's are in the store as long as a pin holds them: a pin that is removed
+//! takes its references along.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,7 +16,7 @@ use swarmgate_content::{BlockHash, Cid, FetchError, VerifiedBytes};
 use swarmgate_ipfs_proto::block::{BadBlock, hash_of};
 use swarmgate_ipfs_proto::car::CarError;
 use swarmgate_ipfs_proto::codec::{Codec, links};
-use swarmgate_store::{PutError, ReadError, RecordError, Store};
+use swarmgate_store::{PutError, ReadError, RecordError, ReferError, Reference, Store};
 
 use crate::arrivals::Arrivals;
 
@@ -74,6 +77,9 @@ pub enum PinError {
     /// The cache has no room, or failed.
     #[error(transparent)]
     Store(#[from] PutError),
+    /// The cache has not taken references to blocks that stay in their file.
+    #[error(transparent)]
+    Refer(#[from] ReferError),
     /// The cache cannot be read.
     #[error(transparent)]
     StoreRead(#[from] ReadError),
@@ -249,7 +255,7 @@ impl Pins {
     pub(crate) fn hold(&self) -> Hold {
         let number = self.holds.fetch_add(1, Ordering::Relaxed);
         let name = format!("{HOLD}{}-{number}", std::process::id());
-        Hold { store: self.store.clone(), name, batch: Vec::new() }
+        Hold { store: self.store.clone(), name, batch: Vec::new(), references: Vec::new() }
     }
 }
 
@@ -267,6 +273,7 @@ pub(crate) struct Hold {
     store: Store,
     name: String,
     batch: Vec<BlockHash>,
+    references: Vec<Reference>,
 }
 
 impl Hold {
@@ -275,6 +282,18 @@ impl Hold {
         if self.batch.len() >= BATCH {
             self.store.pin(&self.name, self.batch.drain(..));
         }
+    }
+
+    /// Keeps a block where it lies, together with others: the last of them wait for [`Self::settle`].
+    pub(crate) async fn refer(&mut self, reference: Reference) -> Result<(), ReferError> {
+        self.references.push(reference);
+        if self.references.len() < BATCH { Ok(()) } else { self.settle().await }
+    }
+
+    /// Writes the references that wait.
+    pub(crate) async fn settle(&mut self) -> Result<(), ReferError> {
+        let references = std::mem::take(&mut self.references);
+        self.store.refer(&self.name, &references).await
     }
 }
 
