@@ -35,6 +35,12 @@ impl PeerId {
         id[8..].copy_from_slice(&random);
         Self(id)
     }
+
+    /// Whether it says that it is of this software, in whatever version (BEP 20).
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.0.starts_with(b"-SG")
+    }
 }
 
 impl std::fmt::Debug for PeerId {

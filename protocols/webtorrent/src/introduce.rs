@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::meeting::{Meeting, MeetingList};
 use crate::rtc::RtcStream;
+use crate::rtc::limits::FarEnd;
 
 /// How long both handshakes may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -70,16 +71,20 @@ pub(crate) async fn lead_in(
     };
     let theirs = within(HANDSHAKE_TIMEOUT, exchange).await?;
     check_handshake(&ours, &theirs)?;
-    if may_be_page(theirs.peer_id) {
-        stream.stream().peer_is_page();
-    }
+    stream.stream().peer_is(far_end(theirs.peer_id));
     let added = swarm.handle.add_peer(stream, PeerOrigin::webrtc(), theirs).await;
     added.map_err(|_| HandshakeError::TurnedAway("the torrent is no longer active"))
 }
 
-/// Whether a peer says that its client is one that runs in pages. It is believed: whoever lies is sent less at once.
-fn may_be_page(id: PeerId) -> bool {
-    id.0.starts_with(PAGE_CLIENT)
+/// What a peer says that it is. It is believed: whoever lies loses datagrams, or is sent less at once.
+fn far_end(id: PeerId) -> FarEnd {
+    if id.is_ours() {
+        FarEnd::Ours
+    } else if id.0.starts_with(PAGE_CLIENT) {
+        FarEnd::Page
+    } else {
+        FarEnd::Other
+    }
 }
 
 #[cfg(test)]
@@ -87,9 +92,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn webtorrent_is_taken_for_a_page_and_neither_we_nor_libtorrent_are() {
-        assert!(may_be_page(PeerId(*b"-WW0208-abcdefghijkl")));
-        assert!(!may_be_page(PeerId(*b"-LT2110-abcdefghijkl")));
-        assert!(!may_be_page(PeerId::ours([7; 12])));
+    fn webtorrent_is_taken_for_a_page_and_libtorrent_for_neither_that_nor_us() {
+        assert_eq!(far_end(PeerId(*b"-WW0208-abcdefghijkl")), FarEnd::Page);
+        assert_eq!(far_end(PeerId(*b"-LT2110-abcdefghijkl")), FarEnd::Other);
+        assert_eq!(far_end(PeerId::ours([7; 12])), FarEnd::Ours);
     }
 }

@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 use webrtc::data_channel::{DataChannel, DataChannelEvent, RTCDataChannelMessage};
 
 use super::connection::{Channel, Connection, Owner};
-use super::limits::{in_flight_limit, page_in_flight_limit};
+use super::limits::{FarEnd, in_flight_limit, known_in_flight_limit};
 use super::manager::Shared;
 use super::outbox::{Outbox, PIPE_BYTES, SENT_MESSAGE_BYTES};
 
@@ -118,10 +118,10 @@ impl RtcStream {
         Line(Arc::downgrade(&self.owner))
     }
 
-    /// Notes that a web page is at the other end: if it is near, it is sent no more at once than a browser's socket holds.
-    pub(crate) fn peer_is_page(&self) {
+    /// Notes what is at the other end: if it is near, it is sent no more at once than its socket holds.
+    pub(crate) fn peer_is(&self, far_end: FarEnd) {
         let remote = self.remote.map(|address| address.ip());
-        let limit = page_in_flight_limit(self.in_flight_limit.load(Ordering::Relaxed), remote);
+        let limit = known_in_flight_limit(self.in_flight_limit.load(Ordering::Relaxed), far_end, remote);
         self.in_flight_limit.store(limit, Ordering::Relaxed);
     }
 
