@@ -22,6 +22,7 @@ use crate::app::App;
 use crate::demo::offline;
 use crate::ipfs;
 use crate::listeners::Listeners;
+use crate::policy::Denylists;
 use crate::testing::{Answer, send};
 
 const MIB: usize = 1 << 20;
@@ -234,7 +235,8 @@ async fn get(app: &App, path: &str, range: Option<(usize, usize)>) -> Answer {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_on_the_same_cache_serves_ranges_of_it_and_no_wrong_byte() {
-    let world = World::new();
+    let mut world = World::new();
+    world.config.deadlines.stall = Span::from_secs(2);
     let root = world.add(&world.tree, true).await.unwrap();
     let app = started(&world.config).await;
     let film = format!("/ipfs/{root}/below/film");
@@ -258,7 +260,7 @@ async fn peers_fetch_what_was_added_in_place() {
     let world = World::new();
     let root = world.add(&world.tree, true).await.unwrap();
     let store = world.store().await;
-    let giving = ipfs::start_delivery(&world.config, &store).await.unwrap();
+    let giving = ipfs::start_delivery(&world.config, &store, &Denylists::default()).await.unwrap();
     let node = giving.node().unwrap();
     let provider = format!("{}/p2p/{}", node.listeners()[0], node.peer_id());
 
