@@ -22,7 +22,7 @@ use super::source::Failure;
 use super::tree::{Item, Tree};
 use super::{Exit, Progress};
 
-/// Files that are made at a time, since small ones cost a round trip each. Each holds up to 8 MiB in memory.
+/// Files that are made at a time, since small ones cost a round trip each. Each holds up to 16 MiB in memory.
 const FILES_AT_A_TIME: usize = 8;
 
 /// One run.

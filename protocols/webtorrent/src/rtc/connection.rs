@@ -22,8 +22,8 @@ use tokio::sync::SetOnce;
 use webrtc::data_channel::DataChannel;
 use webrtc::peer_connection::{
     PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfiguration, RTCConfigurationBuilder,
-    RTCIceGatheringState, RTCIceServer, RTCPeerConnectionState, RTCSessionDescription, SettingEngine,
-    SettingEngineBuilder,
+    RTCIceCandidateType, RTCIceGatheringState, RTCIceServer, RTCPeerConnectionState, RTCSessionDescription,
+    SettingEngine, SettingEngineBuilder,
 };
 use webrtc::runtime::Runtime;
 
@@ -232,12 +232,13 @@ impl Connection {
         }
     }
 
-    /// The peer's address, once there is a pair of addresses that works.
-    pub(crate) async fn remote_address(&self) -> Option<SocketAddr> {
+    /// The peer's address and whether a relay is between, once there is a pair of addresses that works.
+    pub(crate) async fn way(&self) -> Option<(SocketAddr, bool)> {
         let transport = self.peer().ok()?.sctp().await?.transport().ice_transport();
         let pair = transport.get_selected_candidate_pair().await.ok()??;
         let remote = pair.remote();
-        Some(SocketAddr::new(remote.address.parse().ok()?, remote.port))
+        let relayed = [pair.local(), remote].iter().any(|end| end.typ == RTCIceCandidateType::Relay);
+        Some((SocketAddr::new(remote.address.parse().ok()?, remote.port), relayed))
     }
 
     /// Whether it broke off by itself.

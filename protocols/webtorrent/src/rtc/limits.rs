@@ -37,13 +37,15 @@ pub fn in_flight_limit(granted: usize, ceiling: usize, remote: Option<IpAddr>) -
     (granted / KERNEL_SHARES).clamp(MIN_IN_FLIGHT_BYTES, ceiling.max(MIN_IN_FLIGHT_BYTES))
 }
 
-/// What runs at the other end, as far as it says: how large a receive buffer it asks its kernel for.
+/// What is at the other end, as far as is known: how large a receive buffer it asks its kernel for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FarEnd {
     /// As large a one as ours.
     Ours,
     /// A browser's.
     Page,
+    /// A relay's: coturn asks for as much as browsers do.
+    Relay,
     /// None that is known.
     Other,
 }
@@ -52,9 +54,9 @@ pub enum FarEnd {
 #[must_use]
 pub fn known_in_flight_limit(limit: usize, far_end: FarEnd, remote: Option<IpAddr>) -> usize {
     match far_end {
-        FarEnd::Page if is_near(remote) => limit.min(PAGE_IN_FLIGHT_BYTES),
+        FarEnd::Page | FarEnd::Relay if is_near(remote) => limit.min(PAGE_IN_FLIGHT_BYTES),
         FarEnd::Other if is_near(remote) => limit.min(STOCK_IN_FLIGHT_BYTES),
-        FarEnd::Ours | FarEnd::Page | FarEnd::Other => limit,
+        FarEnd::Ours | FarEnd::Page | FarEnd::Relay | FarEnd::Other => limit,
     }
 }
 
@@ -136,10 +138,11 @@ mod tests {
         };
         for near in ["127.0.0.1", "192.168.1.7"] {
             assert_eq!(known(FarEnd::Page, near), PAGE_IN_FLIGHT_BYTES);
+            assert_eq!(known(FarEnd::Relay, near), PAGE_IN_FLIGHT_BYTES);
             assert_eq!(known(FarEnd::Other, near), STOCK_IN_FLIGHT_BYTES);
             assert_eq!(known(FarEnd::Ours, near), MIB);
         }
-        for far_end in [FarEnd::Page, FarEnd::Other, FarEnd::Ours] {
+        for far_end in [FarEnd::Page, FarEnd::Relay, FarEnd::Other, FarEnd::Ours] {
             assert_eq!(known(far_end, "1.1.1.1"), MIB);
             assert_eq!(known_in_flight_limit(MIB, far_end, None), MIB);
         }

@@ -80,9 +80,13 @@ enum End {
 impl RtcStream {
     pub(crate) async fn new(owner: Owner, channel: Channel, peer: &RemoteDescription) -> Self {
         owner.lane.set_hurried(false);
-        let remote = owner.remote_address().await;
+        let (remote, relayed) = owner.way().await.unzip();
         let ceiling = owner.shared.options.send_buffer_bytes;
-        let limit = in_flight_limit(owner.shared.granted, ceiling, remote.map(|address| address.ip()));
+        let ip = remote.map(|address| address.ip());
+        let mut limit = in_flight_limit(owner.shared.granted, ceiling, ip);
+        if relayed.unwrap_or_default() {
+            limit = known_in_flight_limit(limit, FarEnd::Relay, ip);
+        }
         let in_flight_limit = Arc::new(AtomicUsize::new(limit));
         let outbox = Outbox {
             channel: Arc::clone(&channel.0),
