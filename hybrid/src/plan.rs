@@ -431,7 +431,7 @@ impl FetchPlan {
         }
         self.began.get_or_insert(now);
         self.mind_silence(now);
-        self.open_lanes(now);
+        self.open_lanes(now, &wants);
         self.hedge(now, &wants);
         self.explore(now, &wants);
         self.deal(now, &wants);

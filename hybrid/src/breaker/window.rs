@@ -36,7 +36,9 @@ impl Window {
 
     pub(super) fn sample(&mut self, now: Instant, options: &BreakerOptions) -> Sample {
         self.forget(now, options);
-        let sum = |failed: bool| -> u32 { self.calls.iter().filter(|call| call.failed || !failed).map(|call| call.weight).sum() };
+        let sum = |failed: bool| -> u32 {
+            self.calls.iter().filter(|call| call.failed || !failed).map(|call| call.weight).sum()
+        };
         Sample { failed: sum(true), of: sum(false) }
     }
 

@@ -26,7 +26,7 @@ pub(super) enum Asked {
 
 impl FetchPlan {
     /// Works out who may be asked now.
-    pub(super) fn open_lanes(&mut self, now: Instant) {
+    pub(super) fn open_lanes(&mut self, now: Instant, wants: &[Want]) {
         let mut order: Vec<_> = self.lanes.iter().map(|(key, lane)| (lane.spec.rank, *key)).collect();
         order.sort_unstable();
         let began = self.began.unwrap_or(now);
@@ -34,13 +34,13 @@ impl FetchPlan {
         for (_, key) in order {
             let gate = self.gate_of(now, key);
             let start = began + STAGGER * before;
-            if gate == Gate::Open {
+            let Some(lane) = self.lanes.get_mut(&key) else { continue };
+            // Nobody waits for those that have nothing to give.
+            if gate == Gate::Open && wants.iter().any(|want| lane.serves(now, want.unit)) {
                 before = (before + 1).min(STAGGERED);
             }
-            if let Some(lane) = self.lanes.get_mut(&key) {
-                let early = now < start && gate == Gate::Open && !lane.estimate.is_known();
-                lane.gate = if early { Gate::Shut(Some(start)) } else { gate };
-            }
+            let early = now < start && gate == Gate::Open && !lane.estimate.is_known();
+            lane.gate = if early { Gate::Shut(Some(start)) } else { gate };
         }
     }
 

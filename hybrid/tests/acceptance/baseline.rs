@@ -49,7 +49,7 @@ fn scenario(seed: u64) -> Scenario {
     let reading = if rng.random_bool(0.5) {
         Reading::Greedy
     } else {
-        Reading::Player { rate: (sum * rng.random_range(0.1..0.7)).min(6e6), buffer: Duration::from_secs(5) }
+        Reading::Player { rate: (sum * rng.random_range(0.1..0.7)).clamp(5e5, 6e6), buffer: Duration::from_secs(5) }
     };
     Scenario { bytes: rng.random_range(8..40) * 1_000_000, hosts, reading }
 }

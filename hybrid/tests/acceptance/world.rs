@@ -143,7 +143,7 @@ struct Server {
     rate: f64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 enum Event {
     Arrives(SourceKey, Unit),
     Withdrawn(SourceKey, Unit),
@@ -403,7 +403,7 @@ impl<F: Fetcher> World<F> {
         while let Some(next) = unit.filter(|unit| self.good.contains(unit)) {
             unit = Some(Unit(next.0 + 1)).filter(|unit| unit.0 < self.units.count());
         }
-        unit.and_then(|unit| self.units.range(unit)).map_or(self.units.total_len(), |range| range.start())
+        unit.and_then(|unit| self.units.range(unit)).map_or_else(|| self.units.total_len(), |range| range.start())
     }
 
     fn play(&mut self) {
