@@ -261,6 +261,7 @@ impl FetchPlan {
         let opened = self.demand.open(now, key, range, options);
         if opened {
             self.attribution.open(now, key);
+            self.hope_again();
         }
         opened
     }
@@ -499,7 +500,7 @@ impl FetchPlan {
         self.lanes.values_mut().filter(|lane| !lane.estimate.is_known()).for_each(|lane| lane.estimate.assume(prior));
     }
 
-    /// Whoever was given up may come after all.
+    /// What was given up may come after all.
     fn hope_again(&mut self) {
         for progress in self.progress.values_mut().filter(|progress| progress.given_up) {
             progress.given_up = false;

@@ -25,11 +25,13 @@ const LEAST_OVERDUE: Duration = Duration::from_millis(400);
 /// And always after so long.
 const MOST_OVERDUE: Duration = Duration::from_secs(20);
 /// How long a source may be overdue before its last unit is taken from it too.
-const LEAST_SILENCE: Duration = Duration::from_secs(2);
+const LEAST_SILENCE: Duration = Duration::from_secs(1);
+/// And at most.
+const MOST_SILENCE: Duration = Duration::from_secs(10);
 /// The same when nobody else has it: better late than never.
 const SILENCE_OF_THE_LAST: Duration = Duration::from_secs(30);
 /// How long a source is left alone after it was silent, doubled every time.
-const SILENCE_REST: Duration = Duration::from_millis(500);
+const SILENCE_REST: Duration = Duration::from_secs(1);
 /// And at most.
 const MAX_SILENCE_REST: Duration = Duration::from_secs(30);
 
@@ -241,7 +243,7 @@ impl Lane {
     fn patience(&self, first: &Flight) -> Duration {
         let usual = self.estimate.latency(Likely::Nearly) + span(first.len, self.estimate.rate()) * 2;
         // What has become slow would never deliver, if it were left no more time than it once needed.
-        let grown = (usual + OVERDUE_SLACK).saturating_mul(1 << self.silences.min(8));
+        let grown = (usual + OVERDUE_SLACK).saturating_mul(1 << self.silences.saturating_sub(1).min(8));
         grown.clamp(LEAST_OVERDUE, MOST_OVERDUE)
     }
 
@@ -261,7 +263,7 @@ impl Lane {
         }
         // One that is being tried is to show that it works.
         let trial = self.rest_until.is_some() || first.permit.is_probe();
-        let more = if trial { Duration::ZERO } else { (self.patience(first) * 2).max(LEAST_SILENCE) };
+        let more = if trial { Duration::ZERO } else { (self.patience(first) * 2).clamp(LEAST_SILENCE, MOST_SILENCE) };
         Some(self.overdue_at()? + more)
     }
 

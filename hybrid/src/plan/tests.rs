@@ -201,6 +201,19 @@ fn what_is_late_and_urgent_is_asked_once_of_another_domain_and_the_loser_is_canc
 }
 
 #[test]
+fn what_may_not_be_asked_twice_is_taken_from_an_overdue_source_and_asked_of_another() {
+    let mut rig = Rig::new([known(A, 60.0, 5), known(B, 1.0, 50)]);
+    rig.plan.set_policy(Arc::new(Policy { hedge_share: 0.0, ..Policy::default() }));
+    assert!(rig.plan.open_reader(rig.now, READER, 0..UNIT, ReaderOptions::default()));
+    assert_eq!(rig.asks(), [(A, 0)]);
+    let done = rig.pass(ms(500));
+    let taken = Action::Cancel { source: A, unit: Unit(0), why: CancelReason::Overdue };
+    let asked =
+        |action: &Action| matches!(action, Action::Ask { source: B, unit: Unit(0), why: AskReason::Urgent, .. });
+    assert!(done.contains(&taken) && done.iter().any(asked), "{done:?}");
+}
+
+#[test]
 fn what_is_late_but_not_urgent_is_not_asked_twice() {
     let mut rig = Rig::new([known(A, 60.0, 5), known(B, 0.5, 50)]);
     rig.read(0, 0.2);

@@ -80,6 +80,7 @@ fn quantiles(mut values: Vec<Duration>) -> String {
 struct Score {
     wins: u32,
     losses: Vec<u64>,
+    lost_by: Vec<Duration>,
     ties: u32,
 }
 
@@ -87,6 +88,7 @@ impl Score {
     fn note(&mut self, seed: u64, ours: Duration, theirs: Duration) {
         if ours > theirs + theirs / 20 + ms(30) {
             self.losses.push(seed);
+            self.lost_by.push(ours - theirs);
         } else if theirs > ours + ours / 20 + ms(30) {
             self.wins += 1;
         } else {
@@ -106,7 +108,10 @@ fn the_plan_beside_static_rules_in_a_thousand_worlds() {
         let scenario = scenario(seed);
         let units = || Units::equal(scenario.bytes, UNIT).unwrap();
         let ours = run(seed, &scenario, Hybrid::new(units(), seed));
-        assert!(ours.finished.is_some(), "seed {seed}: the plan has not finished");
+        assert!(
+            ours.finished.is_some(),
+            "not finished; replay it with `SWARMGATE_SIM_SEED={seed} cargo test -p swarmgate-hybrid --test acceptance baseline`"
+        );
         let theirs = [Rule::BestRanked, Rule::FixedShares].map(|rule| run(seed, &scenario, Static::new(rule, units())));
         for (score, theirs) in scores.iter_mut().zip(&theirs) {
             score.note(seed, suffering(&scenario, &ours), suffering(&scenario, theirs));
@@ -121,8 +126,11 @@ fn the_plan_beside_static_rules_in_a_thousand_worlds() {
         println!("  {name:<12}  {:<28}  {}", quantiles(first), quantiles(stalled));
     }
     for (name, score) in ["best-ranked", "fixed shares"].iter().zip(&scores) {
-        let Score { wins, losses, ties } = score;
+        let Score { wins, losses, ties, lost_by } = score;
         println!("  against {name}: better {wins}, as well {ties}, worse {} (seeds {losses:?})", losses.len());
+        if !lost_by.is_empty() {
+            println!("    worse by {} ms", quantiles(lost_by.clone()));
+        }
     }
     if named.is_none() {
         for score in &scores {
