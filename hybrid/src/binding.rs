@@ -1,5 +1,5 @@
-//! Which names are the same bytes: a file of a torrent, a CID, a mirror's URL. Neither can be derived from the other, so
-//! somebody has to say it, and whoever says it may be wrong.
+//! Which names are the same bytes: a file of a torrent, a CID, a mirror's URL. Neither can be derived from the other,
+//! so somebody has to say it, and whoever says it may be wrong.
 //!
 //! Bytes are always checked by the name that the client asked for. When bytes that are right by one name are wrong by
 //! the other, the two are not the same, whoever said so: the pair is refuted and not believed again.

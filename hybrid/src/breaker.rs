@@ -1,7 +1,7 @@
 //! Who may be asked at all: one circuit breaker for each source, what it depends on, and what is done there.
 //!
-//! A breaker is closed while its source works. When too many of the last calls failed it opens, and nobody asks. After a
-//! while, longer each time and never quite the same, it is half open: a bounded number of calls that nobody waits for
+//! A breaker is closed while its source works. When too many of the last calls failed it opens, and nobody asks. After
+//! a while, longer each time and never quite the same, it is half open: a bounded number of calls that nobody waits for
 //! try the source, and so many successes in a row close it, as one failure opens it again. Wrong bytes weigh more than
 //! failures, are counted over a longer time, and open it for longer.
 //!

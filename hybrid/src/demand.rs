@@ -1,8 +1,8 @@
 //! What is wanted, in order: the readers' wishes, merged by unit.
 //!
-//! A reader wants the bytes from its position on, each when it will come to it at its own pace. Its window reaches as far
-//! as its buffer shall, grows with what it has read, and never passes the end of its range. A unit that several readers
-//! want is wanted once, for the earliest of them.
+//! A reader wants the bytes from its position on, each when it will come to it at its own pace. Its window reaches as
+//! far as its buffer shall, grows with what it has read, and never passes the end of its range. A unit that several
+//! readers want is wanted once, for the earliest of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -220,7 +220,7 @@ impl Demand {
         true
     }
 
-    /// A reader has read up to `position`. Tells how long it has stood still before, if it did in the middle of reading.
+    /// A reader has read up to `position`. Tells how long it stood still before, if it did in the middle of reading.
     pub(crate) fn advance(&mut self, now: Instant, key: ReaderKey, position: u64) -> Option<Duration> {
         self.readers.get_mut(&key)?.advance(now, position)
     }
@@ -340,10 +340,15 @@ mod tests {
         }
     }
 
+    /// Where a reader begins, for how long, how far it has read (in KiB), and how fast it is.
+    fn reader() -> impl Strategy<Value = (u64, u64, u64, Option<f64>)> {
+        (0_u64..6400, 1_u64..6400, 0_u64..6400, proptest::option::of(1.0_f64..1e7))
+    }
+
     proptest! {
         #[test]
         fn wants_are_bounded_sorted_missing_and_within_ranges(
-            readers in proptest::collection::vec((0_u64..6400, 1_u64..6400, 0_u64..6400, proptest::option::of(1.0_f64..1e7)), 0..20),
+            readers in proptest::collection::vec(reader(), 0..20),
             had in proptest::collection::btree_set(0_u32..100, 0..100),
         ) {
             let mut now = start();

@@ -1,9 +1,9 @@
 //! Decides which unit is asked of which source, when a second one is asked, and when there is nobody left to ask.
 //!
 //! A unit of the content is in exactly one of: had, asked of one source, asked of two, pending, given up. Readers pull
-//! units forward: first what one waits for, then by deadline. Each goes to where it would be complete first, behind what
-//! is queued there already; one whose deadline is near goes to the source least likely to miss it. So all sources are
-//! busy and finish together, and a slow one is left out when it would only delay.
+//! units forward: first what one waits for, then by deadline. Each goes to where it would be complete first, behind
+//! what is queued there already; one whose deadline is near goes to the source least likely to miss it. So all sources
+//! are busy and finish together, and a slow one is left out when it would only delay.
 //!
 //! Nothing waits for a source that has fallen silent: what stands behind its first unit is given to others at once, the
 //! first one is asked of a second source as soon as it is urgent, and in the end it is taken away too. What is asked

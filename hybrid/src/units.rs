@@ -119,7 +119,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_byte_is_in_the_one_unit_that_says_so(lens in proptest::collection::vec(1_u64..50, 1..30), equal: bool) {
+        fn every_byte_is_in_the_one_unit_that_says_so(
+            lens in proptest::collection::vec(1_u64..50, 1..30), equal: bool
+        ) {
             let ends: Vec<u64> = lens.iter().scan(0, |sum, len| { *sum += len; Some(*sum) }).collect();
             let total = *ends.last().unwrap();
             let units = if equal { Units::equal(total, lens[0]) } else { Units::cut(ends) }.unwrap();

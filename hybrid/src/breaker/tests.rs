@@ -310,13 +310,13 @@ proptest! {
 
     #[test]
     fn what_says_nothing_of_the_source_never_counts(
-        steps in proptest::collection::vec((0_u64..5000, prop_oneof![Just(Verdict::Neutral), Just(Verdict::Success)]), 1..200)
+        steps in proptest::collection::vec((0_u64..5000, any::<bool>()), 1..200)
     ) {
         let mut now = start();
         let mut breaker = breaker(now);
-        for (pause, verdict) in steps {
+        for (pause, neutral) in steps {
             now += ms(pause);
-            call(&mut breaker, now, verdict);
+            call(&mut breaker, now, if neutral { Verdict::Neutral } else { Verdict::Success });
             prop_assert_eq!(breaker.state(now), BreakerState::Closed);
         }
     }

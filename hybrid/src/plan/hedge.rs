@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::lane::{Gate, Lane};
-use super::{AskReason, CancelReason, FetchPlan};
+use super::{AskReason, FetchPlan};
 use crate::demand::Want;
 use crate::estimate::Likely;
 use crate::source::{Domain, SourceKey};
@@ -29,8 +29,8 @@ impl FetchPlan {
                 lane.estimate.on_late();
                 self.ask(now, second, want, AskReason::Hedge);
             } else if lane.overdue {
-                // Nothing shows that it is at work on it: then the unit is asked of others instead of twice.
-                self.cancel(first, want.unit, CancelReason::Overdue);
+                // Nothing shows that it is at work: what may not be asked of two is taken from it, and asked of another.
+                self.give_up_on(now, first);
             } else {
                 lane.put_off(want.unit, now + ASK_AGAIN);
                 self.look_at(now, now + ASK_AGAIN, "a unit is late");

@@ -59,7 +59,7 @@ impl FetchPlan {
     }
 
     /// Takes all from a silent source. Its first unit has failed; the rest was never begun.
-    fn give_up_on(&mut self, now: Instant, key: SourceKey) {
+    pub(super) fn give_up_on(&mut self, now: Instant, key: SourceKey) {
         let Some(lane) = self.lanes.get_mut(&key) else { return };
         lane.fall_silent(now);
         let units: Vec<_> = lane.in_flight.iter().map(|flight| flight.unit).collect();

@@ -207,9 +207,8 @@ fn what_may_not_be_asked_twice_is_taken_from_an_overdue_source_and_asked_of_anot
     assert!(rig.plan.open_reader(rig.now, READER, 0..UNIT, ReaderOptions::default()));
     assert_eq!(rig.asks(), [(A, 0)]);
     let done = rig.pass(ms(500));
-    let taken = Action::Cancel { source: A, unit: Unit(0), why: CancelReason::Overdue };
-    let asked =
-        |action: &Action| matches!(action, Action::Ask { source: B, unit: Unit(0), why: AskReason::Urgent, .. });
+    let taken = Action::Cancel { source: A, unit: Unit(0), why: CancelReason::Silent };
+    let asked = |action: &Action| matches!(action, Action::Ask { source: B, unit: Unit(0), why: AskReason::Retry, .. });
     assert!(done.contains(&taken) && done.iter().any(asked), "{done:?}");
 }
 

@@ -110,7 +110,8 @@ fn the_plan_beside_static_rules_in_a_thousand_worlds() {
         let ours = run(seed, &scenario, Hybrid::new(units(), seed));
         assert!(
             ours.finished.is_some(),
-            "not finished; replay it with `SWARMGATE_SIM_SEED={seed} cargo test -p swarmgate-hybrid --test acceptance baseline`"
+            "not finished; replay it with \
+             `SWARMGATE_SIM_SEED={seed} cargo test -p swarmgate-hybrid --test acceptance baseline`"
         );
         let theirs = [Rule::BestRanked, Rule::FixedShares].map(|rule| run(seed, &scenario, Static::new(rule, units())));
         for (score, theirs) in scores.iter_mut().zip(&theirs) {
