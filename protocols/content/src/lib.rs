@@ -1,7 +1,8 @@
 //! The vocabulary and the seam of swarmgate.
 //!
 //! Vocabulary: [`ContentId`], [`ByteRange`], [`ContentMeta`], [`VerifiedBytes`], [`FetchError`], [`Event`].
-//! Seam: [`Protocol`], which every network implements, and [`ProtocolManager`], which the application owns.
+//! Seam: [`Protocol`], which every network implements, and [`ProtocolManager`], which the application owns; and what
+//! networks lend to who fetches over several ([`TorrentLender`], [`DagLender`]).
 //!
 //! What is absent here: a runtime, sockets, files, a clock. Time is always an argument or somebody else's.
 //!
@@ -15,6 +16,7 @@ mod error;
 mod event;
 mod hash;
 mod id;
+mod lending;
 mod manager;
 mod meta;
 mod protocol;
@@ -29,6 +31,7 @@ pub use hash::{
     SHA2_256_CODE, SHA2_512_CODE,
 };
 pub use id::{Cid, ContentId, InfoHash, InfoHashV2, ParseIdError};
+pub use lending::{DagLender, DagLoan, Leaf, Leaves, LoanError, TorrentLender, TorrentLoan};
 pub use manager::{ManagerError, ProtocolManager, ProtocolSnapshot};
 pub use meta::{ContentMeta, FileEntry, FileRef, PieceHashes, Verification};
 pub use protocol::{

@@ -8,7 +8,7 @@ fn root() -> PathBuf {
 }
 
 /// The crates of the product, by folder, with the crates of ours that each may depend on. Dependencies point down only.
-const CRATES: [(&str, &[&str]); 13] = [
+const CRATES: [(&str, &[&str]); 14] = [
     ("protocols/content", &[]),
     ("config", &[]),
     ("protocols/store", &["content"]),
@@ -20,7 +20,8 @@ const CRATES: [(&str, &[&str]); 13] = [
     ("protocols/webtorrent-proto", &["content", "bittorrent-proto"]),
     ("protocols/webtorrent", &["content", "bittorrent-proto", "swarm", "egress", "webtorrent-proto"]),
     ("protocols/ipfs", &["content", "store", "egress", "ipfs-proto"]),
-    ("hybrid", &["content"]),
+    ("hybrid/rules", &["content"]),
+    ("hybrid", &["content", "store", "egress", "hybrid-rules"]),
     (
         "gateway",
         &[
@@ -34,13 +35,15 @@ const CRATES: [(&str, &[&str]); 13] = [
             "bittorrent",
             "webtorrent",
             "ipfs",
+            "hybrid-rules",
+            "hybrid",
         ],
     ),
 ];
 
 /// Whether a crate is rules alone.
 fn is_rules(of: &str) -> bool {
-    of.ends_with("-proto") || of == "hybrid"
+    of.ends_with("-proto") || of == "hybrid/rules"
 }
 
 /// Every source file below a crate's `src`, with its text.
@@ -200,7 +203,7 @@ const CONCEPTS: [Concept; 6] = [
     },
     Concept {
         what: "a circuit breaker",
-        home: Some("hybrid/src/breaker"),
+        home: Some("hybrid/rules/src/breaker"),
         signs: &["Breaker {", "Breaker<", "Breaker("],
         words: &["breaker", "failsafe", "recloser"],
         users: &[],

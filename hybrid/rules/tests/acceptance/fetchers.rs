@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use swarmgate_content::FailureClass;
-use swarmgate_hybrid::{
+use swarmgate_hybrid_rules::{
     Action, BreakerKey, BreakerOptions, Breakers, Budget, BudgetOptions, Domain, FetchPlan, GiveUpReason, Holdings,
     Network, Operation, PlanOptions, Policy, ReaderKey, ReaderOptions, SourceKey, SourceSpec, Unit, Units,
 };

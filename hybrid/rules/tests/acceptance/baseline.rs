@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use swarmgate_hybrid::Units;
+use swarmgate_hybrid_rules::Units;
 
 use super::fetchers::{Hybrid, Rule, Static};
 use super::world::{Fate, Fetcher, Host, Outcome, Reading, World, start};
@@ -111,7 +111,7 @@ fn the_plan_beside_static_rules_in_a_thousand_worlds() {
         assert!(
             ours.finished.is_some(),
             "not finished; replay it with \
-             `SWARMGATE_SIM_SEED={seed} cargo test -p swarmgate-hybrid --test acceptance baseline`"
+             `SWARMGATE_SIM_SEED={seed} cargo test -p swarmgate-hybrid-rules --test acceptance baseline`"
         );
         let theirs = [Rule::BestRanked, Rule::FixedShares].map(|rule| run(seed, &scenario, Static::new(rule, units())));
         for (score, theirs) in scores.iter_mut().zip(&theirs) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use swarmgate_content::FailureClass;
-use swarmgate_hybrid::{SourceKey, Unit, Units};
+use swarmgate_hybrid_rules::{SourceKey, Unit, Units};
 
 /// How often a player looks at its buffer.
 const TICK: Duration = Duration::from_millis(20);

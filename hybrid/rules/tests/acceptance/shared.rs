@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use swarmgate_content::FailureClass;
-use swarmgate_hybrid::{
+use swarmgate_hybrid_rules::{
     Action, BreakerOptions, BreakerState, Breakers, Budget, BudgetOptions, FetchPlan, Holdings, PlanOptions, Policy,
     ReaderKey, ReaderOptions, SourceKey, Units, Urgency, Verdict,
 };

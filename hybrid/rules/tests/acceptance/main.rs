@@ -11,7 +11,7 @@ mod world;
 
 use std::time::{Duration, Instant};
 
-use swarmgate_hybrid::{BreakerState, SourceKey, Units};
+use swarmgate_hybrid_rules::{BreakerState, SourceKey, Units};
 
 use self::fetchers::{Hybrid, spec};
 use self::world::{Fate, Host, Outcome, Reading, World, start};
@@ -28,7 +28,7 @@ pub(crate) fn for_each_seed(story: &str, count: u64, run: impl Fn(u64)) {
         if let Err(panic) = outcome {
             eprintln!(
                 "seed {seed} failed; replay it with \
-                 `SWARMGATE_SIM_SEED={seed} cargo test -p swarmgate-hybrid --test acceptance {story}`"
+                 `SWARMGATE_SIM_SEED={seed} cargo test -p swarmgate-hybrid-rules --test acceptance {story}`"
             );
             std::panic::resume_unwind(panic);
         }
