@@ -1,7 +1,33 @@
-//! `HybridProtocol`: one content over every network that has it.
+//! `HybridProtocol`: one content over every network that has it, each byte verified by the name that it was asked for.
 //!
+//! * [`protocol`]: what the application registers; which contents are worth a plan.
 //! * [`book`]: which names are the same bytes, kept in the index.
+//! * `fetch`: one content's plan (`swarmgate-hybrid-rules`) and the task that does what it says.
+//! * `torrents`, `dags`: a content by its infohash, and by its CID: what its units are and who may have them.
+//! * `lane`, `lanes`, `mirror`: the sources: a swarm, IPFS, web servers; `segments`: pieces out of files.
+//!
+//! ```text
+//! client ── reader ── Place ─┐                        ┌─ SwarmLane ── TorrentLoan ── BitTorrent's swarm
+//!                            ├─ Fetch: FetchPlan, task ├─ PieceLane ── files of IPFS, of web servers ── admit
+//! client ── reader ── Place ─┘                        └─ LeafLane, IpfsLane ── the same for leaves of a DAG
+//! ```
+//!
+//! # Why is it a protocol, when it speaks none?
+//! Because then nobody above knows of it: the manager asks whoever stands highest and supports an id. Unregister it, and
+//! each network serves its own contents as before.
+//!
+//! # Why does a content with one source not go through a plan?
+//! Because a plan of one has nothing to decide, and its reader would pay for the detour.
 
 pub mod book;
+mod dags;
+mod fetch;
+mod lane;
+mod lanes;
+mod mirror;
+pub mod protocol;
+mod segments;
+mod torrents;
 
 pub use book::BindingBook;
+pub use protocol::{FetchStatus, HybridParts, HybridProtocol};

@@ -225,6 +225,12 @@ impl Demand {
         self.readers.get_mut(&key)?.advance(now, position)
     }
 
+    pub(crate) fn extend(&mut self, key: ReaderKey, end: u64) {
+        if let Some(reader) = self.readers.get_mut(&key) {
+            reader.rest.end = reader.rest.end.max(end);
+        }
+    }
+
     pub(crate) fn close(&mut self, key: ReaderKey) {
         self.readers.remove(&key);
     }

@@ -266,6 +266,11 @@ impl FetchPlan {
         opened
     }
 
+    /// A reader's range ends at `end` now, never before what it was.
+    pub fn extend_reader(&mut self, key: ReaderKey, end: u64) {
+        self.demand.extend(key, end.min(self.units.total_len()));
+    }
+
     /// A reader has read up to `position`.
     pub fn advance_reader(&mut self, now: Instant, key: ReaderKey, position: u64) {
         if let Some(span) = self.demand.advance(now, key, position) {

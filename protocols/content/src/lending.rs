@@ -9,7 +9,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{BoxFuture, ByteRange, Cid, ContentMeta, ContentReader, FailureClass, FetchError, InfoHash, VerifiedBytes};
+use crate::{
+    BoxFuture, ByteRange, Capabilities, Cid, ContentId, ContentMeta, ContentReader, FailureClass, FetchError, FileRef,
+    Health, InfoHash, Protocol, ProtocolKind, ResolveRequest, VerifiedBytes,
+};
 
 /// Why something that a loan was asked for did not come, or was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,6 +78,9 @@ pub trait TorrentLoan: Send + Sync + fmt::Debug {
 pub trait DagLender: Send + Sync + fmt::Debug {
     /// Lends the file of that root.
     fn lend_dag(&self, root: Cid) -> Arc<dyn DagLoan>;
+
+    /// Follows a path below a root to the file at its end. Each part is one untrusted name.
+    fn find(&self, root: Cid, path: Vec<String>) -> BoxFuture<'_, Result<Cid, LoanError>>;
 }
 
 /// One file of IPFS, by the leaves of its DAG.
@@ -118,4 +124,64 @@ pub trait Leaves: Send + Sync + fmt::Debug {
     /// it is asked for over IPFS. Called on the thread of the reading, in the order of the file, as far ahead of the
     /// reader as its window reaches.
     fn leaf(&self, leaf: Leaf) -> Option<BoxFuture<'static, Option<VerifiedBytes>>>;
+}
+
+/// A registered protocol, as lent to one that stands on it: it may be asked for contents, and nothing else.
+///
+/// Who borrows cannot stop what it borrowed:
+///
+/// ```compile_fail
+/// fn stop(lent: swarmgate_content::Borrowed) {
+///     drop(lent.shutdown(std::time::Instant::now()));
+/// }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Borrowed(Arc<dyn Protocol>);
+
+impl Borrowed {
+    /// Lends a protocol.
+    #[must_use]
+    pub fn new(protocol: Arc<dyn Protocol>) -> Self {
+        Self(protocol)
+    }
+
+    /// Which network it is.
+    #[must_use]
+    pub fn kind(&self) -> ProtocolKind {
+        self.0.kind()
+    }
+
+    /// What it can do.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+
+    /// Whether it serves ids of this kind.
+    #[must_use]
+    pub fn supports(&self, id: &ContentId) -> bool {
+        self.0.supports(id)
+    }
+
+    /// As [`Protocol::resolve`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn resolve(&self, request: ResolveRequest) -> Result<Arc<ContentMeta>, FetchError> {
+        self.0.resolve(request).await
+    }
+
+    /// As [`Protocol::open`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn open(&self, file: FileRef, range: ByteRange) -> Result<ContentReader, FetchError> {
+        self.0.open(file, range).await
+    }
+
+    /// Whether it works, on present evidence.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.0.health()
+    }
 }

@@ -31,11 +31,11 @@ pub use hash::{
     SHA2_256_CODE, SHA2_512_CODE,
 };
 pub use id::{Cid, ContentId, InfoHash, InfoHashV2, ParseIdError};
-pub use lending::{DagLender, DagLoan, Leaf, Leaves, LoanError, TorrentLender, TorrentLoan};
+pub use lending::{Borrowed, DagLender, DagLoan, Leaf, Leaves, LoanError, TorrentLender, TorrentLoan};
 pub use manager::{ManagerError, ProtocolManager, ProtocolSnapshot};
 pub use meta::{ContentMeta, FileEntry, FileRef, PieceHashes, Verification};
 pub use protocol::{
-    BoxFuture, Capabilities, ContentReader, Health, HealthState, Hints, Protocol, ProtocolKind, ResolveRequest,
+    Account, BoxFuture, Capabilities, ContentReader, Health, HealthState, Hints, Protocol, ProtocolKind, ResolveRequest,
 };
 pub use range::ByteRange;
 pub use stats::{ProtocolStats, StatsSnapshot};

@@ -105,7 +105,7 @@ impl Drop for Permit {
 
 #[derive(Debug, Default)]
 struct Registry {
-    /// In the order that ids are offered to them.
+    /// In the reverse of the order that ids are offered to them: what stands on the others is asked first.
     entries: BTreeMap<ProtocolKind, Entry>,
     closed: bool,
 }
@@ -232,7 +232,11 @@ impl ProtocolManager {
         let (protocol, permit) = self.admit(&file.id, Stage::FirstByte)?;
         let result = protocol.open(file, range).await;
         permit.note(&result);
-        result.map(|inner| ContentReader::new(Admitted { inner, permit }))
+        result.map(|inner| {
+            let account = inner.account().cloned();
+            let reader = ContentReader::new(Admitted { inner, permit });
+            account.into_iter().fold(reader, ContentReader::with_account)
+        })
     }
 
     /// What every protocol has tried so far to get a content.
@@ -244,7 +248,7 @@ impl ProtocolManager {
 
     fn admit(&self, id: &ContentId, stage: Stage) -> Result<(Arc<dyn Protocol>, Permit), FetchError> {
         let registry = self.registry.lock();
-        let mut supporting = registry.entries.values().filter(|entry| entry.protocol.supports(id)).peekable();
+        let mut supporting = registry.entries.values().rev().filter(|entry| entry.protocol.supports(id)).peekable();
         if supporting.peek().is_none() {
             let detail = "no enabled network serves such an id";
             return Err(FetchError::new(*id, stage, FetchErrorKind::Unsupported, detail));

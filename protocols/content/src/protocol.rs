@@ -134,12 +134,32 @@ pub trait Protocol: Send + Sync + fmt::Debug {
 /// Dropping it withdraws its demand.
 pub struct ContentReader {
     bytes: Pin<Box<dyn Stream<Item = Result<VerifiedBytes, FetchError>> + Send>>,
+    account: Option<Arc<dyn Account>>,
+}
+
+/// Who knows by which networks the bytes of a reader came.
+pub trait Account: Send + Sync + fmt::Debug {
+    /// The shares of what was handed out so far, the largest first, as in `cache;r=0.81, bt;r=0.12`; `None` before the
+    /// first byte.
+    fn sources(&self) -> Option<String>;
 }
 
 impl ContentReader {
     /// Wraps a stream that keeps the promise above.
     pub fn new(bytes: impl Stream<Item = Result<VerifiedBytes, FetchError>> + Send + 'static) -> Self {
-        Self { bytes: Box::pin(bytes) }
+        Self { bytes: Box::pin(bytes), account: None }
+    }
+
+    /// Says who knows where its bytes come from.
+    #[must_use]
+    pub fn with_account(self, account: Arc<dyn Account>) -> Self {
+        Self { account: Some(account), ..self }
+    }
+
+    /// Who knows where its bytes come from, if anybody does.
+    #[must_use]
+    pub const fn account(&self) -> Option<&Arc<dyn Account>> {
+        self.account.as_ref()
     }
 }
 

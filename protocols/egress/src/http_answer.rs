@@ -24,6 +24,8 @@ pub struct HttpRequest<'a> {
     pub url: &'a str,
     /// The media types that are understood, best first; without, anything is.
     pub accept: Option<&'a str>,
+    /// The first and the last byte that are asked for (RFC 9110 §14.2); without, all. The server may send all the same.
+    pub bytes: Option<(u64, u64)>,
     /// How long all of it may take, the body of the answer included.
     pub timeout: Duration,
 }
@@ -32,7 +34,7 @@ impl<'a> HttpRequest<'a> {
     /// A GET for anything that is there.
     #[must_use]
     pub const fn get(url: &'a str, timeout: Duration) -> Self {
-        Self { method: HttpMethod::Get, url, accept: None, timeout }
+        Self { method: HttpMethod::Get, url, accept: None, bytes: None, timeout }
     }
 }
 

@@ -115,6 +115,9 @@ impl HttpClient {
         if let Some(accept) = request.accept {
             builder = builder.header("accept", accept);
         }
+        if let Some((first, last)) = request.bytes {
+            builder = builder.header("range", format!("bytes={first}-{last}"));
+        }
         let response = builder.timeout(request.timeout).send().await;
         let response = response.map_err(|error| explain(&error, request.timeout))?;
         Ok(HttpAnswer::new(response, request.timeout))

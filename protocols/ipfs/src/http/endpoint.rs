@@ -153,7 +153,7 @@ impl Endpoint {
     async fn send(&self, ask: &Ask<'_>) -> Result<HttpAnswer, SourceError> {
         let url = format!("{}{}", self.base, ask.path);
         let left = ask.deadline.saturating_duration_since(Instant::now());
-        let request = HttpRequest { method: ask.method, url: &url, accept: ask.accept, timeout: left };
+        let request = HttpRequest { method: ask.method, url: &url, accept: ask.accept, bytes: None, timeout: left };
         let wait = left.min(self.options.head_timeout);
         let begun = Instant::now();
         match timeout(wait, self.http.send(request)).await {

@@ -1,0 +1,375 @@
+//! `HybridProtocol`: a protocol like any other, that stands on those that are registered.
+//!
+//! It is lent what they have and owns none of them: stopping it ends its own fetches and nothing else. A content that
+//! one network alone has is that network's, and costs nothing more than before.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use swarmgate_content::{
+    Borrowed, BoxFuture, ByteRange, Capabilities, Cid, ContentId, ContentMeta, ContentReader, DagLender, DagLoan,
+    FetchError, FetchErrorKind, FileRef, Health, HealthState, Hints, InfoHash, Protocol, ProtocolKind, ProtocolStats,
+    ResolveRequest, Stage, StatsSnapshot, TorrentLender, Verification,
+};
+use swarmgate_egress::HttpClient;
+use swarmgate_hybrid_rules::{Breakers, Budget, Name, PlanOptions, Policies, SourceShare, SourceStatus};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::book::BindingBook;
+use crate::dags::{self, DagFetch};
+use crate::fetch::Fetch;
+use crate::lanes::pieces_of;
+use crate::torrents::{self, TorrentReading};
+
+/// How long a torrent that is to be read by another name may take to say what it is.
+const LEND_TIME: Duration = Duration::from_secs(30);
+
+/// What Hybrid is lent, and what it decides by.
+#[derive(Debug)]
+pub struct HybridParts {
+    /// The protocols that are registered.
+    pub protocols: Vec<Borrowed>,
+    /// Who lends torrents, unless BitTorrent is off.
+    pub torrents: Option<Arc<dyn TorrentLender>>,
+    /// Who lends files of IPFS, unless IPFS is off.
+    pub dags: Option<Arc<dyn DagLender>>,
+    /// Which names are the same bytes.
+    pub book: BindingBook,
+    /// For web seeds and mirrors; it obeys the egress policy.
+    pub mirrors: HttpClient,
+    /// What the operator wants of the sources, by route: `bt` and `ipfs`.
+    pub policies: Policies,
+    /// Who may be asked at all.
+    pub breakers: Breakers,
+    /// What may be asked twice.
+    pub budget: Budget,
+    /// How long a reader may wait for what nobody is delivering.
+    pub patience: Duration,
+}
+
+/// A content that is fetched over several networks, as an operator sees it.
+#[derive(Debug, Clone, Serialize)]
+pub struct FetchStatus {
+    /// The content: an infohash, or the CID of a file.
+    pub item: ContentId,
+    /// Clients that read it.
+    pub readers: usize,
+    /// Its sources.
+    pub sources: Vec<SourceStatus>,
+    /// What each has delivered.
+    pub shares: Vec<SourceShare>,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct HybridProtocol {
+    inner: Arc<Inner>,
+}
+
+/// A file of IPFS by the bytes of its root.
+type RootKey = Vec<u8>;
+
+/// What its fetches share.
+pub(crate) struct Inner {
+    protocols: Vec<Borrowed>,
+    pub(crate) torrents: Option<Arc<dyn TorrentLender>>,
+    pub(crate) dags: Option<Arc<dyn DagLender>>,
+    pub(crate) book: BindingBook,
+    pub(crate) mirrors: HttpClient,
+    policies: Policies,
+    breakers: Breakers,
+    budget: Budget,
+    patience: Duration,
+    stats: ProtocolStats,
+    by_infohash: Mutex<BTreeMap<InfoHash, Arc<Fetch>>>,
+    by_root: Mutex<BTreeMap<RootKey, (Cid, Arc<DagFetch>)>>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").field("protocols", &self.protocols).finish_non_exhaustive()
+    }
+}
+
+impl HybridProtocol {
+    /// Starts it. Must be called within a runtime.
+    #[must_use]
+    pub fn start(parts: HybridParts) -> Arc<Self> {
+        let HybridParts { protocols, torrents, dags, book, mirrors, policies, breakers, budget, patience } = parts;
+        let inner = Inner {
+            protocols,
+            torrents,
+            dags,
+            book,
+            mirrors,
+            policies,
+            breakers,
+            budget,
+            patience,
+            stats: ProtocolStats::default(),
+            by_infohash: Mutex::default(),
+            by_root: Mutex::default(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        Arc::new(Self { inner: Arc::new(inner) })
+    }
+
+    /// Which names are the same bytes.
+    #[must_use]
+    pub fn book(&self) -> &BindingBook {
+        &self.inner.book
+    }
+
+    /// Who may be asked at all.
+    #[must_use]
+    pub fn breakers(&self) -> &Breakers {
+        &self.inner.breakers
+    }
+
+    /// What may be asked twice.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.inner.budget
+    }
+
+    /// The contents that are fetched over several networks, or were in the last minute.
+    #[must_use]
+    pub fn fetches(&self) -> Vec<FetchStatus> {
+        let torrents: Vec<_> = {
+            let by_infohash = self.inner.by_infohash.lock();
+            by_infohash.iter().map(|(infohash, fetch)| (ContentId::BtV1(*infohash), fetch.clone())).collect()
+        };
+        let dags: Vec<_> = {
+            let by_root = self.inner.by_root.lock();
+            by_root.values().map(|(root, shared)| (ContentId::Ipfs(*root), shared.fetch.clone())).collect()
+        };
+        let status = |(item, fetch): (ContentId, Arc<Fetch>)| FetchStatus {
+            item,
+            readers: fetch.readers(),
+            sources: fetch.status(),
+            shares: fetch.shares(),
+        };
+        torrents.into_iter().chain(dags).map(status).collect()
+    }
+
+    /// Reads a range of a file of IPFS, which was lent by the reading that needs it, over every network that is known
+    /// to have the file. The range lies within the file, of `len` bytes.
+    #[must_use]
+    pub fn read_file(&self, loan: &dyn DagLoan, len: u64, range: ByteRange) -> Option<ContentReader> {
+        let name = Name::Ipfs(ContentId::Ipfs(loan.root()));
+        let bound = !self.inner.book.others(&name).is_empty() && self.inner.dags.is_some();
+        bound.then(|| dags::read(&self.inner, loan, len, range))
+    }
+
+    async fn open_torrent(
+        &self,
+        infohash: InfoHash,
+        file: FileRef,
+        range: ByteRange,
+    ) -> Result<ContentReader, FetchError> {
+        let Some(lender) = &self.inner.torrents else { return self.inner.open_alone(file, range).await };
+        let loan = lender.lend_torrent(infohash).await?;
+        let entry = loan.meta().files.get(file.index).and_then(swarmgate_content::FileEntry::range);
+        let inside = entry.and_then(|entry| range.shift(entry.start())?.intersect(&entry));
+        let (Some(inside), Some(units)) = (inside.filter(|inside| inside.len() == range.len()), pieces_of(&*loan))
+        else {
+            return self.inner.open_alone(file, range).await;
+        };
+        if loan.meta().private || torrents::is_cached(&*loan, &units, inside) {
+            return self.inner.open_alone(file, range).await;
+        }
+        let reader = self.inner.torrent_fetch(infohash, &loan);
+        match reader.and_then(|fetch| TorrentReading::open(&*loan, &fetch, inside)) {
+            Some(reader) => Ok(reader),
+            None => self.inner.open_alone(file, range).await,
+        }
+    }
+
+    async fn open_dag(&self, file: FileRef, range: ByteRange) -> Result<ContentReader, FetchError> {
+        let deadline = Instant::now() + self.inner.patience;
+        let meta =
+            self.inner.borrowed(&file.id)?.resolve(ResolveRequest { id: file.id, hints: Hints::default(), deadline });
+        let meta = meta.await?;
+        let Verification::Dag(roots) = &meta.verification else { return self.inner.open_alone(file, range).await };
+        let root = roots.get(file.index).copied().zip(meta.files.get(file.index).map(|entry| entry.len));
+        let reader = root.zip(self.inner.dags.as_ref()).and_then(|((root, len), dags)| {
+            let inside = range.end() <= len;
+            inside.then(|| self.read_file(&*dags.lend_dag(root), len, range)).flatten()
+        });
+        match reader {
+            Some(reader) => Ok(reader),
+            None => self.inner.open_alone(file, range).await,
+        }
+    }
+}
+
+impl Inner {
+    /// The protocol whose ids these are.
+    fn borrowed(&self, id: &ContentId) -> Result<&Borrowed, FetchError> {
+        let found = self.protocols.iter().find(|protocol| protocol.supports(id));
+        let none = || {
+            let detail = "no enabled network serves such an id";
+            FetchError::new(*id, Stage::Resolve, FetchErrorKind::Unsupported, detail)
+        };
+        found.ok_or_else(none)
+    }
+
+    /// Reads by the content's own network alone.
+    async fn open_alone(&self, file: FileRef, range: ByteRange) -> Result<ContentReader, FetchError> {
+        self.borrowed(&file.id)?.open(file, range).await
+    }
+
+    /// Has a content found out about, when nobody waits for it.
+    pub(crate) async fn resolve_quietly(&self, id: ContentId) -> Option<Arc<ContentMeta>> {
+        let request = ResolveRequest { id, hints: Hints::default(), deadline: Instant::now() + LEND_TIME };
+        self.borrowed(&id).ok()?.resolve(request).await.ok()
+    }
+
+    /// What a plan of that route stands on.
+    pub(crate) fn plan_options(&self, route: &str) -> PlanOptions {
+        PlanOptions {
+            policy: self.policies.of(route),
+            breakers: self.breakers.clone(),
+            budget: self.budget.clone(),
+            patience: self.patience,
+        }
+    }
+
+    /// Runs something of its own, that ends when it is stopped.
+    pub(crate) fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
+    /// The fetching of a torrent, begun unless it is under way; `None` when its swarm alone has it.
+    fn torrent_fetch(
+        self: &Arc<Self>,
+        infohash: InfoHash,
+        loan: &Arc<dyn swarmgate_content::TorrentLoan>,
+    ) -> Option<Arc<Fetch>> {
+        let mut by_infohash = self.by_infohash.lock();
+        if let Some(fetch) = by_infohash.get(&infohash) {
+            return Some(fetch.clone());
+        }
+        let fetch = torrents::begin(self, loan)?;
+        by_infohash.insert(infohash, fetch.clone());
+        let (inner, running) = (self.clone(), fetch.clone());
+        self.tasks.spawn(async move {
+            loop {
+                running.clone().run(inner.stop.clone()).await;
+                let mut by_infohash = inner.by_infohash.lock();
+                // A reader may have come at the last moment.
+                if running.readers() == 0 || inner.stop.is_cancelled() {
+                    by_infohash.remove(&infohash);
+                    return;
+                }
+            }
+        });
+        Some(fetch)
+    }
+
+    /// The fetching of a file's leaves, begun unless it is under way.
+    pub(crate) fn dag_fetch(self: &Arc<Self>, root: Cid, len: u64, unit_len: u64) -> Option<Arc<DagFetch>> {
+        let key = root.to_bytes();
+        let mut by_root = self.by_root.lock();
+        if let Some((_, shared)) = by_root.get(&key) {
+            return Some(shared.clone());
+        }
+        let shared = Arc::new(DagFetch::begin(self, root, len, unit_len)?);
+        by_root.insert(key.clone(), (root, shared.clone()));
+        let (inner, running) = (self.clone(), shared.fetch.clone());
+        self.tasks.spawn(async move {
+            loop {
+                running.clone().run(inner.stop.clone()).await;
+                let mut by_root = inner.by_root.lock();
+                if running.readers() == 0 || inner.stop.is_cancelled() {
+                    by_root.remove(&key);
+                    return;
+                }
+            }
+        });
+        Some(shared)
+    }
+}
+
+impl Protocol for HybridProtocol {
+    fn kind(&self) -> ProtocolKind {
+        ProtocolKind::Hybrid
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let all = self.inner.protocols.iter().map(Borrowed::capabilities);
+        all.fold(Capabilities { infohash_v1: false, infohash_v2: false, cid: false, ranges: true }, |one, other| {
+            Capabilities {
+                infohash_v1: one.infohash_v1 || other.infohash_v1,
+                infohash_v2: one.infohash_v2 || other.infohash_v2,
+                cid: one.cid || other.cid,
+                ranges: one.ranges && other.ranges,
+            }
+        })
+    }
+
+    fn resolve(&self, request: ResolveRequest) -> BoxFuture<'_, Result<Arc<ContentMeta>, FetchError>> {
+        Box::pin(async move {
+            let resolved = self.inner.borrowed(&request.id)?.resolve(request).await;
+            match &resolved {
+                Ok(_) => self.inner.stats.resolved(1),
+                Err(_) => self.inner.stats.resolve_failed(1),
+            }
+            resolved
+        })
+    }
+
+    fn open(&self, file: FileRef, range: ByteRange) -> BoxFuture<'_, Result<ContentReader, FetchError>> {
+        Box::pin(async move {
+            let opened = match file.id {
+                ContentId::BtV1(infohash) => self.open_torrent(infohash, file, range).await,
+                ContentId::Ipfs(_) => self.open_dag(file, range).await,
+                ContentId::BtV2(_) => self.inner.open_alone(file, range).await,
+            };
+            self.inner.stats.opened(u64::from(opened.is_ok()));
+            opened
+        })
+    }
+
+    fn health(&self) -> Health {
+        let healths: Vec<_> =
+            self.inner.protocols.iter().map(|protocol| (protocol.kind(), protocol.health())).collect();
+        let works = healths.iter().filter(|(_, health)| health.state == HealthState::Ok).count();
+        let alive = healths.iter().filter(|(_, health)| health.state != HealthState::Down).count();
+        let state = match (works == healths.len(), alive) {
+            (_, 0) => HealthState::Down,
+            (true, _) => HealthState::Ok,
+            (false, _) => HealthState::Degraded,
+        };
+        let said: Vec<_> = healths.iter().map(|(kind, health)| format!("{kind:?}: {:?}", health.state)).collect();
+        Health { state, evidence: said.join(", ").to_lowercase() }
+    }
+
+    fn stats(&self) -> StatsSnapshot {
+        self.inner.stats.snapshot()
+    }
+
+    fn shutdown(&self, deadline: Instant) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.inner.stop.cancel();
+            self.inner.tasks.close();
+            if tokio::time::timeout_at(deadline.into(), self.inner.tasks.wait()).await.is_err() {
+                tracing::warn!("fetches over several networks were still under way at the end");
+            }
+        })
+    }
+}
