@@ -4,6 +4,7 @@
 //! App
 //! ├── http          accept loops and their connections        started last, stopped first
 //! ├── manager       the registered protocols
+//! │   ├── hybrid       contents that several networks have; stands on those below
 //! │   ├── ipfs         readings of DAGs, names, pins
 //! │   ├── webtorrent   WebRTC, WebSocket trackers, the tracker at /announce
 //! │   └── bittorrent   peers' listener, trackers, torrents
@@ -23,6 +24,7 @@ use swarmgate_bittorrent::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSock
 use swarmgate_config::{AnonymousContent, Config, SeedingPolicy, TrackerAllow};
 use swarmgate_content::{Event, EventBus, ManagerError, ProtocolManager};
 use swarmgate_egress::EgressPolicy;
+use swarmgate_hybrid::HybridProtocol;
 use swarmgate_ipfs::IpfsProtocol;
 use swarmgate_ipfs::delivery::{Delivery, DeliveryError};
 use swarmgate_store::{OpenError, Store, StoreEvent, StoreOptions};
@@ -37,6 +39,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::TokenHash;
 use crate::catalogue::Catalogue;
+use crate::hybrid::{self, Lenders};
 use crate::ipfs;
 use crate::listeners::{Listeners, ListenersError};
 use crate::policy::{DenylistError, Denylists};
@@ -78,6 +81,9 @@ pub enum StartupError {
     /// IPFS: the list of pins.
     #[error("the pins cannot be read: {0}")]
     Pins(#[from] swarmgate_ipfs::pins::PinError),
+    /// Hybrid: which names are the same bytes.
+    #[error(transparent)]
+    Hybrid(#[from] hybrid::HybridError),
     /// A list of what is not served.
     #[error(transparent)]
     Denylist(#[from] DenylistError),
@@ -100,6 +106,7 @@ pub struct App {
     bittorrent: Option<Arc<BitTorrentProtocol>>,
     webtorrent: Option<Arc<WebTorrentProtocol>>,
     ipfs: Option<Arc<IpfsProtocol>>,
+    hybrid: Option<Arc<HybridProtocol>>,
     delivery: Option<Delivery>,
     dht: Option<DhtNode>,
     store: Store,
@@ -134,6 +141,7 @@ impl App {
             bittorrent: None,
             webtorrent: None,
             ipfs: None,
+            hybrid: None,
             delivery: None,
             dht: None,
             store,
@@ -169,12 +177,14 @@ impl App {
         if config.ipfs.enabled {
             self.start_ipfs(config, &denylists).await?;
         }
+        self.start_hybrid(config).await?;
         let store = self.store.clone();
         let state = GatewayState::new(Parts {
             manager: Arc::clone(&self.manager),
             catalogue,
             fetch_torrent,
             ipfs: self.ipfs.clone(),
+            hybrid: self.hybrid.clone(),
             denylists,
             tracker: self.webtorrent.as_ref().and_then(|webtorrent| webtorrent.hub().cloned()),
             cache_status: Arc::new(move || cache_status(&store)),
@@ -232,6 +242,14 @@ impl App {
         Ok(())
     }
 
+    async fn start_hybrid(&mut self, config: &Config) -> Result<(), StartupError> {
+        let lenders = Lenders { bittorrent: self.bittorrent.clone(), ipfs: self.ipfs.clone() };
+        let protocol = hybrid::start(config, &self.store, lenders).await?;
+        self.hybrid = Some(Arc::clone(&protocol));
+        self.manager.register(protocol, Instant::now())?;
+        Ok(())
+    }
+
     /// The HTTP addresses, in the order of `server.listen`.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
@@ -262,6 +280,12 @@ impl App {
         self.ipfs.as_ref()
     }
 
+    /// What fetches over several networks, once it has started.
+    #[must_use]
+    pub const fn hybrid(&self) -> Option<&Arc<HybridProtocol>> {
+        self.hybrid.as_ref()
+    }
+
     /// The cache.
     #[must_use]
     pub const fn store(&self) -> &Store {
@@ -278,6 +302,9 @@ impl App {
             tracing::info!("responses still running are cut");
         }
         self.manager.shutdown(Instant::now(), deadline).await;
+        if let Some(hybrid) = self.hybrid {
+            swarmgate_content::Protocol::shutdown(&*hybrid, deadline).await;
+        }
         if let Some(ipfs) = self.ipfs {
             swarmgate_content::Protocol::shutdown(&*ipfs, deadline).await;
         }

@@ -23,6 +23,7 @@ pub mod error;
 pub mod exchange;
 pub mod flow;
 pub mod guard;
+pub mod hybrid;
 pub mod ipfs;
 pub mod links;
 pub mod listeners;

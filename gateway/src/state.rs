@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use swarmgate_content::{BoxFuture, ProtocolManager};
+use swarmgate_hybrid::HybridProtocol;
 use swarmgate_ipfs::protocol::IpfsProtocol;
 use swarmgate_webtorrent::hub::TrackerHub;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,8 @@ pub struct Parts {
     pub fetch_torrent: Arc<dyn FetchTorrent>,
     /// IPFS, unless it is switched off.
     pub ipfs: Option<Arc<IpfsProtocol>>,
+    /// What fetches over several networks, where there is such a thing.
+    pub hybrid: Option<Arc<HybridProtocol>>,
     /// What is not served.
     pub denylists: Denylists,
     /// The tracker at `/announce`, unless it is switched off.

@@ -364,6 +364,7 @@ impl World {
             catalogue: Arc::clone(&catalogue) as Arc<dyn Catalogue>,
             fetch_torrent: Arc::new(TestFetch),
             ipfs: None,
+            hybrid: None,
             denylists: Denylists::default(),
             tracker: None,
             cache_status: Arc::new(|| serde_json::json!({ "used": 7 })),

@@ -99,6 +99,7 @@ impl IpfsWorld {
             catalogue: Arc::new(TestCatalogue::default()),
             fetch_torrent: Arc::new(NoTorrents),
             ipfs: Some(Arc::clone(&ipfs)),
+            hybrid: None,
             denylists: Denylists::new(vec![("test".to_owned(), rules)], setting.legal),
             tracker: None,
             cache_status: Arc::new(|| serde_json::Value::Null),
