@@ -64,6 +64,37 @@ fn a_seek_withdraws_the_old_requests_and_asks_for_the_new_piece_in_one_go() {
 }
 
 #[test]
+fn a_piece_that_came_another_way_gives_back_its_requests_and_its_memory() {
+    let (mut picker, now) = (picker(100), crate::testing::start());
+    let peer = seed(&mut picker, now, 1);
+    picker.open_reader(now, ReaderKey(1), 0..1000);
+    picker.schedule(now);
+    let asked = requested(&drain(&mut picker));
+    assert_eq!(deliver(&mut picker, now, peer, asked[0].1), BlockOutcome::Accepted);
+    assert_eq!(picker.partial_bytes(), u64::from(PIECE));
+    assert_eq!(picker.on_verified(PieceIndex(0), Some(&[0; PIECE as usize])), []);
+    picker.schedule(now);
+    let withdrawn: Vec<_> = asked[1..].iter().map(|(peer, request)| PickerAction::Cancel(*peer, *request)).collect();
+    assert_eq!(drain(&mut picker), withdrawn);
+    assert_eq!((picker.partial_bytes(), picker.outstanding_at(peer)), (0, 0));
+}
+
+#[test]
+fn a_complete_piece_that_came_another_way_before_its_verdict_is_freed_once() {
+    let (mut picker, now) = (picker(100), crate::testing::start());
+    let peer = seed(&mut picker, now, 1);
+    picker.open_reader(now, ReaderKey(1), 0..1000);
+    picker.schedule(now);
+    let asked = requested(&drain(&mut picker));
+    let last = asked.into_iter().map(|(_, request)| deliver(&mut picker, now, peer, request)).last();
+    let Some(BlockOutcome::PieceComplete(bytes)) = last else { panic!("{last:?}") };
+    picker.on_verified(PieceIndex(0), Some(&[1; PIECE as usize]));
+    assert_eq!(picker.on_corrupt(PieceIndex(0), &bytes), []);
+    assert_eq!(picker.partial_bytes(), 0);
+    assert!(picker.have().get(PieceIndex(0)));
+}
+
+#[test]
 fn readers_are_served_in_the_order_they_began_to_wait() {
     let (mut picker, now) = (picker(100), crate::testing::start());
     picker.open_reader(now, ReaderKey(1), u64::from(PIECE) * 70..u64::from(PIECE) * 70 + 10);

@@ -126,6 +126,26 @@ fn a_block_withdrawn_twice_and_asked_for_again_is_not_taken_for_refused() {
 }
 
 #[test]
+fn a_piece_that_came_another_way_while_it_is_asked_for_is_withdrawn_and_told() {
+    let mut alone = Alone::knowing(Bitfield::none(4));
+    alone.join();
+    alone.torrent.open_reader(alone.now, ReaderKey(1), 0..10);
+    let sent = alone.say(&[Message::Bitfield(Bytes::from_static(&[0b1000_0000])), Message::Unchoke]);
+    assert!(sent.contains(&Message::Request(block(0, 0))) && sent.contains(&Message::Request(block(0, BLOCK_LEN))));
+    let data = Bytes::from(vec![7; BLOCK_LEN as usize]);
+    alone.say(&[Message::Piece { piece: PieceIndex(0), begin: 0, data: data.clone() }]);
+    alone.torrent.piece_verified(alone.now, PieceIndex(0), Some(&[7; PIECE as usize]));
+    let sent = alone.sent();
+    assert!(sent.contains(&Message::Cancel(block(0, BLOCK_LEN))), "{sent:?}");
+    assert!(sent.contains(&Message::Have(PieceIndex(0))), "{sent:?}");
+    assert_eq!(alone.torrent.peers()[0].outstanding, 0);
+    // What was on its way is not needed, blames nobody and completes nothing.
+    alone.say(&[Message::Piece { piece: PieceIndex(0), begin: BLOCK_LEN, data }]);
+    assert!(alone.torrent.poll_event().is_none());
+    assert_eq!(alone.torrent.totals().wasted, u64::from(BLOCK_LEN));
+}
+
+#[test]
 fn a_later_bitfield_replaces_the_first() {
     let mut alone = Alone::knowing(Bitfield::none(4));
     alone.join();
