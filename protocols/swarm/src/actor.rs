@@ -20,7 +20,8 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::board::{Change, Wake};
+use crate::board::{Change, Handed, Wake};
+use crate::loan::{Admitted, not_stored};
 use crate::peer_io::{self, PeerInput, WRITE_QUEUE};
 use crate::reader::ReadFault;
 use crate::{Command, Known, Metadata, PeerEnd, PeerOrigin, PeerStream, Shared};
@@ -44,6 +45,7 @@ struct Connection {
 enum Done {
     Piece(PieceIndex, Bytes, Result<VerifiedBytes, PieceFault>),
     Block(PeerKey, BlockRequest, Option<Bytes>),
+    Admitted(Admitted),
     InfoStored,
 }
 
@@ -142,6 +144,10 @@ impl Actor {
                 // Nobody may be waiting any more.
                 let _ = done.send(());
             }
+            Command::Admit(admission) => {
+                let store = self.shared.context.store.clone();
+                self.pending.push(Box::pin(async move { Done::Admitted(admission.store(&store).await) }));
+            }
         }
     }
 
@@ -197,6 +203,7 @@ impl Actor {
                     self.torrent.close_reader(now, key);
                 }
                 Change::Lost(piece) => self.on_evicted(piece),
+                Change::Audience => readers_changed = true,
             }
         }
         if readers_changed {
@@ -307,6 +314,7 @@ impl Actor {
         match done {
             Done::Block(peer, request, data) => self.torrent.block_read(now, peer, request, data),
             Done::Piece(piece, bytes, outcome) => self.on_piece(piece, &bytes, outcome),
+            Done::Admitted(admitted) => self.on_admitted(admitted),
             Done::InfoStored => {}
         }
     }
@@ -320,18 +328,41 @@ impl Actor {
                 self.torrent.piece_corrupt(now, piece, bytes);
             }
             Err(PieceFault::NotStored(error, bytes)) => {
-                // Who is at it gets it all the same, and need not have it fetched again.
-                let handed = self.known().map_or_else(Vec::new, |known| {
-                    let start = known.geometry.start_of(piece);
-                    let range = start..start + u64::from(known.geometry.len_of(piece));
-                    self.shared.board.hand(piece, &range, &bytes)
-                });
-                tracing::debug!(infohash = %self.shared.infohash, %piece, %error, handed = handed.len(), "a piece was not stored");
-                handed.into_iter().for_each(|key| self.torrent.close_reader(now, key));
-                self.torrent.want_everything(now, false);
+                self.hand_over(piece, &error, &bytes);
                 self.torrent.piece_not_stored(now, piece);
             }
         }
+    }
+
+    fn on_admitted(&mut self, admitted: Admitted) {
+        let Admitted { piece, bytes, outcome, done } = admitted;
+        let told = match outcome {
+            Ok(()) => {
+                self.on_had(piece, Some(&bytes.into_bytes()));
+                Ok(())
+            }
+            Err(error) => {
+                let readers = self.hand_over(piece, &error, &bytes);
+                if readers > 0 { Ok(()) } else { Err(not_stored(piece)) }
+            }
+        };
+        // Nobody may be waiting any more.
+        let _ = done.send(told);
+    }
+
+    /// Who is at a piece that was not stored gets it all the same, and need not have it fetched again. Tells how many read
+    /// it.
+    fn hand_over(&mut self, piece: PieceIndex, error: &PutError, bytes: &VerifiedBytes) -> usize {
+        let now = Instant::now();
+        let handed = self.known().map_or_else(Handed::default, |known| {
+            let start = known.geometry.start_of(piece);
+            let range = start..start + u64::from(known.geometry.len_of(piece));
+            self.shared.board.hand(piece, &range, bytes)
+        });
+        tracing::debug!(infohash = %self.shared.infohash, %piece, %error, handed = handed.readers, "a piece was not stored");
+        handed.paused.into_iter().for_each(|key| self.torrent.close_reader(now, key));
+        self.torrent.want_everything(now, false);
+        handed.readers
     }
 
     /// A piece is in the store: tell the rules and whoever waits, for every piece with the same bytes.

@@ -21,6 +21,8 @@ use crate::reader::ReadFault;
 pub(crate) enum Wake {
     /// The piece is in the store, or handed over.
     Here,
+    /// The piece came and the store had no room for it; `read` when readers were at it and have it. Only for who fetches.
+    NotStored { read: bool },
     /// It will not come.
     Fault(ReadFault),
 }
@@ -33,10 +35,45 @@ pub(crate) enum Change {
     Closed(ReaderKey),
     /// The store does not have this piece, though it was believed to.
     Lost(PieceIndex),
+    /// Somebody who asks for nothing began or ended to read: the store's windows are shared among more or fewer.
+    Audience,
+}
+
+/// What somebody with a row is here for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Reads a range, which is asked for.
+    Reader,
+    /// Reads a range and takes what comes by whatever way; nothing is asked for on its account.
+    Follower,
+    /// Waits until one piece, which is asked for, is in the store; reads nothing.
+    Fetch,
+    /// Keeps the torrent from being idle, and no more.
+    Stay,
+}
+
+impl Role {
+    const fn asks(self) -> bool {
+        matches!(self, Self::Reader | Self::Fetch)
+    }
+
+    const fn reads(self) -> bool {
+        matches!(self, Self::Reader | Self::Follower)
+    }
+}
+
+/// Who was given a piece that the store had no room for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Handed {
+    /// How many read it.
+    pub(crate) readers: usize,
+    /// Those who had asked for it, and ask for nothing now.
+    pub(crate) paused: Vec<ReaderKey>,
 }
 
 #[derive(Debug)]
 struct Row {
+    role: Role,
     rest: Range<u64>,
     told: Told,
     waiting_for: Option<PieceIndex>,
@@ -60,6 +97,8 @@ struct Rows {
     rows: BTreeMap<ReaderKey, Row>,
     closed: Vec<ReaderKey>,
     lost: Vec<PieceIndex>,
+    /// Whether a follower came or went.
+    audience: bool,
     next: u64,
     idle_since: Option<Instant>,
     over: bool,
@@ -78,6 +117,7 @@ impl Default for Board {
             rows: BTreeMap::new(),
             closed: Vec::new(),
             lost: Vec::new(),
+            audience: false,
             next: 0,
             idle_since: Some(Instant::now()),
             over: false,
@@ -87,14 +127,16 @@ impl Default for Board {
 }
 
 impl Board {
-    /// A reader's row; its bell rings when what it waits for is there.
-    pub(crate) fn open(&self, range: Range<u64>) -> (ReaderKey, Arc<Notify>) {
+    /// A row for somebody; its bell rings when what they wait for is there.
+    pub(crate) fn open(&self, role: Role, range: Range<u64>) -> (ReaderKey, Arc<Notify>) {
         let mut rows = self.rows.lock();
         let key = ReaderKey(rows.next);
         rows.next += 1;
         rows.idle_since = None;
+        rows.audience |= role == Role::Follower;
         let bell = Arc::new(Notify::new());
         let row = Row {
+            role,
             rest: range,
             told: Told::Nothing,
             waiting_for: None,
@@ -110,10 +152,11 @@ impl Board {
 
     pub(crate) fn close(&self, key: ReaderKey) {
         let mut rows = self.rows.lock();
-        if let Some(row) = rows.rows.remove(&key)
-            && matches!(row.told, Told::Position(_))
-        {
-            rows.closed.push(key);
+        if let Some(row) = rows.rows.remove(&key) {
+            if matches!(row.told, Told::Position(_)) {
+                rows.closed.push(key);
+            }
+            rows.audience |= row.role == Role::Follower;
         }
         if rows.rows.is_empty() {
             rows.idle_since = Some(Instant::now());
@@ -124,10 +167,11 @@ impl Board {
 
     /// A reader has read up to `position`; `ring` when the actor should know now rather than at its next look.
     pub(crate) fn moved(&self, key: ReaderKey, position: u64, ring: bool) {
-        if let Some(row) = self.rows.lock().rows.get_mut(&key) {
+        let asks = self.rows.lock().rows.get_mut(&key).is_some_and(|row| {
             row.rest.start = position;
-        }
-        if ring {
+            row.role.asks()
+        });
+        if ring && asks {
             self.bell.notify_one();
         }
     }
@@ -142,7 +186,9 @@ impl Board {
         if let Some(row) = rows.rows.get_mut(&key) {
             row.waiting_for = Some(piece);
             let handed = row.handed.as_ref().is_some_and(|(handed, _)| *handed == piece).then_some(Wake::Here);
-            row.wake = if over { Some(Wake::Fault(ReadFault::Gone)) } else { handed };
+            // Said between the row's opening and this, and not said again.
+            let early = row.wake.take().filter(|wake| matches!(wake, Wake::NotStored { .. }));
+            row.wake = if over { Some(Wake::Fault(ReadFault::Gone)) } else { handed.or(early) };
             if row.wake.is_some() {
                 row.bell.notify_one();
             }
@@ -173,18 +219,24 @@ impl Board {
         woken.collect()
     }
 
-    /// Gives a piece that the store had no room for, and that ends at `range.end`, to everybody who is at it, and tells
-    /// who that was. They are paused until they have read it.
-    pub(crate) fn hand(&self, piece: PieceIndex, range: &Range<u64>, bytes: &VerifiedBytes) -> Vec<ReaderKey> {
+    /// Gives a piece that the store had no room for, and that lies at `range`, to every reader that is at it. Who asked
+    /// for it is paused until it is read.
+    pub(crate) fn hand(&self, piece: PieceIndex, range: &Range<u64>, bytes: &VerifiedBytes) -> Handed {
         let mut rows = self.rows.lock();
-        let at_it = rows.rows.iter_mut().filter(|(_, row)| range.contains(&row.rest.start));
-        let handed = at_it.map(|(key, row)| {
+        let mut handed = Handed::default();
+        let at_it = |row: &Row| !row.rest.is_empty() && range.contains(&row.rest.start);
+        for (key, row) in rows.rows.iter_mut().filter(|(_, row)| row.role.reads() && at_it(row)) {
             row.handed = Some((piece, bytes.clone()));
-            row.told = Told::Paused(range.end);
             row.ring(&Wake::Here);
-            *key
-        });
-        handed.collect()
+            handed.readers += 1;
+            handed.paused.extend(row.pause(*key, range.end));
+        }
+        let read = handed.readers > 0;
+        for (key, row) in rows.rows.iter_mut().filter(|(_, row)| row.role == Role::Fetch && at_it(row)) {
+            row.ring(&Wake::NotStored { read });
+            handed.paused.extend(row.pause(*key, range.end));
+        }
+        handed
     }
 
     /// `piece`, if it was handed to this reader.
@@ -206,11 +258,21 @@ impl Board {
     }
 
     pub(crate) fn readers(&self) -> usize {
-        self.rows.lock().rows.len()
+        self.rows.lock().rows.values().filter(|row| row.role.reads()).count()
     }
 
     pub(crate) fn idle_since(&self) -> Option<Instant> {
         self.rows.lock().idle_since
+    }
+
+    /// Waits until somebody whose bell this is, and who waits, is woken.
+    pub(crate) async fn woken(&self, key: ReaderKey, bell: &Notify) -> Wake {
+        loop {
+            if let Some(wake) = self.take_wake(key) {
+                return wake;
+            }
+            bell.notified().await;
+        }
     }
 
     /// Waits until a reader has changed something.
@@ -223,7 +285,8 @@ impl Board {
         let mut rows = self.rows.lock();
         let mut changes: Vec<_> = std::mem::take(&mut rows.closed).into_iter().map(Change::Closed).collect();
         changes.extend(std::mem::take(&mut rows.lost).into_iter().map(Change::Lost));
-        for (key, row) in &mut rows.rows {
+        changes.extend(std::mem::take(&mut rows.audience).then_some(Change::Audience));
+        for (key, row) in rows.rows.iter_mut().filter(|(_, row)| row.role.asks()) {
             match row.told {
                 Told::Nothing => changes.push(Change::Opened(*key, row.rest.clone())),
                 Told::Position(told) if told == row.rest.start => continue,
@@ -238,6 +301,12 @@ impl Board {
 }
 
 impl Row {
+    /// Has it ask for nothing until it has read up to `until`; gives its key when it had asked.
+    fn pause(&mut self, key: ReaderKey, until: u64) -> Option<ReaderKey> {
+        self.told = Told::Paused(until);
+        self.role.asks().then_some(key)
+    }
+
     fn ring(&mut self, wake: &Wake) {
         self.wake = Some(wake.clone());
         self.bell.notify_one();
@@ -254,7 +323,7 @@ mod tests {
     #[test]
     fn the_actor_hears_each_change_once() {
         let board = Board::default();
-        let (key, _) = board.open(10..90);
+        let (key, _) = board.open(Role::Reader, 10..90);
         assert_eq!(board.take_changes(), [Change::Opened(key, 10..90)]);
         assert_eq!(board.take_changes(), []);
         board.moved(key, 20, true);
@@ -268,7 +337,7 @@ mod tests {
     #[test]
     fn a_reader_that_came_and_went_unseen_leaves_no_trace() {
         let board = Board::default();
-        let (key, _) = board.open(0..90);
+        let (key, _) = board.open(Role::Reader, 0..90);
         board.close(key);
         assert_eq!(board.take_changes(), []);
         assert!(board.idle_since().is_some());
@@ -277,15 +346,11 @@ mod tests {
     #[test]
     fn who_is_handed_a_piece_asks_for_nothing_until_it_is_read() {
         let board = Board::default();
-        let (at_it, _) = board.open(0..90);
-        let (elsewhere, _) = board.open(40..90);
+        let (at_it, _) = board.open(Role::Reader, 0..90);
+        let (elsewhere, _) = board.open(Role::Reader, 40..90);
         board.take_changes();
-        let digest = [
-            0xda, 0x39, 0xa3, 0xee, 0x5e, 0x6b, 0x4b, 0x0d, 0x32, 0x55, 0xbf, 0xef, 0x95, 0x60, 0x18, 0x90, 0xaf, 0xd8,
-            0x07, 0x09,
-        ];
-        let bytes = VerifiedBytes::check(&BlockHash::sha1(digest), Bytes::new()).expect("the digest of nothing");
-        assert_eq!(board.hand(PieceIndex(0), &(0..16), &bytes), [at_it]);
+        let bytes = nothing();
+        assert_eq!(board.hand(PieceIndex(0), &(0..16), &bytes), Handed { readers: 1, paused: vec![at_it] });
         board.moved(at_it, 8, true);
         assert_eq!(board.take_changes(), []);
         assert!(board.take_handed(at_it, PieceIndex(0)).is_some());
@@ -297,8 +362,8 @@ mod tests {
     #[test]
     fn only_those_who_wait_for_a_piece_are_woken_by_it() {
         let board = Board::default();
-        let (one, _) = board.open(0..90);
-        let (other, _) = board.open(0..90);
+        let (one, _) = board.open(Role::Reader, 0..90);
+        let (other, _) = board.open(Role::Reader, 0..90);
         board.wait_for(one, PieceIndex(1), false);
         board.wait_for(other, PieceIndex(2), false);
         assert_eq!(board.wake(PieceIndex(1), &Wake::Here), [one]);
@@ -306,5 +371,57 @@ mod tests {
         assert!(board.take_wake(other).is_none());
         board.end(ReadFault::Gone);
         assert!(matches!(board.take_wake(other), Some(Wake::Fault(ReadFault::Gone))));
+    }
+
+    #[test]
+    fn who_follows_is_seen_by_the_store_and_never_asks() {
+        let board = Board::default();
+        let (follower, _) = board.open(Role::Follower, 0..90);
+        assert_eq!(board.take_changes(), [Change::Audience]);
+        board.wait_for(follower, PieceIndex(0), false);
+        board.moved(follower, 20, true);
+        assert_eq!(board.take_changes(), []);
+        assert_eq!(board.hand(PieceIndex(1), &(16..32), &nothing()), Handed { readers: 1, paused: Vec::new() });
+        assert!(matches!(board.take_wake(follower), Some(Wake::Here)));
+        assert!(board.take_handed(follower, PieceIndex(1)).is_some());
+        board.close(follower);
+        assert_eq!(board.take_changes(), [Change::Audience]);
+    }
+
+    #[test]
+    fn who_fetches_learns_whether_what_was_not_stored_was_read() {
+        for readers in [0, 1] {
+            let board = Board::default();
+            let (fetch, _) = board.open(Role::Fetch, 0..16);
+            board.wait_for(fetch, PieceIndex(0), false);
+            assert_eq!(board.take_changes(), [Change::Opened(fetch, 0..16)]);
+            let _follower = (readers == 1).then(|| board.open(Role::Follower, 8..90));
+            assert_eq!(board.hand(PieceIndex(0), &(0..16), &nothing()), Handed { readers, paused: vec![fetch] });
+            let wake = board.take_wake(fetch);
+            assert!(matches!(wake, Some(Wake::NotStored { read }) if read == (readers == 1)), "{wake:?}");
+            board.take_changes();
+            board.close(fetch);
+            assert_eq!(board.take_changes(), [], "its demand ended when the piece was handed over");
+        }
+    }
+
+    #[test]
+    fn who_stays_keeps_the_torrent_from_being_idle_and_does_nothing_else() {
+        let board = Board::default();
+        let (stay, _) = board.open(Role::Stay, 0..0);
+        assert!(board.idle_since().is_none());
+        assert_eq!((board.readers(), board.take_changes()), (0, Vec::new()));
+        assert_eq!(board.hand(PieceIndex(0), &(0..16), &nothing()), Handed::default());
+        board.close(stay);
+        assert!(board.idle_since().is_some());
+    }
+
+    /// The block of no bytes.
+    fn nothing() -> VerifiedBytes {
+        let digest = [
+            0xda, 0x39, 0xa3, 0xee, 0x5e, 0x6b, 0x4b, 0x0d, 0x32, 0x55, 0xbf, 0xef, 0x95, 0x60, 0x18, 0x90, 0xaf, 0xd8,
+            0x07, 0x09,
+        ];
+        VerifiedBytes::check(&BlockHash::sha1(digest), Bytes::new()).expect("the digest of nothing")
     }
 }

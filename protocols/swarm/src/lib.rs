@@ -17,6 +17,7 @@ mod board;
 pub mod directory;
 pub mod greeting;
 mod held;
+mod loan;
 mod peer_io;
 mod reader;
 mod status;
@@ -36,13 +37,14 @@ use swarmgate_bittorrent_proto::wire::PieceIndex;
 use swarmgate_content::{BlockHash, ContentMeta, EventBus, InfoHash, ProtocolStats};
 use swarmgate_store::Store;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::directory::SwarmDirectory;
 
 pub use held::Held;
+pub use loan::Stay;
 pub use reader::{ReadFault, SwarmReader};
 pub use status::{SwarmStatus, TransferRates};
 
@@ -218,6 +220,8 @@ pub(crate) struct Shared {
     /// Whether the last missing piece came while the swarm was running.
     completed: watch::Sender<bool>,
     board: board::Board,
+    /// Places for pieces from elsewhere that are being hashed and stored.
+    admitting: Arc<Semaphore>,
     status: Mutex<status::StatusCell>,
 }
 
@@ -235,6 +239,7 @@ pub(crate) enum Command {
     SetInfo { known: Arc<Known> },
     WantEverything(bool),
     CheckStore(oneshot::Sender<()>),
+    Admit(loan::Admission),
 }
 
 /// One torrent's actor. Its owner must call [`Self::shutdown`].
@@ -275,6 +280,7 @@ impl Swarm {
             peers: watch::Sender::new(0),
             completed: watch::Sender::new(false),
             board: board::Board::default(),
+            admitting: Arc::new(Semaphore::new(loan::MAX_ADMITTED_AT_ONCE)),
             status: Mutex::new(status::StatusCell::new(Instant::now())),
         });
         let (cancel, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -399,7 +405,7 @@ impl SwarmHandle {
     /// Begins to read `range` of the torrent's bytes, which lies within it. The metadata must be known.
     #[must_use]
     pub fn read(&self, known: &Arc<Known>, range: std::ops::Range<u64>) -> SwarmReader {
-        SwarmReader::new(Arc::clone(&self.shared), Arc::clone(known), range)
+        SwarmReader::new(Arc::clone(&self.shared), Arc::clone(known), range, board::Role::Reader)
     }
 
     /// How the swarm is doing.
@@ -411,7 +417,7 @@ impl SwarmHandle {
         self.shared.status.lock().read(Instant::now(), have_bytes, readers)
     }
 
-    /// How long ago the last reader left; `None` while there are readers.
+    /// How long ago the last reader left; `None` while somebody reads, fetches or stays.
     #[must_use]
     pub fn idle_for(&self, now: Instant) -> Option<Duration> {
         self.shared.board.idle_since().map(|since| now.saturating_duration_since(since))

@@ -9,7 +9,7 @@ use swarmgate_content::{BlockHash, VerifiedBytes};
 use swarmgate_store::{ReadError, Window};
 use tokio::sync::Notify;
 
-use crate::board::Wake;
+use crate::board::{Role, Wake};
 use crate::{Known, Shared};
 
 /// Most bytes in one step: what a stream holds in memory for a slow client.
@@ -32,7 +32,7 @@ pub enum ReadFault {
     StoreIo,
 }
 
-/// An open range of one torrent. Dropping it withdraws its demand.
+/// An open range of one torrent. Dropping it withdraws its demand, if it had any.
 #[derive(Debug)]
 pub struct SwarmReader {
     shared: Arc<Shared>,
@@ -48,9 +48,9 @@ pub struct SwarmReader {
 }
 
 impl SwarmReader {
-    pub(crate) fn new(shared: Arc<Shared>, known: Arc<Known>, range: Range<u64>) -> Self {
-        let (key, bell) = shared.board.open(range.clone());
+    pub(crate) fn new(shared: Arc<Shared>, known: Arc<Known>, range: Range<u64>, role: Role) -> Self {
         let window = shared.context.store.window();
+        let (key, bell) = shared.board.open(role, range.clone());
         Self { shared, known, key, bell, window, whole: range.clone(), rest: range, guarded: None, held: None }
     }
 
@@ -107,19 +107,10 @@ impl SwarmReader {
             if self.known.have.lock().get(piece) && self.shared.context.store.contains(&hash) {
                 continue;
             }
-            match self.woken().await {
-                Wake::Here => {}
+            match self.shared.board.woken(self.key, &self.bell).await {
+                Wake::Here | Wake::NotStored { .. } => {}
                 Wake::Fault(fault) => return Err(fault),
             }
-        }
-    }
-
-    async fn woken(&self) -> Wake {
-        loop {
-            if let Some(wake) = self.shared.board.take_wake(self.key) {
-                return wake;
-            }
-            self.bell.notified().await;
         }
     }
 

@@ -65,6 +65,11 @@ impl StatusCell {
         }
     }
 
+    /// Block bytes received so far.
+    pub(crate) const fn downloaded(&self) -> u64 {
+        self.status.totals.downloaded
+    }
+
     pub(crate) fn read(&mut self, now: Instant, have_bytes: u64, readers: usize) -> SwarmStatus {
         self.trim(now);
         let mut status = SwarmStatus { have_bytes, readers, ..self.status };
