@@ -35,7 +35,8 @@ pub struct Magnet {
     pub v1: Option<InfoHash>,
     /// The v2 infohash (`xt=urn:btmh:`).
     pub v2: Option<InfoHashV2>,
-    /// Trackers (`tr`, each a tier of its own), peers (`x.pe`), web seeds (`ws`) and a name (`dn`).
+    /// Trackers (`tr`, each a tier of its own), peers (`x.pe`), web seeds (`ws`) and a name (`dn`). What `ws` or `xs` names
+    /// in IPFS (`ipfs://`, `ipns://`) is the content itself in either, so it is among the web seeds.
     pub hints: Hints,
     /// The files asked for (`so`).
     pub select: Option<Selection>,
@@ -121,7 +122,10 @@ impl Magnet {
                 push(&mut self.hints.trackers, url.map(|url| vec![url]));
             }
             "ws" => push(&mut self.hints.web_seeds, text().filter(|url| is_url(url))),
-            "xs" => push(&mut self.exact_sources, text().filter(|url| is_url(url))),
+            "xs" => match text().filter(|url| is_url(url)) {
+                Some(url) if is_ipfs(&url) => push(&mut self.hints.web_seeds, Some(url)),
+                url => push(&mut self.exact_sources, url),
+            },
             "x.pe" => {
                 // A host name is left out: nothing here resolves names for strangers.
                 let address = text().and_then(|text| text.parse::<SocketAddr>().ok());
@@ -167,6 +171,11 @@ fn push<T: PartialEq>(list: &mut Vec<T>, item: Option<T>) {
 
 fn is_url(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_URL_BYTES && !text.contains(char::is_control)
+}
+
+fn is_ipfs(url: &str) -> bool {
+    let scheme = url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    matches!(scheme.as_deref(), Some("ipfs" | "ipns"))
 }
 
 /// Names are the one place where writers put `+` for a space; in a URL a plus is a plus.
@@ -272,6 +281,30 @@ mod tests {
         }
         let long = format!("magnet:?xt=urn:btih:{V1}&dn={}", "x".repeat(MAX_MAGNET_BYTES));
         assert!(matches!(Magnet::parse(&long), Err(MagnetError::TooLong { .. })));
+    }
+
+    #[test]
+    fn what_ipfs_has_of_it_is_a_web_seed_wherever_it_is_named() {
+        let cid = "bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi";
+        let text = format!(
+            "magnet:?xt=urn:btih:{V1}&ws=ipfs%3A%2F%2F{cid}%2Fa%2520b.bin&xs=IPFS://{cid}&xs=ipns://example.org/f&xs=http://x/y.torrent\
+             &xs=ipfs://{cid}/a%2520b.bin&ws=https://w/"
+        );
+        let magnet = Magnet::parse(&text).unwrap();
+        let seeds = [
+            format!("ipfs://{cid}/a%20b.bin"),
+            format!("IPFS://{cid}"),
+            "ipns://example.org/f".to_owned(),
+            "https://w/".to_owned(),
+        ];
+        assert_eq!(magnet.hints.web_seeds, seeds);
+        assert_eq!(magnet.exact_sources, ["http://x/y.torrent"]);
+        assert!(
+            magnet
+                .to_string()
+                .contains(&format!("&ws=ipfs://{cid}/a%2520b.bin&ws=IPFS://{cid}&ws=ipns://example.org/f"))
+        );
+        assert_eq!(Magnet::parse(&magnet.to_string()), Ok(magnet));
     }
 
     #[test]
