@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use swarmgate_content::{Cid, VerifiedBytes};
 
-use crate::block;
+use crate::block::{self, MAX_BLOCK_BYTES};
 use crate::codec::Codec;
 use crate::dag_pb;
 use crate::unixfs::{Kind, UnixFs};
@@ -29,11 +29,19 @@ const KINDS: [Kind; 2] = [Kind::File, Kind::Raw];
 /// ```
 #[must_use]
 pub fn recognise(cid: &Cid, bytes: Bytes) -> Option<VerifiedBytes> {
-    match Codec::new(cid.codec())? {
-        Codec::Raw => block::check(cid, bytes).ok(),
-        Codec::DagPb => KINDS.iter().find_map(|kind| block::check(cid, framed(*kind, &bytes)).ok()),
-        Codec::DagCbor | Codec::DagJson | Codec::Cbor | Codec::Json => None,
-    }
+    candidates(cid, bytes).find_map(|candidate| block::check(cid, candidate).ok())
+}
+
+/// The blocks that a leaf of that name may be which has `bytes` and nothing else, for whoever hashes them himself: at
+/// most two, each made when it is asked for, and none of more than [`MAX_BLOCK_BYTES`].
+pub fn candidates(cid: &Cid, bytes: Bytes) -> impl Iterator<Item = Bytes> + Send + use<> {
+    let (raw, kinds): (_, &[Kind]) = match Codec::new(cid.codec()) {
+        Some(Codec::Raw) => (Some(bytes.clone()), &[]),
+        Some(Codec::DagPb) if bytes.len() <= MAX_BLOCK_BYTES => (None, &KINDS),
+        Some(Codec::DagPb | Codec::DagCbor | Codec::DagJson | Codec::Cbor | Codec::Json) | None => (None, &[]),
+    };
+    let framed = kinds.iter().map(move |kind| framed(*kind, &bytes));
+    raw.into_iter().chain(framed).filter(|candidate| candidate.len() <= MAX_BLOCK_BYTES)
 }
 
 fn framed(kind: Kind, bytes: &[u8]) -> Bytes {

@@ -41,6 +41,16 @@ pub struct Want {
     pub offset: u64,
     /// How many bytes it is thought to have.
     pub estimated_bytes: u64,
+    /// How many bytes of the file it has, as its parent says, if it may be a leaf. `None` for the root, which no parent
+    /// speaks of, and for what is surely a node of links.
+    pub leaf_bytes: Option<u64>,
+}
+
+/// Whether a block can stand where `len` bytes of a file are said to be: it is a part of a file, and has as many. Whether
+/// it is the block that its name says is not looked at.
+#[must_use]
+pub fn fits(cid: &Cid, len: u64, block: &VerifiedBytes) -> bool {
+    read_node(&Child { cid: *cid, said: Some(len), depth: 0 }, block).is_ok()
 }
 
 /// The walk over one range of one file. Call [`Self::poll_want`] until it gives nothing, after each [`Self::provide`]
@@ -164,7 +174,7 @@ impl FileWalk {
                 let estimated_bytes = child.estimated_bytes();
                 self.asked.insert(child.cid, Asked { estimated_bytes, offsets: vec![offset] });
                 self.in_flight_bytes += estimated_bytes;
-                return Ok(Some(Want { cid: child.cid, offset, estimated_bytes }));
+                return Ok(Some(Want { cid: child.cid, offset, estimated_bytes, leaf_bytes: child.leaf_bytes() }));
             }
         }
         Ok(None)
@@ -285,6 +295,10 @@ impl Child {
     /// Whether it cannot be a leaf, since no block has so many bytes.
     fn is_surely_links(&self) -> bool {
         self.cid.codec() == Codec::DagPb.code() && self.said.is_none_or(|said| said > MAX_BLOCK_BYTES as u64)
+    }
+
+    fn leaf_bytes(&self) -> Option<u64> {
+        self.said.filter(|said| *said <= MAX_BLOCK_BYTES as u64)
     }
 
     fn estimated_bytes(&self) -> u64 {
