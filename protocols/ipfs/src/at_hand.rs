@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use swarmgate_content::{BoxFuture, Cid, VerifiedBytes};
+use swarmgate_content::{BoxFuture, Cid, Leaf, Leaves, VerifiedBytes};
 use swarmgate_ipfs_proto::leaf;
 
 /// Somewhere that may have parts of one file.
@@ -20,6 +20,16 @@ pub trait AtHand: Send + Sync + fmt::Debug {
     /// a block may have. There may be several versions. They are hints: nobody has checked them. It may wait for a
     /// disk.
     fn read(&self, offset: u64, len: Option<u64>) -> Vec<Bytes>;
+}
+
+/// What somebody has of a file, as leaves of it.
+#[derive(Debug)]
+pub(crate) struct LeavesAtHand(pub(crate) Arc<dyn AtHand>);
+
+impl Leaves for LeavesAtHand {
+    fn leaf(&self, leaf: Leaf) -> Option<BoxFuture<'static, Option<VerifiedBytes>>> {
+        look(self.0.clone(), leaf.cid, leaf.offset, Some(leaf.len))
+    }
 }
 
 /// The block of that name, if what lies from `offset` on is what a leaf of that name has.

@@ -12,9 +12,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
-use swarmgate_content::{BlockHash, Cid, ProtocolStats, VerifiedBytes};
+use swarmgate_content::{BlockHash, ByteRange, Cid, Leaf, ProtocolStats, VerifiedBytes};
 use swarmgate_ipfs_proto::block::{MAX_BLOCK_BYTES, hash_of};
+use swarmgate_ipfs_proto::codec::Codec;
+use swarmgate_ipfs_proto::leaf;
 use swarmgate_store::{ReadError, Store, VerifiedBlock};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +36,9 @@ use crate::standing::{SourceStats, Standings};
 /// Blocks that wait at a time to be written to the store; at most 2 MiB each. Past that, fetches wait.
 const MAX_LANDING: usize = 32;
 
+/// Bytes of a file for which blocks have the same priority. Lower comes later, and the scale has room for 512 TiB.
+const PRIORITY_STEP: u64 = 256 << 10;
+
 /// Longer blocks are leaves, which a reader takes once. Nodes are shorter, and every seek reads them again.
 const MAX_NODE_BYTES: usize = 64 << 10;
 
@@ -50,6 +56,24 @@ impl Ask {
     /// A block that is wanted before all others.
     pub(crate) const fn first(cid: Cid) -> Self {
         Self { cid, expected_len: None, priority: i32::MAX, within: None }
+    }
+
+    /// A part of a file, which begins at `offset` and is thought to have so many bytes.
+    pub(crate) fn part(cid: Cid, offset: u64, estimated_bytes: u64) -> Self {
+        // Only a block without a frame is as long as its part of the file, and of a root nobody knows how long it is.
+        let is_bare = cid.codec() == Codec::Raw.code() && offset > 0;
+        Self {
+            cid,
+            expected_len: is_bare.then(|| u32::try_from(estimated_bytes).ok()).flatten(),
+            priority: i32::try_from(offset / PRIORITY_STEP).map_or(i32::MIN, |steps| i32::MAX - steps),
+            within: None,
+        }
+    }
+
+    /// The same block, without those of the file that come after `leaf`.
+    pub(crate) fn for_leaf_alone(self, root: Cid, leaf: &Leaf) -> Self {
+        let bytes = leaf.offset.checked_add(leaf.len).and_then(|end| ByteRange::new(leaf.offset, end));
+        Self { within: bytes.map(|bytes| Entity { root, bytes: Some(bytes) }), ..self }
     }
 }
 
@@ -161,10 +185,7 @@ impl Blocks {
     pub(crate) async fn get(self: &Arc<Self>, life: &Arc<Life>, ask: Ask) -> Result<VerifiedBytes, Fault> {
         let local = self.local(&ask.cid).await;
         match local {
-            Ok(Some(block)) => {
-                life.progress();
-                return Ok(block);
-            }
+            Ok(Some(block)) => return Ok(block),
             // A disk that cannot be read is no reason not to ask others.
             Err(Fault::Store(error)) if !life.only_local && !self.sources.is_empty() => {
                 tracing::warn!(cid = %ask.cid, %error, "reading the cache failed");
@@ -176,11 +197,7 @@ impl Blocks {
         if self.stop.is_cancelled() {
             return Err(Fault::ShuttingDown);
         }
-        let fetched = self.fetch(life, ask).await;
-        if fetched.is_ok() {
-            life.progress();
-        }
-        fetched
+        self.fetch(life, ask).await
     }
 
     async fn fetch(self: &Arc<Self>, life: &Arc<Life>, ask: Ask) -> Result<VerifiedBytes, Fault> {
@@ -228,6 +245,29 @@ impl Blocks {
             blocks.landing.lock().remove(&hash);
             drop(slot);
         });
+    }
+
+    /// Takes the block of that name that came from elsewhere, as what its leaf has of the file: it goes to whoever
+    /// waits for it here, into the store, and to the peers that wait for it. `None` when it is another.
+    pub(crate) async fn admit(self: &Arc<Self>, cid: &Cid, bytes: Bytes) -> Result<Option<VerifiedBytes>, Fault> {
+        if VerifiedBytes::inline(cid).is_some() {
+            return Ok(leaf::recognise(cid, bytes));
+        }
+        let hash = hash_of(cid)?;
+        for candidate in leaf::candidates(cid, bytes) {
+            let Ok(block) = self.store.verifier().verify(hash, candidate).await else { continue };
+            let found = block.bytes().clone();
+            if self.stop.is_cancelled() {
+                return Err(Fault::ShuttingDown);
+            }
+            self.flights.give(&hash, &found);
+            let is_here = self.landing.lock().contains_key(&hash) || self.store.contains(&hash);
+            if !is_here {
+                self.land(block).await;
+            }
+            return Ok(Some(found));
+        }
+        Ok(None)
     }
 
     /// Ends every reading, and waits until what was fetched is in the store.

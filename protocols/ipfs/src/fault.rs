@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use swarmgate_content::{Attempt, Cid, ContentId, FetchError, FetchErrorKind, Stage};
+use swarmgate_content::{Attempt, Cid, ContentId, FailureClass, FetchError, FetchErrorKind, Stage};
 use swarmgate_ipfs_proto::block::{BadBlock, Flaw};
 use swarmgate_ipfs_proto::path::PathError;
 
@@ -18,9 +18,9 @@ pub(crate) enum Fault {
     /// Only the store is asked, and it has not this block.
     #[error("block {0} is not in the cache")]
     NotCached(Box<Cid>),
-    /// Everybody was asked.
+    /// Everybody was asked; with the gravest of what they said.
     #[error("block {0} was not found: {1}")]
-    NoSource(Box<Cid>, Arc<str>),
+    NoSource(Box<Cid>, Arc<str>, FailureClass),
     /// The reading's patience is over.
     #[error("{0}")]
     TimedOut(Arc<str>),
@@ -69,6 +69,20 @@ impl Fault {
             Self::Name => FetchErrorKind::Unsupported,
             Self::ShuttingDown => FetchErrorKind::ShuttingDown,
             Self::Internal(_) => FetchErrorKind::Internal,
+        }
+    }
+
+    /// What a breaker should think of it.
+    pub(crate) fn class(&self) -> FailureClass {
+        match self {
+            Self::NoSource(_, _, class) => *class,
+            Self::Bad(bad) if matches!(bad.flaw, Flaw::Mismatch(_)) => FailureClass::Corruption,
+            Self::TimedOut(_) => FailureClass::Source,
+            Self::Store(_) | Self::Internal(_) => FailureClass::Local,
+            // A block that has its hash is what its name says, whatever else is wrong with it.
+            Self::Bad(_) | Self::Path(_) | Self::NotCached(_) | Self::Name | Self::ShuttingDown => {
+                FailureClass::Neutral
+            }
         }
     }
 

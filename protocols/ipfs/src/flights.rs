@@ -1,7 +1,7 @@
 //! Fetches under way, one a block: who wants a block that is being fetched already waits for that fetch.
 //!
 //! A fetch is a task, so it goes on while its readers are busy with something else, and hashing spreads over the cores.
-//! It ends when it is done or when the last one who waits for it has left.
+//! It ends when it is done, when the last one who waits for it has left, or when the block came by another way.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ struct Inner {
 struct Flight {
     serial: u64,
     waiters: usize,
-    outcome: watch::Receiver<Option<Outcome>>,
+    outcome: watch::Sender<Option<Outcome>>,
     /// Who may have the block, as far as the reading knows that began the fetch.
     found: Arc<Found>,
     task: AbortHandle,
@@ -69,20 +69,29 @@ impl Flights {
         let mut inner = self.inner.lock();
         if let Some(flight) = inner.under_way.get_mut(&hash) {
             flight.waiters += 1;
-            let ticket = self.ticket(hash, flight.serial, flight.outcome.clone());
+            let ticket = self.ticket(hash, flight.serial, flight.outcome.subscribe());
             return (ticket, Some(flight.found.clone()));
         }
         let serial = inner.next_serial;
         inner.next_serial += 1;
-        let (tell, outcome) = watch::channel(None);
-        let ticket = self.ticket(hash, serial, outcome.clone());
-        let task = start(Landing { flights: self.clone(), hash, serial, outcome: tell });
+        let outcome = watch::Sender::new(None);
+        let ticket = self.ticket(hash, serial, outcome.subscribe());
+        let task = start(Landing { flights: self.clone(), hash, serial, outcome: outcome.clone() });
         inner.under_way.insert(hash, Flight { serial, waiters: 1, outcome, found: found.clone(), task });
         (ticket, None)
     }
 
     fn ticket(self: &Arc<Self>, hash: BlockHash, serial: u64, outcome: watch::Receiver<Option<Outcome>>) -> Ticket {
         Ticket { flights: self.clone(), hash, serial, outcome }
+    }
+
+    /// Gives a block that came by another way to all who wait for its fetch, and ends that.
+    pub(crate) fn give(&self, hash: &BlockHash, block: &VerifiedBytes) {
+        let given = self.inner.lock().under_way.remove(hash);
+        if let Some(flight) = given {
+            flight.outcome.send_replace(Some(Ok(block.clone())));
+            flight.task.abort();
+        }
     }
 
     /// How many blocks are being fetched.
@@ -92,9 +101,13 @@ impl Flights {
 }
 
 impl Landing {
-    /// Tells everybody who waits.
+    /// Tells everybody who waits, unless they were given the block meanwhile.
     pub(crate) fn tell(self, outcome: Outcome) {
-        self.outcome.send_replace(Some(outcome));
+        self.outcome.send_if_modified(|told| {
+            let is_news = told.is_none();
+            told.get_or_insert(outcome);
+            is_news
+        });
     }
 }
 

@@ -6,14 +6,15 @@
 //! * [`gateways`]: the gateways that requests and routers name, as one source.
 //! * [`delivery`]: all of these, started as the operator wants them.
 //! * [`blocks`]: the one way to a block: the store, then a race of the sources.
-//! * [`session`], [`patience`]: one reading of one DAG, and how long it waits; [`at_hand`]: what it needs not ask for.
+//! * [`session`], [`patience`]: one reading of one DAG, and how long it waits; [`at_hand`]: what it needs not ask for;
+//!   what of it is lent to who fetches over several networks (loan).
 //! * [`names`]: IPNS and DNSLink.
 //! * [`pins`], [`intake`]: DAGs that are kept, and how they come in.
 //! * [`protocol`]: all of it as one of the gateway's protocols.
 //!
 //! ```text
 //! Session ── path, file, listing, export (walking) ── Blocks ── store
-//!    └ Life: clock, providers, attempts                 └ a flight a block ── Race ── sources, by their standing
+//!    └ Life: providers, attempts                        └ a flight a block ── Race ── sources, by their standing
 //! ```
 
 mod arrivals;
@@ -27,6 +28,7 @@ pub mod gateways;
 pub mod http;
 pub mod intake;
 mod life;
+mod loan;
 pub mod names;
 pub mod node;
 pub mod patience;
@@ -42,6 +44,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod waiting;
 mod walking;
 
 pub use blocks::{Blocks, SourceStatus};

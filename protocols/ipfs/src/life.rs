@@ -1,7 +1,7 @@
-//! What belongs to one reading and ends with it: its number, its clock, its providers, and what it has tried.
+//! What belongs to one reading and ends with it: its number, its providers, and what it has tried.
 //!
-//! The session, everything opened from it, and every fetch that it began hold the same [`Life`]; when the last of them
-//! is gone, sources forget the reading.
+//! The session, everything opened from it or lent by it, and every fetch that it began hold the same [`Life`]; when the
+//! last of them is gone, sources forget the reading.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,10 +13,11 @@ use swarmgate_content::{Attempt, Cid, FetchError, Stage, VerifiedBytes};
 use crate::attempts::Tried;
 use crate::blocks::Blocks;
 use crate::fault::Fault;
-use crate::patience::{Clock, Patience};
+use crate::patience::Patience;
 use crate::search::Search;
 use crate::session::{MAX_HINTS, SessionOptions};
 use crate::source::SessionId;
+use crate::waiting::Waiting;
 
 /// Blocks that a reading remembers, since the end of a path is read again as the head of its file: so many, of so many
 /// bytes together.
@@ -32,7 +33,7 @@ pub(crate) struct Life {
     pub(crate) search: Search,
     /// The first block that was asked for.
     root: Mutex<Option<Cid>>,
-    clock: Mutex<Clock>,
+    patience: Patience,
     /// By the source's place in the list.
     tried: Mutex<Vec<Tried>>,
     recent: Mutex<VecDeque<(Cid, VerifiedBytes)>>,
@@ -54,36 +55,16 @@ impl Life {
             only_local: options.only_local,
             search,
             root: Mutex::default(),
-            clock: Mutex::new(Clock::new(options.patience.unwrap_or(patience))),
+            patience: options.patience.unwrap_or(patience),
             tried: Mutex::new(vec![Tried::default(); blocks.sources.len()]),
             recent: Mutex::default(),
             blocks,
         })
     }
 
-    /// A block of the DAG has come.
-    pub(crate) fn progress(&self) {
-        self.clock.lock().progress(now());
-    }
-
-    /// Waits for `future` as long as the reading's patience lasts.
-    pub(crate) async fn within<T>(&self, future: impl Future<Output = T>) -> Result<T, Fault> {
-        let _wait = Wait::begin(&self.clock);
-        let mut future = std::pin::pin!(future);
-        loop {
-            let deadline = self.clock.lock().deadline();
-            let Some(deadline) = deadline else { return Ok(future.await) };
-            tokio::select! {
-                biased;
-                () = self.blocks.stop.cancelled() => return Err(Fault::ShuttingDown),
-                done = &mut future => return Ok(done),
-                () = tokio::time::sleep_until(deadline.into()) => {}
-            }
-            let clock = self.clock.lock();
-            if clock.deadline().is_none_or(|deadline| now() >= deadline) {
-                return Err(Fault::TimedOut(clock.reason().into()));
-            }
-        }
+    /// The clock of one reading more.
+    pub(crate) fn waiting(&self) -> Arc<Waiting> {
+        Waiting::new(self.patience, self.blocks.stop.clone())
     }
 
     /// The first block that was asked for: providers of a DAG are those of its root.
@@ -150,22 +131,6 @@ impl Drop for Life {
         for source in self.blocks.sources.iter() {
             source.end_session(self.id);
         }
-    }
-}
-
-/// One who waits, as the clock counts.
-struct Wait<'a>(&'a Mutex<Clock>);
-
-impl<'a> Wait<'a> {
-    fn begin(clock: &'a Mutex<Clock>) -> Self {
-        clock.lock().begin(now());
-        Self(clock)
-    }
-}
-
-impl Drop for Wait<'_> {
-    fn drop(&mut self) {
-        self.0.lock().end(now());
     }
 }
 

@@ -9,9 +9,9 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use swarmgate_content::{
-    Attempt, BoxFuture, ByteRange, Capabilities, Cid, ContentId, ContentMeta, ContentReader, FetchError,
-    FetchErrorKind, FileRef, Health, HealthState, Protocol, ProtocolKind, ResolveRequest, Stage, StatsSnapshot,
-    Verification,
+    Attempt, BoxFuture, ByteRange, Capabilities, Cid, ContentId, ContentMeta, ContentReader, DagLender, DagLoan,
+    FetchError, FetchErrorKind, FileRef, Health, HealthState, Protocol, ProtocolKind, ResolveRequest, Stage,
+    StatsSnapshot, Verification,
 };
 use swarmgate_store::Store;
 
@@ -170,6 +170,12 @@ impl Trees {
         {
             self.by_root.remove(&oldest);
         }
+    }
+}
+
+impl DagLender for IpfsProtocol {
+    fn lend_dag(&self, root: Cid) -> Arc<dyn DagLoan> {
+        self.reading(ContentId::Ipfs(root)).lend(root)
     }
 }
 

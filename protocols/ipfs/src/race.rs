@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use swarmgate_content::{BlockHash, BoxFuture, VerifiedBytes};
+use swarmgate_content::{BlockHash, BoxFuture, FailureClass, VerifiedBytes};
 use swarmgate_store::VerifiedBlock;
 use tokio::sync::watch;
 
@@ -65,6 +65,8 @@ pub(crate) struct Race<'a> {
     /// When to ask again those without the block, because of news.
     again_at: Option<Instant>,
     said: String,
+    /// Of what those said who did not deliver.
+    gravest: FailureClass,
 }
 
 impl<'a> Race<'a> {
@@ -95,6 +97,7 @@ impl<'a> Race<'a> {
             known: life.search.found.count(),
             again_at: None,
             said: String::new(),
+            gravest: FailureClass::Neutral,
         }
     }
 
@@ -229,7 +232,7 @@ impl<'a> Race<'a> {
         } else {
             self.said.as_str().into()
         };
-        Fault::NoSource(Box::new(self.ask.cid), why)
+        Fault::NoSource(Box::new(self.ask.cid), why, self.gravest)
     }
 
     /// When something is due next.

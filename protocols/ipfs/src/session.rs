@@ -6,20 +6,22 @@
 use std::sync::{Arc, Weak};
 
 use futures_core::Stream;
-use swarmgate_content::{Attempt, ByteRange, Cid, ContentReader, FetchError, Stage, VerifiedBytes};
+use swarmgate_content::{Attempt, ByteRange, Cid, ContentReader, DagLoan, FetchError, Stage, VerifiedBytes};
 use swarmgate_ipfs_proto::content_path::{ContentPath, Root};
 use swarmgate_ipfs_proto::directory::Entry;
 use swarmgate_ipfs_proto::export::Scope;
 use swarmgate_ipfs_proto::path::{PathState, PathWalk, Resolved};
 use swarmgate_ipfs_proto::walk::FileWalk;
 
-use crate::at_hand::AtHand;
+use crate::at_hand::{AtHand, LeavesAtHand, look};
 use crate::blocks::Ask;
 use crate::fault::Fault;
 use crate::life::Life;
+use crate::loan::Loan;
 use crate::patience::Patience;
 use crate::source::{Provider, SessionId};
-use crate::walking::{Drive, Exporting, FileReading, Listing};
+use crate::waiting::Waiting;
+use crate::walking::{Drive, Exporting, FileReading, Listing, Walk};
 
 /// Hints of one request that are looked at.
 pub const MAX_HINTS: usize = 16;
@@ -39,11 +41,13 @@ pub struct SessionOptions {
 #[derive(Debug)]
 pub struct Session {
     life: Arc<Life>,
+    waiting: Arc<Waiting>,
 }
 
 impl Session {
-    pub(crate) const fn new(life: Arc<Life>) -> Self {
-        Self { life }
+    /// One who reads for that life, with a clock of its own.
+    pub(crate) fn new(life: Arc<Life>) -> Self {
+        Self { waiting: life.waiting(), life }
     }
 
     /// A way to ask later what was tried, that does not keep the reading alive.
@@ -70,8 +74,15 @@ impl Session {
         if let Some(block) = self.life.recall(cid) {
             return Ok(block);
         }
-        let block = self.life.within(self.life.blocks.get(&self.life, Ask::first(*cid))).await??;
+        let block = self.fetch(Ask::first(*cid)).await?;
         self.life.remember(cid, &block);
+        Ok(block)
+    }
+
+    /// Gets a block as long as there is patience for it.
+    pub(crate) async fn fetch(&self, ask: Ask) -> Result<VerifiedBytes, Fault> {
+        let block = self.waiting.within(self.life.blocks.get(&self.life, ask)).await??;
+        self.waiting.progress();
         Ok(block)
     }
 
@@ -122,7 +133,7 @@ impl Session {
         self.measure(cid).await.map_err(|fault| self.life.tell(&fault, cid, Stage::Resolve))
     }
 
-    async fn measure(&self, cid: &Cid) -> Result<u64, Fault> {
+    pub(crate) async fn measure(&self, cid: &Cid) -> Result<u64, Fault> {
         let first_byte = ByteRange::full(1).ok_or(Fault::Internal("a range of one byte is empty"))?;
         let mut walk = FileWalk::new(*cid, first_byte);
         // A root in its own CID is never wanted.
@@ -136,20 +147,35 @@ impl Session {
     /// Begins to read a range of a file. What of the range lies past the file's end is not there, and no error.
     #[must_use]
     pub fn file(&self, cid: Cid, range: ByteRange) -> ContentReader {
-        let walk = FileReading::new(self.life.clone(), cid, range);
-        ContentReader::new(Drive::new(self.life.clone(), cid, walk).into_stream())
+        ContentReader::new(self.drive(cid, self.reading(cid, range)).into_stream())
     }
 
     /// As [`Self::file`], for somebody who may have parts of it: what is right of `at_hand` is not asked for.
     #[must_use]
     pub fn file_over(&self, cid: Cid, range: ByteRange, at_hand: Arc<dyn AtHand>) -> ContentReader {
-        let walk = FileReading::new(self.life.clone(), cid, range).over(at_hand);
-        ContentReader::new(Drive::new(self.life.clone(), cid, walk).into_stream())
+        let root_at = look(at_hand.clone(), cid, 0, None);
+        let walk = self.reading(cid, range).with_leaves(Arc::new(LeavesAtHand(at_hand))).with_root_at(root_at);
+        ContentReader::new(self.drive(cid, walk).into_stream())
+    }
+
+    /// Lends a file, for somebody who gets parts of it by other ways too. What is asked for by way of the loan is waited
+    /// for as long as this session would, each thing by itself; `only_local` and hints are this session's.
+    #[must_use]
+    pub fn lend(&self, root: Cid) -> Arc<dyn DagLoan> {
+        Arc::new(Loan::new(self.life.clone(), root))
+    }
+
+    pub(crate) fn reading(&self, cid: Cid, range: ByteRange) -> FileReading {
+        FileReading::new(self.life.clone(), cid, range)
+    }
+
+    pub(crate) fn drive<W: Walk + 'static>(&self, root: Cid, walk: W) -> Drive<W> {
+        Drive::new(self.life.clone(), self.waiting.clone(), root, walk)
     }
 
     /// Lists a directory, sharded or not, in the order of its blocks.
     pub fn entries(&self, cid: Cid) -> impl Stream<Item = Result<Entry, FetchError>> + Send + use<> {
-        Drive::new(self.life.clone(), cid, Listing::new(cid)).into_stream()
+        self.drive(cid, Listing::new(cid)).into_stream()
     }
 
     /// The blocks of a CAR in order: those of the way to the end of a path, then what `scope` says of what is there.
@@ -161,7 +187,7 @@ impl Session {
         duplicates: bool,
     ) -> impl Stream<Item = Result<(Cid, VerifiedBytes), FetchError>> + Send + use<> {
         let root = way.first().copied().unwrap_or(end);
-        Drive::new(self.life.clone(), root, Exporting::new(way, end, scope, duplicates)).into_stream()
+        self.drive(root, Exporting::new(way, end, scope, duplicates)).into_stream()
     }
 
     /// What was tried so far.

@@ -195,7 +195,12 @@ pub(crate) struct Dag {
 impl Dag {
     /// A file of these bytes.
     pub(crate) fn file(bytes: &[u8]) -> Self {
-        let mut builder = FileBuilder::new(PROFILE);
+        Self::of(PROFILE, bytes)
+    }
+
+    /// A file of these bytes, laid out in that way.
+    pub(crate) fn of(profile: Profile, bytes: &[u8]) -> Self {
+        let mut builder = FileBuilder::new(profile);
         builder.push(bytes);
         let built = builder.finish();
         Self { blocks: std::iter::from_fn(|| builder.poll_block()).collect(), built: vec![built] }

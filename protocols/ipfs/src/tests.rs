@@ -3,5 +3,6 @@
 mod at_hand;
 mod deliver;
 mod keeping;
+mod loan;
 mod readings;
 mod sources;

@@ -7,18 +7,17 @@ use std::sync::Arc;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, Stream, StreamExt, stream};
-use swarmgate_content::{BoxFuture, ByteRange, Cid, FetchError, Stage, VerifiedBytes};
+use swarmgate_content::{BoxFuture, ByteRange, Cid, FetchError, Leaf, Leaves, Stage, VerifiedBytes};
 use swarmgate_ipfs_proto::block::BadBlock;
-use swarmgate_ipfs_proto::codec::Codec;
 use swarmgate_ipfs_proto::directory::{DirectoryWalk, Entry};
 use swarmgate_ipfs_proto::export::{DagExport, Scope};
-use swarmgate_ipfs_proto::walk::{FileWalk, Want};
+use swarmgate_ipfs_proto::walk::{FileWalk, Want, fits};
 
-use crate::at_hand::{AtHand, look};
 use crate::blocks::Ask;
 use crate::fault::Fault;
 use crate::life::Life;
 use crate::source::Entity;
+use crate::waiting::Waiting;
 
 /// Bytes of a file that are asked for ahead of its reader, at first.
 const FIRST_WINDOW: u64 = 4 << 20;
@@ -26,8 +25,6 @@ const FIRST_WINDOW: u64 = 4 << 20;
 const MAX_WINDOW: u64 = 16 << 20;
 /// Blocks of an export that are asked for ahead of their turn.
 const EXPORT_AHEAD: usize = 32;
-/// Bytes of a file for which blocks have the same priority. Lower comes later, and the scale has room for 512 TiB.
-const PRIORITY_STEP: u64 = 256 << 10;
 
 /// A walk over a DAG, as the rules have them all.
 pub(crate) trait Walk: Send {
@@ -38,17 +35,26 @@ pub(crate) trait Walk: Send {
     fn provide(&mut self, cid: &Cid, block: &VerifiedBytes) -> Result<(), BadBlock>;
     fn poll_item(&mut self) -> Result<Option<Self::Item>, BadBlock>;
     fn is_done(&self) -> bool;
-    /// How the block that was wanted last may be had without asking for it.
-    fn at_hand(&self) -> Option<BoxFuture<'static, Option<VerifiedBytes>>> {
+    /// Where the block that was wanted last may be had before IPFS is asked for it.
+    fn elsewhere(&mut self) -> Option<Elsewhere> {
         None
     }
     /// Its reader has to wait.
     fn starve(&mut self) {}
 }
 
+/// Where a block may be had before IPFS is asked for it, though not before the store is.
+pub(crate) enum Elsewhere {
+    /// The root of a file: its only leaf, when the file has but one.
+    Root(BoxFuture<'static, Option<VerifiedBytes>>),
+    /// What may be a leaf, after the root of its file.
+    Leaf(Box<(Cid, Leaf)>, Arc<dyn Leaves>),
+}
+
 /// A walk on its way.
 pub(crate) struct Drive<W: Walk> {
     life: Arc<Life>,
+    waiting: Arc<Waiting>,
     root: Cid,
     walk: W,
     fetches: FuturesUnordered<BoxFuture<'static, (Cid, Result<VerifiedBytes, Fault>)>>,
@@ -58,10 +64,10 @@ pub(crate) struct Drive<W: Walk> {
 }
 
 impl<W: Walk + 'static> Drive<W> {
-    pub(crate) fn new(life: Arc<Life>, root: Cid, walk: W) -> Self {
+    pub(crate) fn new(life: Arc<Life>, waiting: Arc<Waiting>, root: Cid, walk: W) -> Self {
         life.root_or(root);
         let fetches = FuturesUnordered::new();
-        Self { life, root, walk, fetches, fault: None, stage: Stage::FirstByte, ended: false }
+        Self { life, waiting, root, walk, fetches, fault: None, stage: Stage::FirstByte, ended: false }
     }
 
     /// All that the walk yields, as a stream. Dropping it withdraws what it has asked for.
@@ -85,7 +91,8 @@ impl<W: Walk + 'static> Drive<W> {
         }
     }
 
-    async fn step(&mut self) -> Result<Option<W::Item>, Fault> {
+    /// As [`Self::next`], for who tells of faults in another way. Not to be called again after one.
+    pub(crate) async fn step(&mut self) -> Result<Option<W::Item>, Fault> {
         loop {
             self.take_what_came();
             if let Some(item) = self.walk.poll_item()? {
@@ -106,8 +113,8 @@ impl<W: Walk + 'static> Drive<W> {
             }
             self.walk.starve();
             self.ask();
-            let life = self.life.clone();
-            if let Some((cid, result)) = life.within(self.fetches.next()).await? {
+            let waiting = self.waiting.clone();
+            if let Some((cid, result)) = waiting.within(self.fetches.next()).await? {
                 self.take(&cid, result);
             }
         }
@@ -125,8 +132,15 @@ impl<W: Walk + 'static> Drive<W> {
         while self.fault.is_none() {
             match self.walk.poll_want() {
                 Ok(Some(ask)) => {
-                    let (life, at_hand) = (self.life.clone(), self.walk.at_hand());
-                    self.fetches.push(Box::pin(async move { (ask.cid, get(&life, ask, at_hand).await) }));
+                    let elsewhere = self.walk.elsewhere();
+                    let (life, waiting) = (self.life.clone(), self.waiting.clone());
+                    self.fetches.push(Box::pin(async move {
+                        let result = get(&life, ask, elsewhere).await;
+                        if result.is_ok() {
+                            waiting.progress();
+                        }
+                        (ask.cid, result)
+                    }));
                 }
                 Ok(None) => return,
                 Err(bad) => self.fault = Some(bad.into()),
@@ -142,19 +156,28 @@ impl<W: Walk + 'static> Drive<W> {
     }
 }
 
-/// Gets a block where it is near, if it is, or else as all others.
-async fn get(
-    life: &Arc<Life>,
-    ask: Ask,
-    at_hand: Option<BoxFuture<'static, Option<VerifiedBytes>>>,
-) -> Result<VerifiedBytes, Fault> {
-    if let Some(at_hand) = at_hand
-        && let Some(block) = at_hand.await
-    {
-        life.progress();
-        return Ok(block);
+/// Gets a block: of who may have it elsewhere, when the store has it not, and then as all others.
+async fn get(life: &Arc<Life>, ask: Ask, elsewhere: Option<Elsewhere>) -> Result<VerifiedBytes, Fault> {
+    let Some(elsewhere) = elsewhere else { return life.blocks.get(life, ask).await };
+    match life.blocks.local(&ask.cid).await {
+        Ok(Some(block)) => return Ok(block),
+        Ok(None) | Err(Fault::Store(_)) => {}
+        Err(fault) => return Err(fault),
     }
-    life.blocks.get(life, ask).await
+    let (found, ask_after) = match elsewhere {
+        Elsewhere::Root(found) => (found.await, ask),
+        Elsewhere::Leaf(place, leaves) => {
+            let (root, leaf) = *place;
+            // Who says so at once has none of what follows either.
+            let Some(found) = leaves.leaf(leaf) else { return life.blocks.get(life, ask).await };
+            let found = found.await.filter(|block| fits(&leaf.cid, leaf.len, block));
+            (found, ask.for_leaf_alone(root, &leaf))
+        }
+    };
+    match found {
+        Some(block) => Ok(block),
+        None => life.blocks.get(life, ask_after).await,
+    }
 }
 
 /// A range of a file, with the window that its reader needs.
@@ -164,7 +187,9 @@ pub(crate) struct FileReading {
     walk: FileWalk,
     window: u64,
     life: Arc<Life>,
-    at_hand: Option<Arc<dyn AtHand>>,
+    leaves: Option<Arc<dyn Leaves>>,
+    /// Where the root may be, until it was looked for.
+    root_at: Option<BoxFuture<'static, Option<VerifiedBytes>>>,
     /// What was wanted last.
     wanted: Option<Want>,
 }
@@ -172,17 +197,28 @@ pub(crate) struct FileReading {
 impl FileReading {
     pub(crate) fn new(life: Arc<Life>, root: Cid, range: ByteRange) -> Self {
         let (end, walk) = (range.end(), FileWalk::new(root, range));
-        Self { root, end, walk, window: FIRST_WINDOW, life, at_hand: None, wanted: None }
+        Self { root, end, walk, window: FIRST_WINDOW, life, leaves: None, root_at: None, wanted: None }
     }
 
-    /// Looks at what may be here already before it asks.
-    pub(crate) fn over(mut self, at_hand: Arc<dyn AtHand>) -> Self {
-        self.at_hand = Some(at_hand);
+    /// Asks for leaves there before it asks IPFS.
+    pub(crate) fn with_leaves(mut self, leaves: Arc<dyn Leaves>) -> Self {
+        self.leaves = Some(leaves);
+        self
+    }
+
+    /// Looks for the root there before it asks IPFS.
+    pub(crate) fn with_root_at(mut self, root_at: Option<BoxFuture<'static, Option<VerifiedBytes>>>) -> Self {
+        self.root_at = root_at;
         self
     }
 
     /// What is read from a block on, when the reader is near it. Nodes that are looked up far ahead come out of order.
-    fn read_from(&self, offset: u64) -> Option<Entity> {
+    fn read_from(&self, want: &Want) -> Option<Entity> {
+        // Of a file whose leaves may come by other ways, nobody is to send leaves along with nodes.
+        if self.leaves.is_some() && want.leaf_bytes.is_none() {
+            return None;
+        }
+        let offset = want.offset;
         let (position, window) = (self.walk.position(), self.window);
         let end = self.walk.file_len().map_or(self.end, |len| len.min(self.end));
         let bytes = ByteRange::new(offset.max(position), end).filter(|_| offset < position.saturating_add(window))?;
@@ -195,14 +231,9 @@ impl Walk for FileReading {
 
     fn poll_want(&mut self) -> Result<Option<Ask>, BadBlock> {
         self.wanted = self.walk.poll_want(self.window)?;
-        Ok(self.wanted.map(|want| Ask {
-            cid: want.cid,
-            // Only a block without a frame is as long as its part of the file.
-            expected_len: (want.cid.codec() == Codec::Raw.code() && want.offset > 0)
-                .then(|| u32::try_from(want.estimated_bytes).ok())
-                .flatten(),
-            priority: i32::try_from(want.offset / PRIORITY_STEP).map_or(i32::MIN, |steps| i32::MAX - steps),
-            within: self.read_from(want.offset),
+        Ok(self.wanted.map(|want| {
+            let ask = Ask::part(want.cid, want.offset, want.estimated_bytes);
+            Ask { within: self.read_from(&want), ..ask }
         }))
     }
 
@@ -222,11 +253,14 @@ impl Walk for FileReading {
         self.walk.is_done()
     }
 
-    fn at_hand(&self) -> Option<BoxFuture<'static, Option<VerifiedBytes>>> {
-        let (want, at_hand) = (self.wanted?, self.at_hand.clone()?);
-        // How long the file is, its root alone can say. What is taken for a leaf and is a node is looked at in vain.
-        let len = (want.cid != self.root).then_some(want.estimated_bytes);
-        look(at_hand, want.cid, want.offset, len)
+    fn elsewhere(&mut self) -> Option<Elsewhere> {
+        let want = self.wanted?;
+        if want.cid == self.root {
+            return self.root_at.take().map(Elsewhere::Root);
+        }
+        // What is taken for a leaf and is a node is looked for in vain.
+        let leaf = Leaf { cid: want.cid, offset: want.offset, len: want.leaf_bytes? };
+        Some(Elsewhere::Leaf(Box::new((self.root, leaf)), self.leaves.clone()?))
     }
 
     fn starve(&mut self) {

@@ -53,6 +53,7 @@ impl Race<'_> {
         tracing::debug!(source = name, cid = %self.ask.cid, class = ?error.class, detail = error.detail, "no block");
         self.life.try_at(source, |tried| tried.fail(error.detail.clone(), asked.took()));
         self.said = format!("{name}: {}", error.detail);
+        self.gravest = graver(self.gravest, error.class);
         asked.failed(error.class);
         let now = now();
         self.next_at = now;
@@ -70,4 +71,15 @@ impl Race<'_> {
             }
         }
     }
+}
+
+/// The graver of two failures: who lies is worse than who fails, and that worse than who has it not.
+fn graver(one: FailureClass, other: FailureClass) -> FailureClass {
+    let weight = |class| match class {
+        FailureClass::Neutral => 0,
+        FailureClass::Local => 1,
+        FailureClass::Source => 2,
+        FailureClass::Corruption => 3,
+    };
+    if weight(other) > weight(one) { other } else { one }
 }

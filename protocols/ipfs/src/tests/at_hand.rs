@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use swarmgate_content::{ByteRange, Cid};
-use swarmgate_ipfs_proto::build::{FileBuilder, Profile};
+use swarmgate_ipfs_proto::build::Profile;
 
 use crate::at_hand::AtHand;
 use crate::session::SessionOptions;
@@ -30,13 +30,6 @@ impl AtHand for Left {
     }
 }
 
-fn of(profile: Profile, bytes: &[u8]) -> Dag {
-    let mut builder = FileBuilder::new(profile);
-    builder.push(bytes);
-    let built = builder.finish();
-    Dag { blocks: std::iter::from_fn(|| builder.poll_block()).collect(), built: vec![built] }
-}
-
 /// Reads all of a file over what was left of it, and says which blocks were asked for.
 async fn read_over(dag: &Dag, left: &[&[u8]]) -> (Vec<u8>, Vec<Cid>) {
     let shelf = Shelf::new("a", Habit::Honest, AT_ONCE).with(dag);
@@ -51,8 +44,8 @@ async fn read_over(dag: &Dag, left: &[&[u8]]) -> (Vec<u8>, Vec<Cid>) {
 async fn only_nodes_and_what_is_missing_or_wrong_are_asked_for() {
     let bytes = noise(40 * 1024 + 7);
     for profile in [PROFILE, Profile { legacy: true, ..PROFILE }] {
-        let dag = of(profile, &bytes);
-        let flat = of(Profile { links_per_node: 1000, ..profile }, &bytes);
+        let dag = Dag::of(profile, &bytes);
+        let flat = Dag::of(Profile { links_per_node: 1000, ..profile }, &bytes);
         let leaves: Vec<Cid> = flat.blocks[..41].iter().map(|block| block.cid).collect();
         let mut left = bytes[..30 * 1024 + 100].to_vec();
         left[3 * 1024] ^= 1;
@@ -82,7 +75,7 @@ async fn a_file_of_one_block_that_is_here_is_asked_of_nobody() {
     for len in [0, 700] {
         for profile in [PROFILE, Profile { legacy: true, ..PROFILE }] {
             let (bytes, with_tail) = (noise(len), noise(len + 1));
-            let dag = of(profile, &bytes);
+            let dag = Dag::of(profile, &bytes);
             assert_eq!(read_over(&dag, &[&bytes]).await, (bytes.clone(), Vec::new()));
             assert_eq!(read_over(&dag, &[&with_tail]).await, (bytes, vec![dag.root()]), "it is another file");
         }
