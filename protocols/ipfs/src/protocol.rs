@@ -10,7 +10,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use swarmgate_content::{
     Attempt, BoxFuture, ByteRange, Capabilities, Cid, ContentId, ContentMeta, ContentReader, DagLender, DagLoan,
-    FetchError, FetchErrorKind, FileRef, Health, HealthState, Protocol, ProtocolKind, ResolveRequest, Stage,
+    FetchError, FetchErrorKind, FileRef, Health, HealthState, LoanError, Protocol, ProtocolKind, ResolveRequest, Stage,
     StatsSnapshot, Verification,
 };
 use swarmgate_store::Store;
@@ -176,6 +176,11 @@ impl Trees {
 impl DagLender for IpfsProtocol {
     fn lend_dag(&self, root: Cid) -> Arc<dyn DagLoan> {
         self.reading(ContentId::Ipfs(root)).lend(root)
+    }
+
+    fn find(&self, root: Cid, path: Vec<String>) -> BoxFuture<'_, Result<Cid, LoanError>> {
+        let session = self.session(SessionOptions::default());
+        Box::pin(async move { Ok(session.descend(root, &path).await?.cid) })
     }
 }
 

@@ -113,6 +113,18 @@ impl Session {
         walked.map_err(|fault| self.life.tell(&fault, &root, Stage::Resolve))
     }
 
+    /// Follows names below a root to their end, symlinks too.
+    pub(crate) async fn descend(&self, root: Cid, path: &[String]) -> Result<Resolved, Fault> {
+        self.life.root_or(root);
+        self.walk_path(root, path, true).await
+    }
+
+    /// Whether only the store is asked.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.life.only_local
+    }
+
     async fn walk_path(&self, root: Cid, segments: &[String], follow_last: bool) -> Result<Resolved, Fault> {
         let mut walk = PathWalk::new(root, segments.iter().cloned(), follow_last)?;
         loop {

@@ -88,12 +88,14 @@ pub async fn send(inquiry: Inquiry, mut headers: HeaderMap, delivery: Delivery) 
     Ok(respond::respond(status, headers, Body::new(pump)))
 }
 
-/// Reads a file of the DAG.
+/// Reads a file of the DAG, of `len` bytes, over every network that is known to have it.
 #[must_use]
-pub fn of_file(inquiry: &Inquiry, cid: Cid) -> Open {
+pub fn of_file(inquiry: &Inquiry, cid: Cid, len: u64) -> Open {
     let session = std::sync::Arc::clone(&inquiry.session);
+    let hybrid = inquiry.state.hybrid.clone().filter(|_| !session.is_local());
     Box::new(move |range| {
-        let reader = session.file(cid, range);
+        let planned = hybrid.as_ref().and_then(|hybrid| hybrid.read_file(&*session.lend(cid), len, range));
+        let reader = planned.unwrap_or_else(|| session.file(cid, range));
         Box::pin(std::future::ready(Ok(reader)))
     })
 }

@@ -75,7 +75,7 @@ pub async fn send(inquiry: Inquiry, found: &Found, file: File) -> Result<Respons
     let selection = deliver::select(&inquiry, len, ranges);
     let content_type = if as_json { JSON.to_owned() } else { content_type(&inquiry, &file, len, &selection).await? };
     describe(&mut rows, &inquiry, &file, &content_type);
-    let open = deliver::of_file(&inquiry, file.cid);
+    let open = deliver::of_file(&inquiry, file.cid, len);
     let delivery = Delivery { cid: file.cid, len, open, selection, status: file.status };
     deliver::send(inquiry, rows, delivery).await
 }
