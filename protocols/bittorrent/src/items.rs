@@ -7,24 +7,22 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::stream;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use swarmgate_bittorrent_proto::metainfo::Info;
 use swarmgate_content::{
     BlockHash, ByteRange, ContentId, ContentMeta, ContentReader, Event, FetchError, FetchErrorKind, FileRef, Hints,
     InfoHash, ProtocolStats, ResolveRequest, Stage,
 };
 use swarmgate_egress::HttpClient;
-use swarmgate_swarm::{ReadFault, SwarmReader, SwarmStatus};
+use swarmgate_swarm::{Known, ReadFault, SwarmReader, SwarmStatus};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::active::{ActiveTorrent, Environment};
 use crate::protocol::{BitTorrentOptions, StartError};
+use crate::record::Record;
 
 /// The store's table of items that were asked to stay.
 pub(crate) const ITEMS_TABLE: &str = "bittorrent-items";
-/// Trackers kept of one item's record.
-const MAX_RECORD_TRACKERS: usize = 64;
 /// How often idle items are looked for, at most and at least.
 const JANITOR_INTERVAL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
 
@@ -60,17 +58,6 @@ pub struct Item {
     pub last_error: Option<String>,
     /// Its swarm.
     pub status: SwarmStatus,
-}
-
-/// What is remembered of an item that was asked to stay.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct Record {
-    #[serde(default)]
-    pub(crate) trackers: Vec<Vec<String>>,
-    #[serde(default)]
-    pub(crate) name: Option<String>,
-    #[serde(skip)]
-    pub(crate) kept: bool,
 }
 
 #[derive(Debug, Default)]
@@ -124,13 +111,7 @@ impl Engine {
     pub(crate) fn remember(&self, infohash: InfoHash, record: Record) -> bool {
         let mut items = self.items.lock();
         let already = items.records.contains_key(&infohash);
-        let known = items.records.entry(infohash).or_default();
-        known.kept |= record.kept;
-        known.name = record.name.or_else(|| known.name.take());
-        let room = MAX_RECORD_TRACKERS.saturating_sub(known.trackers.len());
-        let new: Vec<_> =
-            record.trackers.into_iter().filter(|tier| !known.trackers.contains(tier)).take(room).collect();
-        known.trackers.extend(new);
+        items.records.entry(infohash).or_default().add(record);
         drop(items);
         if !already {
             self.publish(Event::ItemAdded { item: ContentId::BtV1(infohash) });
@@ -138,10 +119,24 @@ impl Engine {
         already
     }
 
-    /// The trackers of a hint that may be kept: none for a torrent known to be private, which has its own (BEP 27).
-    pub(crate) fn welcome(&self, infohash: InfoHash, hints: &Hints) -> Vec<Vec<String>> {
+    /// What of a hint may be kept: no sources for a torrent known to be private, which has its own (BEP 27).
+    pub(crate) fn welcome(&self, infohash: InfoHash, hints: &Hints) -> Record {
         let private = self.items.lock().active.get(&infohash).is_some_and(|torrent| torrent.is_private());
-        if private { Vec::new() } else { hints.trackers.clone() }
+        let public = Some(hints).filter(|_| !private);
+        Record {
+            trackers: public.map(|hints| hints.trackers.clone()).unwrap_or_default(),
+            web_seeds: public.map(|hints| hints.web_seeds.clone()).unwrap_or_default(),
+            name: hints.name.clone(),
+            kept: false,
+        }
+    }
+
+    /// URLs of HTTP servers that have an item (BEP 19); none of what is private (BEP 27), whoever named them.
+    pub(crate) fn web_seeds(&self, infohash: &InfoHash, known: &Known) -> Vec<String> {
+        if known.info.private {
+            return Vec::new();
+        }
+        self.items.lock().records.get(infohash).map(|record| record.web_seeds.clone()).unwrap_or_default()
     }
 
     /// Writes the record of an item that was asked to stay.
@@ -270,9 +265,7 @@ impl Engine {
         request: ResolveRequest,
     ) -> Result<Arc<ContentMeta>, FetchError> {
         let fail = |kind, detail: String| FetchError::new(request.id, Stage::Resolve, kind, detail);
-        let trackers = self.welcome(infohash, &request.hints);
-        let record = Record { trackers, name: request.hints.name.clone(), kept: false };
-        self.remember(infohash, record);
+        self.remember(infohash, self.welcome(infohash, &request.hints));
         let torrent =
             self.activate_from_store(infohash).await.map_err(|error| fail(add_error_kind(error), error.to_string()))?;
         torrent.add_hints(&request.hints);
@@ -295,6 +288,21 @@ impl Engine {
         }
     }
 
+    /// The active torrent, started if need be, and its metadata, waited for until the torrent ends.
+    pub(crate) async fn informed(
+        &self,
+        infohash: InfoHash,
+        stage: Stage,
+    ) -> Result<(Arc<ActiveTorrent>, Arc<Known>), FetchError> {
+        let fail = |kind, detail: String| FetchError::new(ContentId::BtV1(infohash), stage, kind, detail);
+        let torrent =
+            self.activate_from_store(infohash).await.map_err(|error| fail(add_error_kind(error), error.to_string()))?;
+        let Ok(Ok(known)) = torrent.handle().wait_known().await else {
+            return Err(fail(FetchErrorKind::Removed, "the torrent was removed".to_owned()));
+        };
+        Ok((torrent, known))
+    }
+
     pub(crate) async fn open(
         &self,
         infohash: InfoHash,
@@ -302,13 +310,7 @@ impl Engine {
         range: ByteRange,
     ) -> Result<ContentReader, FetchError> {
         let fail = |kind, detail: &str| FetchError::new(file.id, Stage::FirstByte, kind, detail);
-        let torrent = self
-            .activate_from_store(infohash)
-            .await
-            .map_err(|error| fail(add_error_kind(error), &error.to_string()))?;
-        let Ok(Ok(known)) = torrent.handle().wait_known().await else {
-            return Err(fail(FetchErrorKind::Removed, "the torrent was removed"));
-        };
+        let (torrent, known) = self.informed(infohash, Stage::FirstByte).await?;
         let entry = known.meta.files.get(file.index).ok_or_else(|| fail(FetchErrorKind::NotFound, "no such file"))?;
         let inside = range.shift(entry.offset).filter(|range| range.end() <= entry.offset + entry.len);
         let inside = inside.ok_or_else(|| fail(FetchErrorKind::NotFound, "the range leaves the file"))?;
@@ -326,9 +328,9 @@ impl Engine {
     }
 }
 
-type NextBytes = Option<(Result<swarmgate_content::VerifiedBytes, FetchError>, SwarmReader)>;
+pub(crate) type NextBytes = Option<(Result<swarmgate_content::VerifiedBytes, FetchError>, SwarmReader)>;
 
-async fn next_bytes(id: ContentId, mut reader: SwarmReader, stats: Arc<ProtocolStats>) -> NextBytes {
+pub(crate) async fn next_bytes(id: ContentId, mut reader: SwarmReader, stats: Arc<ProtocolStats>) -> NextBytes {
     let result = reader.next().await?;
     stats.read_failed(u64::from(result.is_err()));
     Some((result.map_err(|fault| read_error(id, fault)), reader))

@@ -9,9 +9,11 @@ pub mod dht;
 pub mod dialer;
 pub mod inbound;
 mod items;
+mod lending;
 pub mod listener;
 pub mod peer_stream;
 mod protocol;
+mod record;
 #[cfg(test)]
 mod testing;
 pub mod tracker_client;

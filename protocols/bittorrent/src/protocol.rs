@@ -26,8 +26,9 @@ use tokio_util::task::TaskTracker;
 use crate::active::Environment;
 use crate::dht::DhtHandle;
 use crate::inbound::{Inbound, InboundHandler, InboundLimits};
-use crate::items::{AddItemError, Engine, ITEMS_TABLE, Item, Record};
+use crate::items::{AddItemError, Engine, ITEMS_TABLE, Item};
 use crate::peer_stream::PeerStream;
+use crate::record::Record;
 use crate::tracker_client::TrackerClient;
 use swarmgate_egress::{EgressPolicy, HttpClient, HttpError};
 
@@ -84,7 +85,7 @@ pub enum StartError {
 /// See the module's head. Its owner must call [`Protocol::shutdown`].
 #[derive(Debug)]
 pub struct BitTorrentProtocol {
-    engine: Arc<Engine>,
+    pub(crate) engine: Arc<Engine>,
     inbound: Mutex<Option<Inbound>>,
     listen: Option<SocketAddr>,
 }
@@ -163,8 +164,9 @@ impl BitTorrentProtocol {
     /// # Errors
     /// [`AddItemError`].
     pub async fn add_metainfo(&self, metainfo: Metainfo, keep: bool) -> Result<bool, AddItemError> {
-        let Metainfo { infohash, info, info_bytes, announce, .. } = metainfo;
-        let record = Record { trackers: announce.clone(), name: Some(info.name.clone()), kept: keep };
+        let Metainfo { infohash, info, info_bytes, announce, web_seeds, .. } = metainfo;
+        let web_seeds = if info.private { Vec::new() } else { web_seeds };
+        let record = Record { trackers: announce.clone(), web_seeds, name: Some(info.name.clone()), kept: keep };
         self.engine.keep_info(infohash, &info_bytes).await;
         let already = self.engine.remember(infohash, record);
         let torrent = self.engine.activate(infohash, Some((info.clone(), info_bytes.clone())))?;
@@ -182,7 +184,7 @@ impl BitTorrentProtocol {
     /// # Errors
     /// [`AddItemError`].
     pub fn add_hints(&self, infohash: InfoHash, hints: &Hints, keep: bool) -> Result<bool, AddItemError> {
-        let record = Record { trackers: self.engine.welcome(infohash, hints), name: hints.name.clone(), kept: keep };
+        let record = Record { kept: keep, ..self.engine.welcome(infohash, hints) };
         let already = self.engine.remember(infohash, record);
         let engine = self.engine.clone();
         if engine.items.lock().closed {
@@ -236,8 +238,9 @@ impl BitTorrentProtocol {
     pub fn torrent_file(&self, infohash: &InfoHash) -> Option<Vec<u8>> {
         let known = self.known(infohash)?;
         let trackers = self.engine.items.lock().records.get(infohash).map(|record| record.trackers.clone());
-        let metainfo = Metainfo::from_info(known.info_bytes.clone(), trackers.unwrap_or_default());
-        metainfo.ok().map(|metainfo| metainfo.to_torrent())
+        let metainfo = Metainfo::from_info(known.info_bytes.clone(), trackers.unwrap_or_default()).ok()?;
+        let web_seeds = self.engine.web_seeds(infohash, &known);
+        Some(Metainfo { web_seeds, ..metainfo }.to_torrent())
     }
 
     /// Looks again at what the store has of a torrent, when somebody else put blocks there.

@@ -1,0 +1,77 @@
+//! What is remembered of an item: its trackers, its web seeds, a name.
+
+use serde::{Deserialize, Serialize};
+use swarmgate_bittorrent_proto::metainfo::{MAX_URL_BYTES, MAX_WEB_SEEDS};
+
+/// Trackers kept of one item's record.
+const MAX_TRACKERS: usize = 64;
+/// Bytes that all web seeds of one record may have: a quarter of the 64 KiB that a record may have in the store.
+const MAX_WEB_SEED_BYTES: usize = 16 << 10;
+
+/// See the module's head. Those of items that were asked to stay are in the store.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Record {
+    #[serde(default)]
+    pub(crate) trackers: Vec<Vec<String>>,
+    /// URLs of HTTP servers that have it (BEP 19), whoever named them; other networks' names for it among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) web_seeds: Vec<String>,
+    #[serde(default)]
+    pub(crate) name: Option<String>,
+    #[serde(skip)]
+    pub(crate) kept: bool,
+}
+
+impl Record {
+    /// Adds what another record knows, as far as there is room.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.kept |= other.kept;
+        self.name = other.name.or_else(|| self.name.take());
+        let room = MAX_TRACKERS.saturating_sub(self.trackers.len());
+        let new: Vec<_> = other.trackers.into_iter().filter(|tier| !self.trackers.contains(tier)).take(room).collect();
+        self.trackers.extend(new);
+        other.web_seeds.into_iter().for_each(|url| self.add_web_seed(url));
+    }
+
+    fn add_web_seed(&mut self, url: String) {
+        let usable = !url.is_empty() && url.len() <= MAX_URL_BYTES && !url.contains(char::is_control);
+        let bytes: usize = self.web_seeds.iter().map(String::len).sum();
+        let fits = self.web_seeds.len() < MAX_WEB_SEEDS && bytes + url.len() <= MAX_WEB_SEED_BYTES;
+        if usable && fits && !self.web_seeds.contains(&url) {
+            self.web_seeds.push(url);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(urls: impl IntoIterator<Item = String>) -> Record {
+        Record { web_seeds: urls.into_iter().collect(), ..Record::default() }
+    }
+
+    #[test]
+    fn web_seeds_are_kept_once_each_and_within_their_bounds() {
+        let mut record = Record::default();
+        record.add(named(["http://a/", "", "http://b/\n", "http://a/"].map(str::to_owned)));
+        record.add(named(["http://a/".to_owned(), "x".repeat(MAX_URL_BYTES + 1), "ipfs://c/f".to_owned()]));
+        assert_eq!(record.web_seeds, ["http://a/", "ipfs://c/f"]);
+        record.add(named((0..1000).map(|n| format!("http://{n}/"))));
+        assert_eq!(record.web_seeds.len(), MAX_WEB_SEEDS);
+        let mut long = Record::default();
+        long.add(named((0..100).map(|n| format!("http://{n}/{}", "x".repeat(2000)))));
+        assert_eq!(long.web_seeds.len(), 8);
+    }
+
+    #[test]
+    fn a_record_is_read_back_and_one_from_before_web_seeds_still_reads() {
+        let mut record = named(["http://a/".to_owned()]);
+        record.trackers = vec![vec!["udp://t:1".to_owned()]];
+        let json = serde_json::to_vec(&record).unwrap();
+        let read: Record = serde_json::from_slice(&json).unwrap();
+        assert_eq!((read.web_seeds, read.trackers), (record.web_seeds, record.trackers));
+        let old: Record = serde_json::from_str(r#"{"trackers":[["udp://t:1"]],"name":"n"}"#).unwrap();
+        assert_eq!((old.web_seeds.len(), old.name.as_deref()), (0, Some("n")));
+    }
+}
