@@ -191,7 +191,7 @@ impl DagExport {
             }
             What::End => self.descend_entity(cid, block),
             What::Part { at, said, depth } => {
-                self.descend_file(&Child { cid: *cid, said: Some(said), depth }, at, block)
+                self.descend_file(&Child { cid: *cid, said: Some(said), depth, may_be_leaf: true }, at, block)
             }
             What::Shard { depth } => self.descend_shard(cid, depth, block),
         }
@@ -206,7 +206,7 @@ impl DagExport {
         match Entity::read(cid, block)? {
             Entity::UnixFs(_, data) => match data.kind {
                 Kind::File | Kind::Raw => {
-                    let root = Child { cid: *cid, said: None, depth: 0 };
+                    let root = Child { cid: *cid, said: None, depth: 0, may_be_leaf: true };
                     let total = read_node(&root, block)?.total;
                     let Scope::Entity(bytes) = self.scope else { return Ok(()) };
                     self.range = bytes.map_or_else(|| ByteRange::full(total), |bytes| bytes.within(total));

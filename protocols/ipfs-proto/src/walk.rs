@@ -42,7 +42,7 @@ pub struct Want {
     /// How many bytes it is thought to have.
     pub estimated_bytes: u64,
     /// How many bytes of the file it has, as its parent says, if it may be a leaf. `None` for the root, which no parent
-    /// speaks of, and for what is surely a node of links.
+    /// speaks of, and for what has too many bytes for a leaf, or stands where no layout has one.
     pub leaf_bytes: Option<u64>,
 }
 
@@ -50,7 +50,7 @@ pub struct Want {
 /// it is the block that its name says is not looked at.
 #[must_use]
 pub fn fits(cid: &Cid, len: u64, block: &VerifiedBytes) -> bool {
-    read_node(&Child { cid: *cid, said: Some(len), depth: 0 }, block).is_ok()
+    read_node(&Child { cid: *cid, said: Some(len), depth: 0, may_be_leaf: true }, block).is_ok()
 }
 
 /// The walk over one range of one file. Call [`Self::poll_want`] until it gives nothing, after each [`Self::provide`]
@@ -123,7 +123,7 @@ impl FileWalk {
             in_flight_bytes: 0,
             buffered_bytes: 0,
         };
-        walk.add_missing(0, Child { cid: root, said: None, depth: 0 });
+        walk.add_missing(0, Child { cid: root, said: None, depth: 0, may_be_leaf: true });
         walk
     }
 
@@ -257,8 +257,14 @@ impl FileWalk {
         self.add_ready(offset, &child.cid, block, node.bytes);
         // The sum of all sizes was checked, so none of these sums overflows.
         let mut at = offset + node.bytes.len() as u64;
+        let mut after_nodes = false;
         for (cid, size) in node.children {
             let end = at + size;
+            // Every layout has leaves before nodes: what has a frame and stands behind a leaf without one, or behind a
+            // node, is a node, be it small.
+            let is_raw = cid.codec() == Codec::Raw.code();
+            let may_be_leaf = is_raw || !after_nodes;
+            after_nodes |= is_raw || size > MAX_BLOCK_BYTES as u64;
             if size > 0 && end > self.range.start() && at < self.range.end() {
                 if child.depth >= MAX_DEPTH {
                     return Err(Flaw::TooDeep.of(&child.cid));
@@ -266,7 +272,7 @@ impl FileWalk {
                 if self.parts.len() >= MAX_KNOWN_PARTS {
                     return Err(Flaw::TooManyLinks.of(&child.cid));
                 }
-                self.add_missing(at, Child { cid, said: Some(size), depth: child.depth + 1 });
+                self.add_missing(at, Child { cid, said: Some(size), depth: child.depth + 1, may_be_leaf });
             }
             at = end;
         }
@@ -298,7 +304,7 @@ impl Child {
     }
 
     fn leaf_bytes(&self) -> Option<u64> {
-        self.said.filter(|said| *said <= MAX_BLOCK_BYTES as u64)
+        self.said.filter(|said| self.may_be_leaf && *said <= MAX_BLOCK_BYTES as u64)
     }
 
     fn estimated_bytes(&self) -> u64 {

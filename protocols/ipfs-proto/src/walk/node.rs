@@ -13,6 +13,8 @@ pub(crate) struct Child {
     /// How many bytes of the file its parent says it has; `None` for the root.
     pub(crate) said: Option<u64>,
     pub(crate) depth: u16,
+    /// Whether it may be a leaf, by what stands before it.
+    pub(crate) may_be_leaf: bool,
 }
 
 /// What a block of a file holds: first bytes, then parts.

@@ -343,3 +343,29 @@ fn an_empty_file_is_done_when_its_root_is_there() {
         assert!(walk.is_done());
     }
 }
+
+#[test]
+fn what_may_be_a_leaf_is_told_by_how_much_it_has_and_what_stands_before_it() {
+    const MIB: u64 = 1 << 20;
+    let mut blocks = Blocks::default();
+    let bytes = vec![7; 1 << 20];
+    let raw = (blocks.put(Codec::Raw, bytes.clone()), MIB);
+    let framed = (node(&mut blocks, &bytes, &[]), MIB);
+    let (large, small) = ((node(&mut blocks, b"", &[raw; 3]), 3 * MIB), (node(&mut blocks, b"", &[raw; 2]), 2 * MIB));
+    let layouts = [
+        (vec![large, small], vec![(large.0, None), (small.0, None)]),
+        (vec![raw, small], vec![(raw.0, Some(MIB)), (small.0, None)]),
+        (vec![framed, large, small], vec![(large.0, None), (framed.0, Some(MIB)), (small.0, None)]),
+        (vec![framed, small], vec![(framed.0, Some(MIB)), (small.0, Some(2 * MIB))]),
+    ];
+    for (parts, told) in layouts {
+        let root = node(&mut blocks, b"", &parts);
+        let mut walk = FileWalk::new(root, whole());
+        assert_eq!(walk.poll_want(16 * MIB).unwrap().unwrap().leaf_bytes, None, "nobody knows of the root");
+        walk.provide(&root, &blocks.get(&root)).unwrap();
+        let wants = std::iter::from_fn(|| walk.poll_want(16 * MIB).unwrap());
+        assert_eq!(wants.map(|want| (want.cid, want.leaf_bytes)).collect::<Vec<_>>(), told);
+    }
+    assert!(fits(&raw.0, MIB, &blocks.get(&raw.0)) && fits(&framed.0, MIB, &blocks.get(&framed.0)));
+    assert!(!fits(&raw.0, MIB - 1, &blocks.get(&raw.0)) && !fits(&framed.0, MIB, &blocks.get(&raw.0)));
+}
