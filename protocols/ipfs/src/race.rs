@@ -21,6 +21,7 @@ use crate::fault::Fault;
 use crate::life::{Life, now, seconds};
 use crate::source::{SourceError, Want};
 
+use answers::graver;
 use asked::Asked;
 
 /// How long a source may take for one block before it has to say that it gives up.
@@ -194,6 +195,9 @@ impl<'a> Race<'a> {
             // A rest that is nearly over is waited for; for a longer one others stand in, where there are others.
             if self.blocks.sources.len() == 1 || until <= now + REST_WAIT {
                 self.later.push((source, until));
+            } else {
+                // It may have the block for all that anybody knows.
+                self.gravest = graver(self.gravest, FailureClass::Source);
             }
             return true;
         }

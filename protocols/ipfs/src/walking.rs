@@ -133,14 +133,8 @@ impl<W: Walk + 'static> Drive<W> {
             match self.walk.poll_want() {
                 Ok(Some(ask)) => {
                     let elsewhere = self.walk.elsewhere();
-                    let (life, waiting) = (self.life.clone(), self.waiting.clone());
-                    self.fetches.push(Box::pin(async move {
-                        let result = get(&life, ask, elsewhere).await;
-                        if result.is_ok() {
-                            waiting.progress();
-                        }
-                        (ask.cid, result)
-                    }));
+                    let life = self.life.clone();
+                    self.fetches.push(Box::pin(async move { (ask.cid, get(&life, ask, elsewhere).await) }));
                 }
                 Ok(None) => return,
                 Err(bad) => self.fault = Some(bad.into()),
@@ -149,6 +143,9 @@ impl<W: Walk + 'static> Drive<W> {
     }
 
     fn take(&mut self, cid: &Cid, result: Result<VerifiedBytes, Fault>) {
+        if result.is_ok() {
+            self.waiting.progress();
+        }
         let taken = result.and_then(|block| Ok(self.walk.provide(cid, &block)?));
         if let Err(fault) = taken {
             self.fault.get_or_insert(fault);

@@ -74,7 +74,7 @@ impl Race<'_> {
 }
 
 /// The graver of two failures: who lies is worse than who fails, and that worse than who has it not.
-fn graver(one: FailureClass, other: FailureClass) -> FailureClass {
+pub(super) fn graver(one: FailureClass, other: FailureClass) -> FailureClass {
     let weight = |class| match class {
         FailureClass::Neutral => 0,
         FailureClass::Local => 1,

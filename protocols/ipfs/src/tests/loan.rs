@@ -340,8 +340,11 @@ async fn why_a_leaf_does_not_come_is_told_as_a_breaker_needs_it() {
         assert_eq!(error.class, class, "{habit:?}: {error}");
     }
     let sources = [Shelf::new("a", Habit::Caught, AT_ONCE), Shelf::new("b", Habit::Honest, AT_ONCE)];
-    let error = lend(&blocks(sources).await, &dag).fetch(nth(&leaves, 1)).await.unwrap_err();
+    let loan = lend(&blocks(sources).await, &dag);
+    let error = loan.fetch(nth(&leaves, 1)).await.unwrap_err();
     assert_eq!(error.class, FailureClass::Corruption, "{error}");
+    let error = loan.fetch(nth(&leaves, 2)).await.unwrap_err();
+    assert_eq!(error.class, FailureClass::Source, "the one rests, and may have it: {error}");
     let local = SessionOptions { only_local: true, ..SessionOptions::default() };
     let loan = blocks([Shelf::new("a", Habit::Honest, AT_ONCE).with(&dag)]).await.session(local).lend(dag.root());
     assert_eq!(loan.fetch(nth(&leaves, 1)).await.unwrap_err().class, FailureClass::Neutral);

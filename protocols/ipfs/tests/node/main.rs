@@ -3,6 +3,7 @@
 
 mod arrivals;
 mod dht;
+mod loan;
 #[path = "../support/raw.rs"]
 mod raw;
 #[path = "../support/mod.rs"]
