@@ -15,8 +15,9 @@ use crate::source::SourceKey;
 
 /// How long the queue at a source may be while nobody waits.
 const QUEUE_TARGET: Duration = Duration::from_millis(1000);
-/// How long it may be while a reader waits, or has nothing in hand.
-const URGENT_QUEUE_TARGET: Duration = Duration::from_millis(400);
+/// How long it may be while a reader waits, or has nothing in hand, or while the others may have to do what a source
+/// in doubt holds: whatever is queued now comes before that.
+const SHORT_QUEUE_TARGET: Duration = Duration::from_millis(400);
 /// Sources that have delivered nothing yet and are at work at the same time.
 const MAX_STRANGERS: usize = 3;
 
@@ -42,8 +43,12 @@ struct Score {
 impl FetchPlan {
     /// Deals out what is wanted.
     pub(super) fn deal(&mut self, now: Instant, wants: &[Want]) {
-        let target = if self.demand.lives_from_hand_to_mouth(now) { URGENT_QUEUE_TARGET } else { QUEUE_TARGET };
-        let open = self.lanes.iter().filter(|(_, lane)| lane.gate == Gate::Open);
+        let doubt = self.lanes.values().any(|lane| lane.is_in_doubt(now));
+        let short = doubt || self.demand.lives_from_hand_to_mouth(now);
+        let target = if short { SHORT_QUEUE_TARGET } else { QUEUE_TARGET };
+        // Who is in doubt gets no more until it has delivered.
+        let is_open = |lane: &Lane| lane.gate == Gate::Open && !lane.is_in_doubt(now);
+        let open = self.lanes.iter().filter(|(_, lane)| is_open(lane));
         let line = |(key, lane): (&SourceKey, &Lane)| Line {
             key: *key,
             queue: lane.queue(now),
@@ -52,7 +57,7 @@ impl FetchPlan {
             stranger: !lane.estimate.is_known(),
         };
         let mut lines: Vec<_> = open.map(line).collect();
-        let elsewhere = self.lanes.values().filter(|lane| lane.gate != Gate::Open && is_busy(lane)).count();
+        let elsewhere = self.lanes.values().filter(|lane| !is_open(lane) && is_busy(lane)).count();
         let mut trials = self.lanes.values().any(|lane| lane.gate == Gate::Trial);
         for want in wants {
             if lines.iter().all(|line| line.full) && !trials {

@@ -240,18 +240,32 @@ impl Lane {
 
     // --- when it is late ---------------------------------------------------------------------------------------
 
+    /// What it takes for one unit when all goes well.
+    fn usual(&self, first: &Flight) -> Duration {
+        self.estimate.latency(Likely::Nearly) + span(first.len, self.estimate.rate()) * 2
+    }
+
     fn patience(&self, first: &Flight) -> Duration {
-        let usual = self.estimate.latency(Likely::Nearly) + span(first.len, self.estimate.rate()) * 2;
         // What has become slow would never deliver, if it were left no more time than it once needed.
-        let grown = (usual + OVERDUE_SLACK).saturating_mul(1 << self.silences.saturating_sub(1).min(8));
+        let grown = (self.usual(first) + OVERDUE_SLACK).saturating_mul(1 << self.silences.saturating_sub(1).min(8));
         grown.clamp(LEAST_OVERDUE, MOST_OVERDUE)
     }
 
-    /// When its next unit should have been here; `None` when it is asked for nothing.
+    /// Since when it shows nothing, though it is asked for this.
+    fn quiet_since(&self, first: &Flight) -> Instant {
+        self.last_progress.map_or(first.asked_at, |at| at.max(first.asked_at))
+    }
+
+    /// Whether its next unit should have been here, though it is too early to take anything from it.
+    pub(super) fn is_in_doubt(&self, now: Instant) -> bool {
+        let late = |first| now >= self.quiet_since(first) + self.usual(first);
+        !self.overdue && self.in_flight.first().is_some_and(late)
+    }
+
+    /// When its next unit should have been here, beyond all doubt; `None` when it is asked for nothing.
     pub(super) fn overdue_at(&self) -> Option<Instant> {
         let first = self.in_flight.first()?;
-        let since = self.last_progress.map_or(first.asked_at, |at| at.max(first.asked_at));
-        Some(since + self.patience(first))
+        Some(self.quiet_since(first) + self.patience(first))
     }
 
     /// When it has been silent for too long, with others to take its place or without; `None` when it is asked for

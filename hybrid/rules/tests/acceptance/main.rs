@@ -106,6 +106,8 @@ fn killing_the_fastest_delays_a_download_by_no_more_than_its_rate() {
     });
 }
 
+/// The latency of a unit is all the time from its first asking, wherever it was queued, taken from and asked again, and
+/// of every unit, wanted soon or late: what stood behind a silent source is counted with the time it stood there.
 #[test]
 fn a_source_that_falls_silent_is_passed_by() {
     for_each_seed("a_source_that_falls_silent", 20, |seed| {
