@@ -132,6 +132,15 @@ pub struct Bindings {
     next: u64,
 }
 
+/// What a change has pushed out, so that whoever keeps an index forgets it too.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct PushedOut {
+    /// Bindings: evicted, or left with nothing to say.
+    pub bindings: Vec<ContentBinding>,
+    /// The refuted pair that is no longer remembered.
+    pub refuted: Option<(Name, Name)>,
+}
+
 /// The form in the index. What does not check is left out when it is read.
 #[derive(Serialize, Deserialize)]
 struct Kept {
@@ -161,7 +170,9 @@ impl From<Bindings> for Kept {
 impl From<Kept> for Bindings {
     fn from(kept: Kept) -> Self {
         let mut table = Self::default();
-        kept.refuted.into_iter().for_each(|(one, other)| table.note_refuted(one, other));
+        for (one, other) in kept.refuted {
+            let _forgotten = table.note_refuted(one, other);
+        }
         for binding in kept.bindings {
             let _left_out_when_unsound = table.insert(binding);
         }
@@ -186,20 +197,22 @@ impl Bindings {
         self.bindings.is_empty()
     }
 
-    /// Takes what somebody says. Said again, it is kept once for each who says it.
+    /// Takes what somebody says. Said again, it is kept once for each who says it. What went for it is returned, which
+    /// is itself when all that it says is refuted.
     ///
     /// # Errors
     /// When it does not check; nothing is kept then.
-    pub fn insert(&mut self, binding: ContentBinding) -> Result<(), BindingError> {
+    pub fn insert(&mut self, binding: ContentBinding) -> Result<PushedOut, BindingError> {
         binding.check()?;
         let first = binding.names.first().and_then(|name| self.by_name.get(name)).into_iter().flatten();
         if first.filter_map(|id| self.bindings.get(id)).any(|known| *known == binding) {
-            return Ok(());
+            return Ok(PushedOut::default());
         }
+        let mut gone = PushedOut::default();
         if self.bindings.len() >= MAX_BINDINGS
             && let Some((_, id)) = self.order.first().cloned()
         {
-            self.remove(id);
+            gone.bindings.extend(self.remove(id));
         }
         let id = self.next;
         self.next += 1;
@@ -208,8 +221,8 @@ impl Bindings {
         }
         self.order.insert((binding.said_by.clone(), id));
         self.bindings.insert(id, binding);
-        self.drop_hollow(id);
-        Ok(())
+        gone.bindings.extend(self.drop_hollow(id));
+        Ok(gone)
     }
 
     /// The other names of the same bytes, and who says so: the most trusted first, no name twice.
@@ -236,52 +249,52 @@ impl Bindings {
     }
 
     /// Bytes that are right by the name `used` were wrong by the name `asked`: the two are not the same. Bindings that
-    /// are left with nothing to say are dropped.
-    pub fn refute(&mut self, asked: &Name, used: &Name) {
+    /// are left with nothing to say are dropped, and returned.
+    pub fn refute(&mut self, asked: &Name, used: &Name) -> PushedOut {
         if asked == used {
-            return;
+            return PushedOut::default();
         }
-        self.note_refuted(asked.clone(), used.clone());
+        let refuted = self.note_refuted(asked.clone(), used.clone());
         let ids: Vec<u64> = self.by_name.get(asked).into_iter().flatten().copied().collect();
-        ids.into_iter().for_each(|id| self.drop_hollow(id));
+        PushedOut { bindings: ids.into_iter().filter_map(|id| self.drop_hollow(id)).collect(), refuted }
     }
 
     /// Forgets what one authority has said: its key is not trusted any more.
-    pub fn forget(&mut self, said_by: &Authority) {
+    pub fn forget(&mut self, said_by: &Authority) -> PushedOut {
         let ids: Vec<u64> =
             self.order.range((said_by.clone(), 0)..=(said_by.clone(), u64::MAX)).map(|(_, id)| *id).collect();
-        ids.into_iter().for_each(|id| self.remove(id));
+        PushedOut { bindings: ids.into_iter().filter_map(|id| self.remove(id)).collect(), refuted: None }
     }
 
     fn is_refuted(&self, one: &Name, other: &Name) -> bool {
         self.refuted.contains(&pair(one.clone(), other.clone()))
     }
 
-    fn note_refuted(&mut self, one: Name, other: Name) {
+    /// Remembers a pair, and returns the oldest when there are too many.
+    fn note_refuted(&mut self, one: Name, other: Name) -> Option<(Name, Name)> {
         let pair = pair(one, other);
         if self.refuted.insert(pair.clone()) {
             self.refuted_order.push_back(pair);
         }
-        if self.refuted_order.len() > MAX_REFUTED
-            && let Some(oldest) = self.refuted_order.pop_front()
-        {
-            self.refuted.remove(&oldest);
+        if self.refuted_order.len() <= MAX_REFUTED {
+            return None;
         }
+        let oldest = self.refuted_order.pop_front()?;
+        self.refuted.remove(&oldest);
+        Some(oldest)
     }
 
     /// Drops a binding of which every pair is refuted.
-    fn drop_hollow(&mut self, id: u64) {
-        let Some(binding) = self.bindings.get(&id) else { return };
+    fn drop_hollow(&mut self, id: u64) -> Option<ContentBinding> {
+        let binding = self.bindings.get(&id)?;
         let names: Vec<_> = binding.names.iter().collect();
         let pairs =
             names.iter().enumerate().flat_map(|(at, one)| names[at + 1..].iter().map(move |other| (one, other)));
-        if pairs.into_iter().all(|(one, other)| self.is_refuted(one, other)) {
-            self.remove(id);
-        }
+        if pairs.into_iter().all(|(one, other)| self.is_refuted(one, other)) { self.remove(id) } else { None }
     }
 
-    fn remove(&mut self, id: u64) {
-        let Some(binding) = self.bindings.remove(&id) else { return };
+    fn remove(&mut self, id: u64) -> Option<ContentBinding> {
+        let binding = self.bindings.remove(&id)?;
         for name in &binding.names {
             if let Some(ids) = self.by_name.get_mut(name) {
                 ids.remove(&id);
@@ -290,7 +303,8 @@ impl Bindings {
                 }
             }
         }
-        self.order.remove(&(binding.said_by, id));
+        self.order.remove(&(binding.said_by.clone(), id));
+        Some(binding)
     }
 }
 

@@ -35,7 +35,7 @@ mod testing;
 pub use attribution::{Attribution, MAX_ORIGINS, MAX_READINGS, Reading, SourceShare};
 pub use binding::{
     Authority, BindingError, Bindings, ContentBinding, MAX_BINDINGS, MAX_MIRROR_URL_BYTES, MAX_NAMES_OF_A_BINDING,
-    MAX_REFUTED, Name,
+    MAX_REFUTED, Name, PushedOut,
 };
 pub use breaker::{
     BreakerChange, BreakerKey, BreakerOptions, BreakerState, BreakerStatus, Breakers, CircuitBreaker, MAX_BREAKERS,
