@@ -71,13 +71,18 @@ impl HashKind {
         }
     }
 
+    /// Starts hashing bytes that come in parts and have no name yet.
+    #[must_use]
+    pub fn naming(self) -> Naming {
+        Naming { kind: self, context: Context::new(self) }
+    }
+
     /// Hashes `data` and names it.
     #[must_use]
     pub fn hash(self, data: &[u8]) -> BlockHash {
-        let mut context = Context::new(self);
-        context.update(data);
-        let (digest, len) = context.finish();
-        BlockHash::wrap(self.code(), &digest[..len])
+        let mut naming = self.naming();
+        naming.update(data);
+        naming.finish()
     }
 }
 
@@ -231,6 +236,32 @@ impl BlockHasher {
 impl std::fmt::Debug for BlockHasher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("BlockHasher").field("expected", &self.expected).field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+/// A running hash of bytes that have no name yet.
+pub struct Naming {
+    kind: HashKind,
+    context: Context,
+}
+
+impl Naming {
+    /// Adds the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.context.update(bytes);
+    }
+
+    /// Names all bytes seen.
+    #[must_use]
+    pub fn finish(self) -> BlockHash {
+        let (digest, len) = self.context.finish();
+        BlockHash::wrap(self.kind.code(), &digest[..len])
+    }
+}
+
+impl std::fmt::Debug for Naming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Naming").field("kind", &self.kind).finish_non_exhaustive()
     }
 }
 

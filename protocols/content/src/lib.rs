@@ -27,7 +27,7 @@ mod verified;
 pub use error::{Attempt, AttemptOutcome, FailureClass, FetchError, FetchErrorKind, Stage};
 pub use event::{EVENT_CAPACITY, Event, EventBus, EventReceiver, EventRecvError, NumberedEvent};
 pub use hash::{
-    BLAKE3_CODE, BlockHash, BlockHasher, HashKind, HashMismatch, MAX_DIGEST_BYTES, MIN_DIGEST_BYTES, SHA1_CODE,
+    BLAKE3_CODE, BlockHash, BlockHasher, HashKind, HashMismatch, MAX_DIGEST_BYTES, MIN_DIGEST_BYTES, Naming, SHA1_CODE,
     SHA2_256_CODE, SHA2_512_CODE,
 };
 pub use id::{Cid, ContentId, InfoHash, InfoHashV2, ParseIdError};

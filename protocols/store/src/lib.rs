@@ -2,7 +2,7 @@
 //!
 //! A block is named by its hash ([`swarmgate_content::BlockHash`]): a piece of a v1 torrent is a SHA-1 block, its
 //! `info` dictionary too, an IPFS block is whatever its CID says. Two networks that carry the same bytes share them.
-//! What comes in is a [`VerifiedBlock`], and only a [`Verifier`] makes one; what goes out is
+//! What comes in is a [`VerifiedBlock`], and only hashing makes one; what goes out is
 //! [`VerifiedBytes`](swarmgate_content::VerifiedBytes). A block may also stay where it is, in a file of somebody
 //! else's: then the store keeps a [`Reference`].
 //!
@@ -121,5 +121,5 @@ pub use options::{EVENT_CAPACITY, MAX_BLOCK_BYTES, MAX_EVENT_BLOCKS, MAX_ROW_BYT
 pub use records::{MAX_RECORD_BYTES, MAX_RECORD_KEY_BYTES};
 pub use references::{MAX_PARTS, MAX_REFERENCES, Origin, Part, Reference};
 pub use store::Store;
-pub use verify::{HASH_THREADS, VerifiedBlock, Verifier};
+pub use verify::{HASH_THREADS, NamedBytes, Namer, VerifiedBlock, Verifier};
 pub use window::Window;

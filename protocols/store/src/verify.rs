@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use swarmgate_content::{BlockHash, HashMismatch, VerifiedBytes};
+use swarmgate_content::{BlockHash, HashKind, HashMismatch, Naming, VerifiedBytes};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How many blocks are hashed at once. Two keep up with 3 GiB/s, beyond any network this serves.
@@ -20,7 +20,8 @@ const INLINE_HASH_BYTES: usize = 32 * 1024;
 /// How many bytes of a file are read before they are hashed; small enough to be in cache, large enough for the disk.
 const HASH_CHUNK_BYTES: usize = 256 * 1024;
 
-/// A block whose bytes have the hash that names it. Only [`Verifier::verify`] makes one.
+/// A block whose bytes have the hash that names it. Only hashing makes one: [`Verifier::verify`] where a name is given,
+/// [`VerifiedBlock::name`] where there is none yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedBlock {
     hash: BlockHash,
@@ -28,6 +29,14 @@ pub struct VerifiedBlock {
 }
 
 impl VerifiedBlock {
+    /// Hashes bytes that have no name yet, and makes them the block of the name that this gives. It holds its thread
+    /// for 0.7 ms a MiB.
+    #[must_use]
+    pub fn name(kind: HashKind, data: Bytes) -> Self {
+        let (hash, bytes) = VerifiedBytes::name(kind, data);
+        Self { hash, bytes }
+    }
+
     /// The block's name.
     #[must_use]
     pub const fn hash(&self) -> &BlockHash {
@@ -43,6 +52,60 @@ impl VerifiedBlock {
     fn check(hash: BlockHash, data: Bytes) -> Result<Self, HashMismatch> {
         let bytes = VerifiedBytes::check(&hash, data)?;
         Ok(Self { hash, bytes })
+    }
+}
+
+/// Names a block that comes in parts and is not kept, because it stays where it lies.
+#[derive(Debug)]
+pub struct Namer {
+    naming: Naming,
+    len: u64,
+}
+
+/// The name of bytes that were hashed, and how many they were: what a reference needs to know of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NamedBytes {
+    hash: BlockHash,
+    len: u64,
+}
+
+impl Namer {
+    /// Starts with nothing.
+    #[must_use]
+    pub fn new(kind: HashKind) -> Self {
+        Self { naming: kind.naming(), len: 0 }
+    }
+
+    /// Adds the block's next bytes. Holds its thread for as long as hashing them takes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.naming.update(bytes);
+        self.len += bytes.len() as u64;
+    }
+
+    /// Names all bytes seen.
+    #[must_use]
+    pub fn finish(self) -> NamedBytes {
+        NamedBytes { hash: self.naming.finish(), len: self.len }
+    }
+}
+
+impl NamedBytes {
+    /// The block's name.
+    #[must_use]
+    pub const fn hash(&self) -> &BlockHash {
+        &self.hash
+    }
+
+    /// How many bytes it has.
+    #[must_use]
+    pub const fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
     }
 }
 

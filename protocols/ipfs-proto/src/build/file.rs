@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use swarmgate_content::Cid;
+
 use super::{Block, Built, Profile};
 use crate::codec::Codec;
 use crate::dag_pb::{Link, encode};
@@ -36,6 +38,13 @@ impl FileBuilder {
                 self.add_leaf();
             }
         }
+    }
+
+    /// Appends a leaf whose block was made elsewhere: a raw block of this name and so many bytes. All of a file's leaves
+    /// come this way or none, and all but the last have [`Profile::chunk_bytes`]; else the file gets a CID that nobody
+    /// else gives it.
+    pub fn push_leaf(&mut self, cid: Cid, bytes: u64) {
+        self.add(0, Built { cid, file_bytes: bytes, dag_bytes: bytes });
     }
 
     /// The next block that is ready.

@@ -10,6 +10,9 @@ use crate::manifest::since_epoch;
 /// The longest path that is kept; longer than any system opens. 32 KiB.
 const MAX_PATH_BYTES: usize = 32 * 1024;
 
+/// How many bytes of a row come before the path.
+const MARK_BYTES: usize = 8 + 8 + 4 + 8 + 8;
+
 /// A file that blocks lie in: its path, and what tells that it was changed since.
 ///
 /// Two are equal when both are: the same path after a change is another origin.
@@ -58,6 +61,15 @@ impl Origin {
     #[must_use]
     pub const fn file_len(&self) -> u64 {
         self.mark.len
+    }
+
+    /// What tells that the file was changed or replaced, as bytes to be kept: when they are the same later, nothing
+    /// says that it was. To be compared, not read.
+    #[must_use]
+    pub fn mark(&self) -> Vec<u8> {
+        let mut row = self.to_row();
+        row.truncate(MARK_BYTES);
+        row
     }
 
     /// Whether a file of which the system now says this is the same file, with the length and the time of change that

@@ -12,7 +12,7 @@ use crate::error::{ReferError, StorageFault};
 use crate::inner::{Active, Gone, Inner, State};
 use crate::key::Key;
 use crate::store::Store;
-use crate::verify::VerifiedBlock;
+use crate::verify::{NamedBytes, VerifiedBlock};
 
 /// The most parts of one block: a piece of a torrent may go over many small files. One in more is better copied.
 pub const MAX_PARTS: usize = 256;
@@ -47,13 +47,23 @@ impl Reference {
     /// as long as the block, or beyond the ends of their files.
     #[must_use]
     pub fn new(block: &VerifiedBlock, parts: Vec<Part>) -> Option<Self> {
+        Self::make(*block.hash(), block.bytes().len() as u64, parts)
+    }
+
+    /// The same of a block that was hashed in parts and not kept.
+    #[must_use]
+    pub fn of(block: &NamedBytes, parts: Vec<Part>) -> Option<Self> {
+        Self::make(*block.hash(), block.len(), parts)
+    }
+
+    fn make(hash: BlockHash, block_len: u64, parts: Vec<Part>) -> Option<Self> {
         let inside = |part: &Part| {
             let end = part.offset.checked_add(part.len.into());
             end.is_some_and(|end| end <= part.origin.file_len())
         };
         let len = parts.iter().try_fold(0, |sum: u32, part| sum.checked_add(part.len))?;
         let fits = (1..=MAX_PARTS).contains(&parts.len()) && parts.iter().all(inside);
-        (fits && len as usize == block.bytes().len()).then_some(Self { hash: *block.hash(), len, parts })
+        (fits && u64::from(len) == block_len).then_some(Self { hash, len, parts })
     }
 
     /// The block's name.
