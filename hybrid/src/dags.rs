@@ -40,8 +40,9 @@ impl Ground for Delivered {
         false
     }
 
-    fn refuted(&self, used: &Name) {
-        self.book.refute(&self.asked, used);
+    fn refuted(&self, used: Name) -> BoxFuture<'static, ()> {
+        let (asked, book) = (self.asked.clone(), self.book.clone());
+        Box::pin(async move { book.refute(&asked, &used).await })
     }
 }
 

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, Abortable, Aborted};
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use swarmgate_content::{Account, BoxFuture, VerifiedBytes};
 use swarmgate_hybrid_rules::{
@@ -32,8 +32,8 @@ pub(crate) trait Ground: Send + Sync + fmt::Debug {
     /// Whether a unit can be read.
     fn has(&self, unit: Unit) -> bool;
 
-    /// Names that were thought to be the same bytes are not.
-    fn refuted(&self, used: &Name);
+    /// Notes that names which were thought to be the same bytes are not.
+    fn refuted(&self, used: Name) -> BoxFuture<'static, ()>;
 }
 
 /// One reader's row.
@@ -71,6 +71,8 @@ struct Driver {
     asked: BTreeMap<(SourceKey, Unit), Asked>,
     /// What each lane had received at the last look.
     received: BTreeMap<SourceKey, u64>,
+    /// What was found out and is to be noted.
+    notes: Vec<BoxFuture<'static, ()>>,
 }
 
 impl Fetch {
@@ -147,6 +149,9 @@ impl Fetch {
             Driver { fetch: self, futures: FuturesUnordered::new(), asked: BTreeMap::new(), received: BTreeMap::new() };
         let mut idle_since = Instant::now();
         loop {
+            for note in std::mem::take(&mut driver.notes) {
+                note.await;
+            }
             let wake = driver.decide();
             if driver.fetch.readers() > 0 {
                 idle_since = Instant::now();
@@ -158,7 +163,7 @@ impl Fetch {
                 () = stop.cancelled() => return driver.fetch.end(),
                 Some((key, unit, number, outcome)) = driver.futures.next(), if !driver.futures.is_empty() => {
                     driver.hear(key, unit, number, outcome);
-                    while let Some(Some((key, unit, number, outcome))) = futures_util::FutureExt::now_or_never(driver.futures.next()) {
+                    while let Some(Some((key, unit, number, outcome))) = driver.futures.next().now_or_never() {
                         driver.hear(key, unit, number, outcome);
                     }
                 }
@@ -276,14 +281,14 @@ impl Driver {
                 tracing::debug!(source = key.0, unit = unit.0, %error, "a source did not deliver");
                 self.fetch.plan.lock().on_failed(now, key, unit, error.class);
             }
-            Err(LaneFault::Refuted(used)) => self.refute(key, &used),
+            Err(LaneFault::Refuted(used)) => self.refute(key, used),
         }
     }
 
     /// A source that has something else is none.
-    fn refute(&mut self, key: SourceKey, used: &Name) {
+    fn refute(&mut self, key: SourceKey, used: Name) {
         tracing::warn!(%used, "bytes that are right by this name are wrong by that which they were asked for by");
-        self.fetch.ground.refuted(used);
+        self.notes.push(self.fetch.ground.refuted(used));
         self.fetch.plan.lock().leave(key);
         self.fetch.lanes.lock().remove(&key);
         self.received.remove(&key);

@@ -2,6 +2,8 @@
 //!
 //! * [`protocol`]: what the application registers; which contents are worth a plan.
 //! * [`book`]: which names are the same bytes, kept in the index.
+//! * [`publish`]: a file or folder becomes a torrent and a DAG, from one read.
+//! * [`manifest`]: one publisher's signed word on which names are the same bytes.
 //! * `fetch`: one content's plan (`swarmgate-hybrid-rules`) and the task that does what it says.
 //! * `torrents`, `dags`: a content by its infohash, and by its CID: what its units are and who may have them.
 //! * `lane`, `lanes`, `mirror`: the sources: a swarm, IPFS, web servers; `segments`: pieces out of files.
@@ -24,8 +26,10 @@ mod dags;
 mod fetch;
 mod lane;
 mod lanes;
+pub mod manifest;
 mod mirror;
 pub mod protocol;
+pub mod publish;
 mod segments;
 mod torrents;
 

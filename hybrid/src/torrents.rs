@@ -38,15 +38,22 @@ impl Ground for Pieces {
         self.loan.has(unit.0)
     }
 
-    fn refuted(&self, used: &Name) {
-        let id = self.loan.meta().id;
-        for index in 0..self.loan.meta().files.len() {
-            let asked = Name::Torrent { id, file: u32::try_from(index).unwrap_or(u32::MAX) };
-            if self.book.others(&asked).iter().any(|(other, _)| other == used) {
-                self.book.refute(&asked, used);
+    fn refuted(&self, used: Name) -> BoxFuture<'static, ()> {
+        let (meta, book) = (self.loan.meta().clone(), self.book.clone());
+        Box::pin(async move {
+            for index in 0..meta.files.len() {
+                let asked = torrent_name(meta.id, index);
+                if book.others(&asked).iter().any(|(other, _)| *other == used) {
+                    book.refute(&asked, &used).await;
+                }
             }
-        }
+        })
     }
+}
+
+/// The name of a torrent's file.
+fn torrent_name(id: ContentId, index: usize) -> Name {
+    Name::Torrent { id, file: u32::try_from(index).unwrap_or(u32::MAX) }
 }
 
 /// Whether all pieces of a range of a torrent are in the store.
@@ -84,8 +91,7 @@ fn lanes(inner: &Arc<Inner>, loan: &Arc<dyn TorrentLoan>, units: &Units) -> Vec<
     let seeds = loan.web_seeds();
     for (index, file) in meta.files.iter().enumerate().filter(|(_, file)| file.len > 0 && !file.padding) {
         let seeded = seeds.iter().filter_map(|seed| seed_url(seed, meta, file));
-        let asked = Name::Torrent { id: meta.id, file: u32::try_from(index).unwrap_or(u32::MAX) };
-        let others = inner.book.others(&asked);
+        let others = inner.book.others(&torrent_name(meta.id, index));
         let mirrors = others.iter().filter_map(|(name, _)| mirror_url(name));
         for url in seeded.chain(mirrors) {
             let Some(host) = host_of(&url) else { continue };
@@ -145,8 +151,7 @@ async fn follow_hints(
         for index in hinted_files(meta) {
             let found = tokio::time::timeout(HINT_TIME, find(dags, hint, meta, index)).await;
             let Ok(Ok(cid)) = found else { continue };
-            let (file, ipfs) = (u32::try_from(index).unwrap_or(u32::MAX), Name::Ipfs(ContentId::Ipfs(cid)));
-            let names = [Name::Torrent { id: meta.id, file }, ipfs].into();
+            let names = [torrent_name(meta.id, index), Name::Ipfs(ContentId::Ipfs(cid))].into();
             let path = meta.files.get(index).map(|file| file.path.clone()).unwrap_or_default();
             let len = meta.files.get(index).map(|file| file.len);
             if let Err(error) = book.add(ContentBinding { names, len, path, said_by: Authority::Hint }).await {

@@ -21,7 +21,7 @@ const CRATES: [(&str, &[&str]); 14] = [
     ("protocols/webtorrent", &["content", "bittorrent-proto", "swarm", "egress", "webtorrent-proto"]),
     ("protocols/ipfs", &["content", "store", "egress", "ipfs-proto"]),
     ("hybrid/rules", &["content"]),
-    ("hybrid", &["content", "store", "egress", "hybrid-rules"]),
+    ("hybrid", &["content", "store", "egress", "hybrid-rules", "bittorrent-proto", "ipfs-proto"]),
     (
         "gateway",
         &[
