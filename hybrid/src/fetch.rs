@@ -145,8 +145,13 @@ impl Fetch {
 
     /// Does what the plan says, until it has had no readers for a while or is to stop.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let mut driver =
-            Driver { fetch: self, futures: FuturesUnordered::new(), asked: BTreeMap::new(), received: BTreeMap::new() };
+        let mut driver = Driver {
+            fetch: self,
+            futures: FuturesUnordered::new(),
+            asked: BTreeMap::new(),
+            received: BTreeMap::new(),
+            notes: Vec::new(),
+        };
         let mut idle_since = Instant::now();
         loop {
             for note in std::mem::take(&mut driver.notes) {
