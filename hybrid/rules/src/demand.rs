@@ -117,6 +117,8 @@ struct Reader {
     sample_from: Instant,
     sample_bytes: u64,
     sample_blocked: Duration,
+    /// When it had read all that it then wanted.
+    ended_at: Option<Instant>,
 }
 
 impl Reader {
@@ -155,6 +157,9 @@ impl Reader {
         self.rest.start = position;
         self.read += bytes;
         self.sample_bytes += bytes;
+        if self.rest.is_empty() {
+            self.ended_at.get_or_insert(now);
+        }
         let span = now.saturating_duration_since(self.sample_from);
         if span < MIN_SAMPLE {
             return stood_still;
@@ -173,6 +178,10 @@ impl Reader {
     }
 
     fn set_blocked(&mut self, now: Instant, blocked: bool) {
+        // Until its range went on it could read nothing, which says nothing of how fast it is.
+        if let Some(since) = self.ended_at.take_if(|_| !self.rest.is_empty()) {
+            self.sample_blocked += now.saturating_duration_since(since.max(self.sample_from));
+        }
         match (self.blocked_since, blocked && !self.rest.is_empty()) {
             (None, true) => {
                 self.blocked_since = Some(now);
@@ -215,6 +224,7 @@ impl Demand {
             sample_from: now,
             sample_bytes: 0,
             sample_blocked: Duration::ZERO,
+            ended_at: None,
         };
         self.readers.insert(key, reader);
         true
@@ -225,10 +235,11 @@ impl Demand {
         self.readers.get_mut(&key)?.advance(now, position)
     }
 
-    pub(crate) fn extend(&mut self, key: ReaderKey, end: u64) {
-        if let Some(reader) = self.readers.get_mut(&key) {
-            reader.rest.end = reader.rest.end.max(end);
-        }
+    /// A reader's range now ends at `end`, if it ended sooner. Tells whether there is such a reader.
+    pub(crate) fn extend(&mut self, key: ReaderKey, end: u64) -> bool {
+        let Some(reader) = self.readers.get_mut(&key) else { return false };
+        reader.rest.end = reader.rest.end.max(end);
+        true
     }
 
     pub(crate) fn close(&mut self, key: ReaderKey) {
