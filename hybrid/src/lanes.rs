@@ -7,17 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::try_join_all;
 use parking_lot::Mutex;
 use swarmgate_content::{
     BoxFuture, ByteRange, Cid, ContentId, DagLender, DagLoan, FailureClass, Leaf, LoanError, TorrentLoan, Verification,
     VerifiedBytes,
 };
-use swarmgate_hybrid_rules::{
-    BreakerKey, Domain, Holdings, MAX_UNITS, Name, Network, Operation, SourceSpec, Unit, Units,
-};
+use swarmgate_hybrid_rules::{BreakerKey, Domain, Holdings, Name, Network, Operation, SourceSpec, Unit, Units};
 
 use crate::lane::{Lane, LaneFault};
-use crate::segments::segments;
+use crate::segments::{Segment, segments};
 
 /// The domains in which the swarm and IPFS fail; a web server's is made of its host's name.
 const SWARM: Domain = Domain(0);
@@ -46,21 +45,57 @@ fn spec(name: &str, network: Network, domain: Domain, breaker: BreakerKey, rank:
     }
 }
 
-/// How a torrent is cut into pieces. `None` when it has none, or more than a plan can have.
-pub(crate) fn pieces_of(loan: &dyn TorrentLoan) -> Option<Units> {
-    let meta = loan.meta();
-    let Verification::V1(pieces) = &meta.verification else { return None };
-    Units::equal(meta.total_len, u64::from(pieces.piece_len))
+/// How a torrent is cut into units: pieces, or runs of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cut {
+    pub(crate) units: Units,
+    pieces: u32,
+    piece_len: u64,
+    /// Pieces of one unit.
+    run: u32,
+}
+
+impl Cut {
+    /// Cuts a torrent into units of whole pieces, as long as `least` bytes if it has so many. `None` when it has no
+    /// pieces, or more than a plan can have.
+    pub(crate) fn of(loan: &dyn TorrentLoan, least: u64) -> Option<Self> {
+        let meta = loan.meta();
+        let Verification::V1(hashes) = &meta.verification else { return None };
+        let piece_len = u64::from(hashes.piece_len);
+        let run = least.checked_div(piece_len)?.clamp(1, u64::from(u32::MAX));
+        let units = Units::equal(meta.total_len, piece_len * run)?;
+        Some(Self { units, pieces: u32::try_from(hashes.count()).ok()?, piece_len, run: u32::try_from(run).ok()? })
+    }
+
+    /// The pieces that a unit is made of.
+    pub(crate) fn pieces(&self, unit: Unit) -> std::ops::Range<u32> {
+        let first = unit.0.saturating_mul(self.run);
+        first..first.saturating_add(self.run).min(self.pieces)
+    }
+
+    /// Where a piece lies in its unit.
+    fn within(&self, unit: Unit, piece: u32) -> std::ops::Range<usize> {
+        let start = u64::from(piece - unit.0.saturating_mul(self.run)) * self.piece_len;
+        let end = (start + self.piece_len).min(self.units.len_of(unit));
+        narrow(start)..narrow(end)
+    }
 }
 
 /// A torrent's own swarm: TCP, uTP and WebRTC peers.
 #[derive(Debug)]
-pub(crate) struct SwarmLane(pub(crate) Arc<dyn TorrentLoan>);
+pub(crate) struct SwarmLane {
+    pub(crate) loan: Arc<dyn TorrentLoan>,
+    pub(crate) cut: Cut,
+}
+
+fn swarm_spec(loan: &dyn TorrentLoan, rank: u32) -> SourceSpec {
+    let breaker = BreakerKey::new("swarm", &loan.meta().id.to_string(), Operation::Fetch);
+    spec("swarm", Network::BitTorrent, SWARM, breaker, rank, SWARM_LOAD)
+}
 
 impl Lane for SwarmLane {
     fn spec(&self) -> SourceSpec {
-        let breaker = BreakerKey::new("swarm", &self.0.meta().id.to_string(), Operation::Fetch);
-        spec("swarm", Network::BitTorrent, SWARM, breaker, 0, SWARM_LOAD)
+        swarm_spec(&*self.loan, 0)
     }
 
     fn holdings(&self) -> Holdings {
@@ -68,12 +103,15 @@ impl Lane for SwarmLane {
     }
 
     fn fetch(&self, unit: Unit) -> BoxFuture<'static, Result<Option<VerifiedBytes>, LaneFault>> {
-        let piece = self.0.fetch(unit.0);
-        Box::pin(async move { Ok(piece.await.map(|()| None)?) })
+        let pieces: Vec<_> = self.cut.pieces(unit).map(|piece| self.loan.fetch(piece)).collect();
+        Box::pin(async move {
+            try_join_all(pieces).await?;
+            Ok(None)
+        })
     }
 
     fn received_bytes(&self) -> u64 {
-        self.0.received_bytes()
+        self.loan.received_bytes()
     }
 }
 
@@ -93,7 +131,7 @@ pub(crate) trait FileSource: Send + Sync + fmt::Debug {
 #[derive(Debug)]
 pub(crate) struct PieceLane {
     loan: Arc<dyn TorrentLoan>,
-    units: Units,
+    cut: Cut,
     spec: SourceSpec,
     files: Arc<BTreeMap<usize, Arc<dyn FileSource>>>,
     received: Arc<AtomicU64>,
@@ -103,16 +141,16 @@ impl PieceLane {
     /// Takes the files that one source has, by their places in the metainfo. `None` when these are none.
     pub(crate) fn new(
         loan: Arc<dyn TorrentLoan>,
-        units: Units,
+        cut: Cut,
         files: BTreeMap<usize, Arc<dyn FileSource>>,
     ) -> Option<Self> {
         let spec = files.values().next()?.spec();
-        Some(Self { loan, units, spec, files: Arc::new(files), received: Arc::default() })
+        Some(Self { loan, cut, spec, files: Arc::new(files), received: Arc::default() })
     }
 
     /// Whether it has all files that a unit is made of.
     fn covers(&self, unit: Unit) -> bool {
-        let Some(range) = self.units.range(unit) else { return false };
+        let Some(range) = self.cut.units.range(unit) else { return false };
         segments(self.loan.meta(), range).iter().all(|part| part.padding || self.files.contains_key(&part.file))
     }
 }
@@ -129,31 +167,26 @@ impl Lane for PieceLane {
         if missing.next().is_none() {
             return Holdings::All;
         }
-        Holdings::Only((0..self.units.count().min(MAX_UNITS)).map(Unit).filter(|unit| self.covers(*unit)).collect())
+        Holdings::Only((0..self.cut.units.count()).map(Unit).filter(|unit| self.covers(*unit)).collect())
     }
 
     fn fetch(&self, unit: Unit) -> BoxFuture<'static, Result<Option<VerifiedBytes>, LaneFault>> {
-        let Some(range) = self.units.range(unit) else {
+        let Some(range) = self.cut.units.range(unit) else {
             return Box::pin(std::future::ready(Err(LaneFault::new(FailureClass::Neutral, "there is no such piece"))));
         };
-        let (loan, files, received) = (self.loan.clone(), self.files.clone(), self.received.clone());
+        let (loan, cut) = (self.loan.clone(), self.cut.clone());
+        let (files, received) = (self.files.clone(), self.received.clone());
         Box::pin(async move {
             let parts = segments(loan.meta(), range);
-            let mut piece = BytesMut::new();
-            for part in &parts {
-                if part.padding {
-                    piece.resize(piece.len() + narrow(part.range.len()), 0);
-                    continue;
-                }
-                let absent = || LaneFault::new(FailureClass::Neutral, "a file of the piece is not there");
-                let bytes = files.get(&part.file).ok_or_else(absent)?.read(part.range, received.clone()).await?;
-                // The usual piece lies in one file, and is not copied.
-                if parts.len() == 1 {
-                    return admit(&*loan, unit, bytes, files.get(&part.file)).await;
-                }
-                piece.extend_from_slice(&bytes);
+            let bytes = gather(&parts, &files, &received).await?;
+            // All of it is from one file, or it is not known whose fault it is.
+            let from = if let [part] = &parts[..] { files.get(&part.file) } else { None };
+            for piece in cut.pieces(unit).filter(|piece| !loan.has(*piece)) {
+                let bytes = bytes.slice(cut.within(unit, piece));
+                let admitted = loan.admit(piece, bytes).await;
+                admitted.map_err(|error| refuted_or(error, from.and_then(|source| source.vouches_for())))?;
             }
-            admit(&*loan, unit, piece.freeze(), None).await
+            Ok(None)
         })
     }
 
@@ -162,15 +195,27 @@ impl Lane for PieceLane {
     }
 }
 
-/// Gives a torrent a piece that came from elsewhere. `from` is where all of it came from.
-async fn admit(
-    loan: &dyn TorrentLoan,
-    unit: Unit,
-    bytes: Bytes,
-    from: Option<&Arc<dyn FileSource>>,
-) -> Result<Option<VerifiedBytes>, LaneFault> {
-    let admitted = loan.admit(unit.0, bytes).await;
-    admitted.map(|()| None).map_err(|error| refuted_or(error, from.and_then(|source| source.vouches_for())))
+/// Puts a unit together out of the files that it is made of.
+async fn gather(
+    parts: &[Segment],
+    files: &BTreeMap<usize, Arc<dyn FileSource>>,
+    received: &Arc<AtomicU64>,
+) -> Result<Bytes, LaneFault> {
+    let mut unit = BytesMut::new();
+    for part in parts {
+        if part.padding {
+            unit.resize(unit.len() + narrow(part.range.len()), 0);
+            continue;
+        }
+        let absent = || LaneFault::new(FailureClass::Neutral, "a file of the piece is not there");
+        let bytes = files.get(&part.file).ok_or_else(absent)?.read(part.range, received.clone()).await?;
+        // The usual unit lies in one file, and is not copied.
+        if parts.len() == 1 {
+            return Ok(bytes);
+        }
+        unit.extend_from_slice(&bytes);
+    }
+    Ok(unit.freeze())
 }
 
 /// Wrong bytes of who has verified them by a name of its own are not that one's fault.
@@ -325,7 +370,7 @@ pub(crate) struct TorrentFile {
 
 impl FileSource for TorrentFile {
     fn spec(&self) -> SourceSpec {
-        SourceSpec { rank: 2, ..SwarmLane(self.loan.clone()).spec() }
+        swarm_spec(&*self.loan, 2)
     }
 
     fn read(&self, range: ByteRange, received: Arc<AtomicU64>) -> BoxFuture<'static, Result<Bytes, LaneFault>> {

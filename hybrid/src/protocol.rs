@@ -23,7 +23,6 @@ use tokio_util::task::TaskTracker;
 use crate::book::BindingBook;
 use crate::dags::{self, DagFetch};
 use crate::fetch::Fetch;
-use crate::lanes::pieces_of;
 use crate::torrents::{self, TorrentReading};
 
 /// How long a torrent that is to be read by another name may take to say what it is.
@@ -179,11 +178,10 @@ impl HybridProtocol {
         let loan = lender.lend_torrent(infohash).await?;
         let entry = loan.meta().files.get(file.index).and_then(swarmgate_content::FileEntry::range);
         let inside = entry.and_then(|entry| range.shift(entry.start())?.intersect(&entry));
-        let (Some(inside), Some(units)) = (inside.filter(|inside| inside.len() == range.len()), pieces_of(&*loan))
-        else {
+        let Some(inside) = inside.filter(|inside| inside.len() == range.len()) else {
             return self.inner.open_alone(file, range).await;
         };
-        if loan.meta().private || torrents::is_cached(&*loan, &units, inside) {
+        if loan.meta().private || torrents::is_cached(&*loan, inside) {
             return self.inner.open_alone(file, range).await;
         }
         let reader = self.inner.torrent_fetch(infohash, &loan);

@@ -9,18 +9,20 @@ use swarmgate_content::{
     BoxFuture, ByteRange, ContentId, ContentMeta, ContentReader, DagLender, FetchError, FetchErrorKind, LoanError,
     Stage, TorrentLoan, VerifiedBytes,
 };
-use swarmgate_hybrid_rules::{Authority, ContentBinding, GiveUpReason, Name, ReaderOptions, Unit, Units};
+use swarmgate_hybrid_rules::{Authority, ContentBinding, GiveUpReason, Name, ReaderOptions, Unit};
 use url::Url;
 
 use crate::book::BindingBook;
 use crate::fetch::{Fetch, Ground, Place};
 use crate::lane::Lane;
-use crate::lanes::{DagFile, FileSource, PieceLane, SwarmLane, pieces_of};
+use crate::lanes::{Cut, DagFile, FileSource, PieceLane, SwarmLane};
 use crate::mirror::{Mirror, host_of, seed_url};
 use crate::protocol::Inner;
 
 /// Web servers that one torrent is fetched from.
 const MAX_SERVERS: usize = 16;
+/// How long leaves of IPFS are, as they are commonly cut.
+const LEAF_BYTES: u64 = 1 << 20;
 /// Files of a torrent that are looked up below a hint that names a folder of IPFS.
 const MAX_HINTED_FILES: usize = 256;
 /// How long a hint's path may take to be looked up.
@@ -30,12 +32,13 @@ const HINT_TIME: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 struct Pieces {
     loan: Arc<dyn TorrentLoan>,
+    cut: Cut,
     book: BindingBook,
 }
 
 impl Ground for Pieces {
     fn has(&self, unit: Unit) -> bool {
-        self.loan.has(unit.0)
+        self.cut.pieces(unit).all(|piece| self.loan.has(piece))
     }
 
     fn refuted(&self, used: Name) -> BoxFuture<'static, ()> {
@@ -57,25 +60,29 @@ fn torrent_name(id: ContentId, index: usize) -> Name {
 }
 
 /// Whether all pieces of a range of a torrent are in the store.
-pub(crate) fn is_cached(loan: &dyn TorrentLoan, units: &Units, range: ByteRange) -> bool {
-    units.touching(&(range.start()..range.end())).all(|unit| loan.has(unit.0))
+pub(crate) fn is_cached(loan: &dyn TorrentLoan, range: ByteRange) -> bool {
+    let touching = |cut: Cut| cut.units.touching(&(range.start()..range.end())).all(|unit| loan.has(unit.0));
+    Cut::of(loan, 0).is_some_and(touching)
 }
 
 /// The fetching of a torrent, if anybody but its swarm may have it.
 pub(crate) fn begin(inner: &Arc<Inner>, loan: &Arc<dyn TorrentLoan>) -> Option<Arc<Fetch>> {
-    let units = pieces_of(&**loan)?;
-    let lanes = lanes(inner, loan, &units);
     let hints = ipfs_hints(&**loan);
+    let sources = sources(inner, loan);
+    // A source that gives whole leaves is not asked for parts of them.
+    let leaves = !sources.ipfs.is_empty() || !hints.is_empty() && inner.dags.is_some();
+    let cut = Cut::of(&**loan, if leaves { LEAF_BYTES } else { 0 })?;
+    let lanes = sources.into_lanes(loan, &cut);
     if lanes.is_empty() && (hints.is_empty() || inner.dags.is_none()) {
         return None;
     }
-    let ground = Pieces { loan: loan.clone(), book: inner.book.clone() };
-    let fetch = Fetch::new(units.clone(), inner.plan_options("bt"), Arc::new(ground));
-    fetch.add_lane(Arc::new(SwarmLane(loan.clone())));
+    let ground = Pieces { loan: loan.clone(), cut: cut.clone(), book: inner.book.clone() };
+    let fetch = Fetch::new(cut.units.clone(), inner.plan_options("bt"), Arc::new(ground));
+    fetch.add_lane(Arc::new(SwarmLane { loan: loan.clone(), cut: cut.clone() }));
     lanes.into_iter().for_each(|lane| fetch.add_lane(lane));
     if let Some(dags) = inner.dags.clone().filter(|_| !hints.is_empty()) {
         let (fetch, loan, book) = (fetch.clone(), loan.clone(), inner.book.clone());
-        inner.spawn(async move { follow_hints(&fetch, &loan, &book, &*dags, &hints, units).await });
+        inner.spawn(async move { follow_hints(&fetch, &loan, &book, &*dags, &hints, cut).await });
     }
     Some(fetch)
 }
@@ -84,10 +91,24 @@ pub(crate) fn begin(inner: &Arc<Inner>, loan: &Arc<dyn TorrentLoan>) -> Option<A
 type Files = BTreeMap<usize, Arc<dyn FileSource>>;
 
 /// The sources beside the swarm that are known at once.
-fn lanes(inner: &Arc<Inner>, loan: &Arc<dyn TorrentLoan>, units: &Units) -> Vec<Arc<dyn Lane>> {
+#[derive(Debug, Default)]
+struct Sources {
+    /// By host and port.
+    servers: BTreeMap<String, Files>,
+    ipfs: Files,
+}
+
+impl Sources {
+    fn into_lanes(self, loan: &Arc<dyn TorrentLoan>, cut: &Cut) -> Vec<Arc<dyn Lane>> {
+        let sources = self.servers.into_values().chain([self.ipfs]);
+        let lane = |files| Some(Arc::new(PieceLane::new(loan.clone(), cut.clone(), files)?) as Arc<dyn Lane>);
+        sources.filter_map(lane).collect()
+    }
+}
+
+fn sources(inner: &Arc<Inner>, loan: &Arc<dyn TorrentLoan>) -> Sources {
     let meta = loan.meta();
-    let mut servers: BTreeMap<String, Files> = BTreeMap::new();
-    let mut ipfs = Files::new();
+    let Sources { mut servers, mut ipfs } = Sources::default();
     let seeds = loan.web_seeds();
     for (index, file) in meta.files.iter().enumerate().filter(|(_, file)| file.len > 0 && !file.padding) {
         let seeded = seeds.iter().filter_map(|seed| seed_url(seed, meta, file));
@@ -109,9 +130,7 @@ fn lanes(inner: &Arc<Inner>, loan: &Arc<dyn TorrentLoan>, units: &Units) -> Vec<
             ipfs.insert(index, Arc::new(DagFile::new(dags.clone(), cid)));
         }
     }
-    let sources = servers.into_values().chain([ipfs]);
-    let lane = |files| Some(Arc::new(PieceLane::new(loan.clone(), units.clone(), files)?) as Arc<dyn Lane>);
-    sources.filter_map(lane).collect()
+    Sources { servers, ipfs }
 }
 
 fn mirror_url(name: &Name) -> Option<Url> {
@@ -143,7 +162,7 @@ async fn follow_hints(
     book: &BindingBook,
     dags: &dyn DagLender,
     hints: &[IpfsHint],
-    units: Units,
+    cut: Cut,
 ) {
     let meta = loan.meta();
     for hint in hints {
@@ -159,7 +178,7 @@ async fn follow_hints(
             }
             sources.insert(index, Arc::new(DagFile::lent(dags.lend_dag(cid))));
         }
-        if let Some(lane) = PieceLane::new(loan.clone(), units.clone(), sources) {
+        if let Some(lane) = PieceLane::new(loan.clone(), cut.clone(), sources) {
             fetch.add_lane(Arc::new(lane));
         }
     }

@@ -7,6 +7,7 @@
 //! Absent by design: global registries, fixed ports, and anything that ends a process it did not start.
 
 pub mod conformance;
+pub mod dag;
 mod driver;
 pub mod gateway;
 pub mod helia;
@@ -23,7 +24,9 @@ pub mod programs;
 pub mod raw;
 pub mod sim;
 pub mod spoiler;
+pub mod throttle;
 pub mod torrent;
 pub mod tracker;
 pub mod wait;
+pub mod web;
 pub mod webtorrent;

@@ -85,7 +85,8 @@ impl Connection {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> io::Result<()> {
-        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n");
+        let host = self.stream.peer_addr()?;
+        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n");
         for (name, value) in headers {
             request.push_str(&format!("{name}: {value}\r\n"));
         }

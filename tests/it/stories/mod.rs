@@ -11,6 +11,7 @@ mod corruption;
 mod disconnect;
 mod get;
 mod hostile_input;
+mod hybrid;
 mod invariants;
 mod lifecycle;
 mod private;

@@ -39,7 +39,8 @@ fn deliveries(known_of: impl Fn(u32) -> u32, mut chance: u64) -> Vec<(Duration, 
         while rig.plan.has(Unit(read)) {
             read += 1;
         }
-        let position = rig.plan.units().range(Unit(read)).map_or_else(|| rig.plan.units().total_len(), |range| range.start());
+        let position =
+            rig.plan.units().range(Unit(read)).map_or_else(|| rig.plan.units().total_len(), |range| range.start());
         rig.plan.advance_reader(rig.now, READER, position);
     }
     done
