@@ -13,6 +13,7 @@ use swarmgate_content::{
     InfoHash, ProtocolStats, ResolveRequest, Stage,
 };
 use swarmgate_egress::HttpClient;
+use swarmgate_store::{RecordError, Store};
 use swarmgate_swarm::{Known, ReadFault, SwarmReader, SwarmStatus};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -58,6 +59,26 @@ pub struct Item {
     pub last_error: Option<String>,
     /// Its swarm.
     pub status: SwarmStatus,
+}
+
+/// Notes in a store that an item stays, for the engine that starts on that store next. Its `info` dictionary should be
+/// in the store too; an engine that runs already is not told.
+///
+/// # Errors
+/// [`RecordError`] when the index fails.
+pub async fn keep_item(
+    store: &Store,
+    infohash: InfoHash,
+    trackers: Vec<Vec<String>>,
+    web_seeds: Vec<String>,
+    name: String,
+) -> Result<(), RecordError> {
+    let known = store.get_record(ITEMS_TABLE, infohash.as_bytes()).await?;
+    let mut record: Record = known.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default();
+    record.add(Record { trackers, web_seeds, name: Some(name), kept: true });
+    // Texts always have a spelling in JSON.
+    let json = serde_json::to_vec(&record).unwrap_or_default();
+    store.put_record(ITEMS_TABLE, infohash.as_bytes(), json.into()).await
 }
 
 #[derive(Debug, Default)]

@@ -20,5 +20,5 @@ pub mod tracker_client;
 mod udp_exchange;
 mod wait;
 
-pub use items::{AddItemError, Item};
+pub use items::{AddItemError, Item, keep_item};
 pub use protocol::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets, StartError};
