@@ -177,8 +177,7 @@ impl Manifest {
     /// # Errors
     /// [`ManifestError::TooLong`], [`ManifestError::Field`] when it is beyond the bounds of a manifest.
     pub fn sign(&self, key: &ManifestKey) -> Result<Vec<u8>, ManifestError> {
-        self.check()?;
-        let payload = encode(&self.to_ipld())?;
+        let payload = self.to_payload()?;
         let signature = key.0.sign(&signed(&payload)).as_ref().to_vec();
         let block = encode(&map([
             ("key", Ipld::Bytes(key.public().to_vec())),
@@ -186,6 +185,23 @@ impl Manifest {
             ("signature", Ipld::Bytes(signature)),
         ]))?;
         if block.len() > MAX_MANIFEST_BYTES { Err(ManifestError::TooLong(block.len())) } else { Ok(block) }
+    }
+
+    /// The bytes that are signed, without what is signed before them.
+    ///
+    /// # Errors
+    /// [`ManifestError::Field`] when it is beyond the bounds of a manifest.
+    pub fn to_payload(&self) -> Result<Vec<u8>, ManifestError> {
+        self.check()?;
+        encode(&self.to_ipld())
+    }
+
+    /// Reads [`Self::to_payload`] back. Whose word it is is for the caller to know: [`SignedManifest::read`] does.
+    ///
+    /// # Errors
+    /// [`ManifestError`].
+    pub fn from_payload(payload: &[u8]) -> Result<Self, ManifestError> {
+        Self::from_ipld(decode(payload)?)
     }
 
     fn check(&self) -> Result<(), ManifestError> {
@@ -281,7 +297,7 @@ impl SignedManifest {
         }
         let public = UnparsedPublicKey::new(&ED25519, key);
         public.verify(&signed(&payload), &signature).map_err(|_| ManifestError::Signature)?;
-        Ok(Self { manifest: Manifest::from_ipld(decode(&payload)?)?, key })
+        Ok(Self { manifest: Manifest::from_payload(&payload)?, key })
     }
 
     /// Who says it.

@@ -86,6 +86,14 @@ fn a_sound_signature_makes_no_sound_manifest() {
 }
 
 #[test]
+fn a_payload_that_another_program_wrote_is_read() {
+    let payload = include_bytes!("../../../tests/fuzz/corpus/manifest/payload");
+    let read = Manifest::from_payload(payload).unwrap();
+    assert_eq!((read.infohash, read.files[0].len), (INFOHASH.parse().unwrap(), 1_000_000));
+    assert_eq!(read.to_payload().unwrap(), payload);
+}
+
+#[test]
 fn too_much_is_not_signed() {
     let many = (0..10_001).map(|file| ManifestFile { file, ..film() }).collect();
     assert_eq!(Manifest { files: many, ..manifest() }.sign(&key()), Err(ManifestError::Field("files")));
