@@ -44,7 +44,7 @@ pub use load::Loaded;
 pub use mistakes::{ConfigErrors, Mistake};
 pub use networks::{Bittorrent, Network, Seeding, SeedingPolicy, TrackerAllow, Webtorrent};
 pub use options::{
-    AnonymousContent, Auth, AuthMode, Cache, Config, Deadlines, Items, LogFormat, Observe, Server, Switch,
+    AnonymousContent, Auth, AuthMode, Cache, Config, Deadlines, Items, LogFormat, Observe, Publish, Server, Switch,
 };
 pub use render::{sample, schema, show};
 pub use sources::{ENV_PREFIX, Flag, Origin, Sources};

@@ -40,6 +40,8 @@ pub struct Config {
     pub seeding: Seeding,
     /// Contents the gateway is working on.
     pub items: Items,
+    /// What clients of the API may have published.
+    pub publish: Publish,
     /// What the gateway says about itself.
     pub observe: Observe,
 }
@@ -162,6 +164,15 @@ pub struct Items {
     pub idle_grace: Span,
     /// Contents active at once. A request for one more is answered 503.
     pub max_active: usize,
+}
+
+/// What clients of the API may have published.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Publish {
+    /// Directories below which everything may be published over the API, and so be read by everybody. Symlinks in a
+    /// path are followed before it is compared. None: `swarmgate publish` alone publishes.
+    pub dirs: Vec<PathBuf>,
 }
 
 /// What the gateway says about itself.

@@ -43,6 +43,7 @@ use crate::hybrid::{self, Lenders};
 use crate::ipfs;
 use crate::listeners::{Listeners, ListenersError};
 use crate::policy::{DenylistError, Denylists};
+use crate::publish::{Jobs, Publisher};
 use crate::server::{self, ServeLimits};
 use crate::state::{Anonymous, FetchTorrent, GatewayState, HttpOptions, Parts};
 use crate::torrents::{NoTorrents, Torrents};
@@ -178,6 +179,7 @@ impl App {
             self.start_ipfs(config, &denylists).await?;
         }
         self.start_hybrid(config).await?;
+        let publishing = self.publishing(config, &catalogue);
         let store = self.store.clone();
         let state = GatewayState::new(Parts {
             manager: Arc::clone(&self.manager),
@@ -185,6 +187,7 @@ impl App {
             fetch_torrent,
             ipfs: self.ipfs.clone(),
             hybrid: self.hybrid.clone(),
+            publishing,
             denylists,
             tracker: self.webtorrent.as_ref().and_then(|webtorrent| webtorrent.hub().cloned()),
             cache_status: Arc::new(move || cache_status(&store)),
@@ -198,6 +201,14 @@ impl App {
         }
         self.http.close();
         Ok(())
+    }
+
+    /// Publishing, where both networks are that it is for. Its jobs end with the server.
+    fn publishing(&self, config: &Config, catalogue: &Arc<dyn Catalogue>) -> Option<Jobs> {
+        let (ipfs, hybrid, _) = (self.ipfs.as_ref()?, self.hybrid.as_ref()?, self.bittorrent.as_ref()?);
+        let publisher = Publisher::new(config, ipfs.pins().clone(), hybrid.book().clone());
+        let (tasks, closing) = (self.http.clone(), self.closing.clone());
+        Some(Jobs::new(publisher, Arc::clone(catalogue), &config.publish.dirs, tasks, closing))
     }
 
     async fn start_bittorrent(

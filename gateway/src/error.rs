@@ -82,12 +82,16 @@ problem_kinds! {
     TorrentUrlDisabled = 403 "torrent-url-disabled" "Fetching .torrent files from URLs is switched off",
     /// The URL leads to an address, scheme or port that may not be contacted.
     TorrentUrlRefused = 403 "torrent-url-refused" "That URL may not be fetched",
+    /// The operator does not let this gateway publish what lies there.
+    PublishRefused = 403 "publish-refused" "That path may not be published",
     /// No route has this path.
     NoRoute = 404 "no-route" "Nothing is served at this path",
     /// The content is known and has no such file.
     NoSuchFile = 404 "no-such-file" "The content has no such file",
     /// No such item is known.
     NoSuchItem = 404 "no-such-item" "No such item is known",
+    /// No such job is known.
+    NoSuchJob = 404 "no-such-job" "No such job is known",
     /// The route has other methods.
     MethodNotAllowed = 405 "method-not-allowed" "This path does not take that method",
     /// The content cannot be given in that format.
@@ -112,6 +116,8 @@ problem_kinds! {
     UnknownHost = 421 "unknown-host" "This gateway does not go by that name",
     /// The `.torrent` or URI does not describe a torrent that can be served.
     InvalidTorrent = 422 "invalid-torrent" "That does not describe a torrent",
+    /// The block is no manifest, or is not signed as it says.
+    NotAManifest = 422 "not-a-manifest" "That is no signed manifest",
     /// The client has too many streams open.
     TooManyStreams = 429 "too-many-streams" "Too many streams from one client",
     /// The client, or all of them together, has too many WebSockets open at the tracker.

@@ -32,6 +32,7 @@ pub mod media;
 pub mod pages;
 pub mod playlist;
 pub mod policy;
+pub mod publish;
 pub mod query;
 pub mod range;
 pub mod respond;

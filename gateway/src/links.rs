@@ -51,6 +51,17 @@ pub fn item(options: &HttpOptions, id: &InfoHash) -> String {
     format!("{}/api/v1/items/{id}", options.base_path)
 }
 
+/// The address of this gateway as the client of a request reaches it, without a slash at its end; empty when the client
+/// does not say.
+#[must_use]
+pub fn origin(options: &HttpOptions, headers: &HeaderMap) -> String {
+    if let Some(public) = &options.public_url {
+        return public.as_str().trim_end_matches('/').to_owned();
+    }
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    host.map_or_else(String::new, |host| format!("http://{host}{}", options.base_path))
+}
+
 /// The tracker of this gateway as the client of a request reaches it; none when it is no tracker.
 #[must_use]
 pub fn tracker(gateway: &Gateway, headers: &HeaderMap) -> Option<String> {

@@ -11,7 +11,7 @@ use swarmgate_gateway::cli::args::{Cli, Command};
 use swarmgate_gateway::cli::config_command;
 use swarmgate_gateway::cli::get::{self, GetOptions};
 use swarmgate_gateway::cli::source::Failure;
-use swarmgate_gateway::cli::{Exit, add, fetch, import, ls};
+use swarmgate_gateway::cli::{Exit, add, fetch, import, ls, publish};
 use swarmgate_gateway::demo;
 use swarmgate_gateway::listeners::Listeners;
 use swarmgate_webtorrent::rtc::QUIET_LIBRARY;
@@ -60,6 +60,9 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Cat(cat) => runtime.block_on(fetch::cat(&config, &cat.uri, interrupted(), &mut io::stdout())),
         Command::Add(add) => {
             runtime.block_on(add::run(&config, &add, cli.global.output, interrupted(), &mut io::stdout()))
+        }
+        Command::Publish(publish) => {
+            runtime.block_on(publish::run(&config, &publish, cli.global.output, interrupted(), &mut io::stdout()))
         }
         Command::ImportCar(car) => {
             runtime.block_on(import::run_import(&config, &car, cli.global.output, interrupted(), &mut io::stdout()))

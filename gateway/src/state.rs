@@ -20,6 +20,7 @@ use crate::api::history::History;
 use crate::auth::TokenHash;
 use crate::catalogue::Catalogue;
 use crate::policy::Denylists;
+use crate::publish::Jobs;
 use crate::telemetry::Telemetry;
 
 /// Gives facts about the cache for `/api/v1/status`.
@@ -37,6 +38,8 @@ pub struct Parts {
     pub ipfs: Option<Arc<IpfsProtocol>>,
     /// What fetches over several networks, where there is such a thing.
     pub hybrid: Option<Arc<HybridProtocol>>,
+    /// Publishing, unless one of the networks it is for is switched off.
+    pub publishing: Option<Jobs>,
     /// What is not served.
     pub denylists: Denylists,
     /// The tracker at `/announce`, unless it is switched off.

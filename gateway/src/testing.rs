@@ -365,6 +365,7 @@ impl World {
             fetch_torrent: Arc::new(TestFetch),
             ipfs: None,
             hybrid: None,
+            publishing: None,
             denylists: Denylists::default(),
             tracker: None,
             cache_status: Arc::new(|| serde_json::json!({ "used": 7 })),

@@ -26,7 +26,7 @@ use crate::{links, query};
 const MAX_TORRENT_BYTES: usize = 32 * 1024 * 1024;
 
 /// Largest JSON or text body taken, in bytes: 64 KiB holds a magnet of any sense.
-const MAX_TEXT_BYTES: usize = 64 * 1024;
+pub(super) const MAX_TEXT_BYTES: usize = 64 * 1024;
 
 /// Longest time a body may take to arrive.
 const UPLOAD_TIME: Duration = Duration::from_secs(60);
@@ -104,7 +104,7 @@ fn answer(state: &GatewayState, added: Added) -> Response {
 }
 
 /// Reads a whole body of bounded size in bounded time.
-async fn read(body: Body, max_bytes: usize) -> Result<Bytes, Problem> {
+pub(super) async fn read(body: Body, max_bytes: usize) -> Result<Bytes, Problem> {
     let collected = tokio::time::timeout(UPLOAD_TIME, Limited::new(body, max_bytes).collect()).await;
     match collected {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),

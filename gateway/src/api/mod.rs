@@ -3,6 +3,7 @@
 pub mod events;
 pub mod history;
 pub mod items;
+pub mod publish;
 pub mod status;
 
 use axum::Router;
@@ -10,8 +11,8 @@ use axum::extract::State;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use crate::error::Problem;
@@ -28,6 +29,12 @@ pub fn routes(state: &GatewayState) -> Router<GatewayState> {
             get(|State(state): State<GatewayState>| async move { items::list(&state) }).post(items::add),
         )
         .route("/api/v1/items/{id}", get(items::one).delete(items::remove))
+        .route(
+            "/api/v1/publish",
+            get(|State(state): State<GatewayState>, headers: HeaderMap| async move { publish::list(&state, &headers) })
+                .post(publish::begin),
+        )
+        .route("/api/v1/publish/{id}", get(publish::one))
         .route("/api/v1/events", get(events::stream))
         .route_layer(from_fn_with_state(state.clone(), guard::api))
 }

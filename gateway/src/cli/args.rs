@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use swarmgate_config::{Flag, Sources};
+use swarmgate_config::{Flag, Size, Sources};
 
 use super::Selection;
 
@@ -65,6 +65,8 @@ pub enum Command {
     Cat(Cat),
     /// Put a file or directory into the cache as IPFS has it, and keep it
     Add(Add),
+    /// Seed a file or folder on every network, from where it lies
+    Publish(Publish),
     /// Put the blocks of a CAR into the cache, and keep its roots
     ImportCar(ImportCar),
     /// Keep contents of IPFS in the cache
@@ -135,6 +137,31 @@ pub struct Add {
     /// Leave the bytes of files where they are, and serve them from there as long as they stay the same
     #[arg(long, visible_alias = "nocopy")]
     pub in_place: bool,
+}
+
+/// `publish`.
+#[derive(Debug, Clone, Args)]
+pub struct Publish {
+    /// The file or folder
+    pub path: PathBuf,
+    /// The torrent's name; that of the file or folder when not given
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Length of a piece, as 1MiB: a power of two from 16KiB to 16MiB; by size when not given
+    #[arg(long, value_name = "SIZE")]
+    pub piece_length: Option<Size>,
+    /// A tracker to announce to; repeatable
+    #[arg(long, value_name = "URL")]
+    pub tracker: Vec<String>,
+    /// Where an HTTP server has the same file or folder (BEP 19); repeatable
+    #[arg(long, value_name = "URL")]
+    pub web_seed: Vec<String>,
+    /// Copy the bytes into the cache rather than serve them from where they lie
+    #[arg(long)]
+    pub copy: bool,
+    /// As --output json
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `import-car`.

@@ -19,6 +19,7 @@ pub mod ls;
 mod names;
 mod part;
 pub mod progress;
+pub mod publish;
 pub mod selection;
 pub mod source;
 mod tree;
@@ -36,5 +37,7 @@ mod fetch_stories;
 mod in_place_stories;
 #[cfg(test)]
 mod list_stories;
+#[cfg(test)]
+mod publish_stories;
 #[cfg(test)]
 mod testing;

@@ -9,6 +9,7 @@ pub mod ops;
 pub mod pages;
 pub mod represent;
 pub mod torrent_url;
+pub mod x;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
@@ -31,6 +32,7 @@ pub fn content(state: &GatewayState) -> Router<GatewayState> {
     let torrents = Router::new()
         .route("/bt/{*rest}", get(bt::get).fallback(wrong))
         .route("/magnet", get(magnet::get).fallback(wrong))
+        .route("/x/{*rest}", get(x::get).fallback(wrong))
         .route("/torrent", get(torrent_url::get).fallback(wrong))
         .route_layer(from_fn_with_state(state.clone(), guard::content));
     torrents.merge(ipfs)

@@ -100,6 +100,7 @@ impl IpfsWorld {
             fetch_torrent: Arc::new(NoTorrents),
             ipfs: Some(Arc::clone(&ipfs)),
             hybrid: None,
+            publishing: None,
             denylists: Denylists::new(vec![("test".to_owned(), rules)], setting.legal),
             tracker: None,
             cache_status: Arc::new(|| serde_json::Value::Null),
