@@ -179,7 +179,8 @@ impl App {
             self.start_ipfs(config, &denylists).await?;
         }
         self.start_hybrid(config).await?;
-        let publishing = self.publishing(config, &catalogue);
+        let options = http_options(config);
+        let publishing = self.publishing(config, &catalogue, &options);
         let store = self.store.clone();
         let state = GatewayState::new(Parts {
             manager: Arc::clone(&self.manager),
@@ -191,7 +192,7 @@ impl App {
             denylists,
             tracker: self.webtorrent.as_ref().and_then(|webtorrent| webtorrent.hub().cloned()),
             cache_status: Arc::new(move || cache_status(&store)),
-            options: http_options(config),
+            options,
             closing: self.closing.clone(),
         });
         let router = server::router(state);
@@ -204,11 +205,11 @@ impl App {
     }
 
     /// Publishing, where both networks are that it is for. Its jobs end with the server.
-    fn publishing(&self, config: &Config, catalogue: &Arc<dyn Catalogue>) -> Option<Jobs> {
+    fn publishing(&self, config: &Config, catalogue: &Arc<dyn Catalogue>, options: &HttpOptions) -> Option<Jobs> {
         let (ipfs, hybrid, _) = (self.ipfs.as_ref()?, self.hybrid.as_ref()?, self.bittorrent.as_ref()?);
         let publisher = Publisher::new(config, ipfs.pins().clone(), hybrid.book().clone());
         let (tasks, closing) = (self.http.clone(), self.closing.clone());
-        Some(Jobs::new(publisher, Arc::clone(catalogue), &config.publish.dirs, tasks, closing))
+        Some(Jobs::new(publisher, Arc::clone(catalogue), &options.publish_dirs, tasks, closing))
     }
 
     async fn start_bittorrent(
@@ -491,6 +492,7 @@ fn http_options(config: &Config) -> HttpOptions {
         base_path: config.server.base_path.clone(),
         tracker_origins: config.webtorrent.tracker_origins.clone(),
         torrent_url_enabled: config.allows_torrent_url(),
+        publish_dirs: config.publish.dirs.clone(),
         show_attempts: config.server.is_loopback_only(),
         log_names: config.observe.log_names,
     }

@@ -4,6 +4,7 @@
 //! one process do not meet.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -104,6 +105,8 @@ pub struct HttpOptions {
     pub tracker_origins: Vec<String>,
     /// Whether `/torrent?url=` and URLs in `POST /items` are fetched. Default true.
     pub torrent_url_enabled: bool,
+    /// Directories below which the API may publish. Default none.
+    pub publish_dirs: Vec<PathBuf>,
     /// Whether error answers list what was tried. Default true; switch it off on gateways open to strangers.
     pub show_attempts: bool,
     /// Whether content names and paths may be logged at `info`. Default false.
@@ -173,6 +176,7 @@ impl Default for HttpOptions {
             base_path: String::new(),
             tracker_origins: Vec::new(),
             torrent_url_enabled: true,
+            publish_dirs: Vec::new(),
             show_attempts: true,
             log_names: false,
         }

@@ -85,6 +85,7 @@ const CHANGES: [(&str, Change); 62] = [
     ("seeding.upload_slots", |c| c.seeding.upload_slots = 7),
     ("items.idle_grace", |c| c.items.idle_grace = Span::from_secs(7)),
     ("items.max_active", |c| c.items.max_active = 7),
+    ("publish.dirs", |c| c.publish.dirs = vec!["/srv/films".into()]),
     ("observe.log_names", |c| c.observe.log_names = true),
 ];
 
