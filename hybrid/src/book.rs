@@ -108,14 +108,16 @@ impl BindingBook {
         self.add_all(vec![binding]).await
     }
 
-    /// Adds what somebody said of many files, with few writes. On disk once it returns.
+    /// Adds what somebody said of many files, with few writes; what was said before is not written again. On disk once it
+    /// returns.
     ///
     /// # Errors
     /// [`BookError`]; those before the one that is no binding may have been added.
     pub async fn add_all(&self, bindings: Vec<ContentBinding>) -> Result<(), BookError> {
         bindings.iter().try_for_each(ContentBinding::check)?;
         let mut number = self.writing.lock().await;
-        for some in bindings.chunks(AT_ONCE) {
+        let new: Vec<_> = bindings.into_iter().filter(|binding| !self.knows(binding)).collect();
+        for some in new.chunks(AT_ONCE) {
             let rows: Vec<_> = (*number..).zip(some).map(|(number, said)| Row { number, said }).collect();
             *number += some.len() as u64;
             try_join_all(rows.iter().map(|row| self.write(BINDINGS, row))).await?;
@@ -147,6 +149,11 @@ impl BindingBook {
         if let Err(error) = written {
             tracing::warn!(%asked, %used, %error, "a binding that gave wrong bytes is believed again after a restart");
         }
+    }
+
+    fn knows(&self, binding: &ContentBinding) -> bool {
+        let bindings = self.bindings.lock();
+        binding.names.first().is_some_and(|name| bindings.about(name).any(|known| known == binding))
     }
 
     async fn write<T: Serialize>(&self, table: &str, row: &Row<T>) -> Result<(), RecordError> {

@@ -234,6 +234,27 @@ async fn what_cannot_be_published_is_refused_in_plain_words() {
 }
 
 #[tokio::test]
+async fn ctrl_c_publishes_nothing_and_the_same_command_goes_on() {
+    let world = World::new();
+    let command = world.command(&world.folder());
+    let ended = publish::run(&world.config, &command, Output::Human, std::future::ready(()), &mut Vec::new()).await;
+    let failure = ended.unwrap_err();
+    assert!(failure.exit == Exit::Interrupted && failure.message.contains("the same command goes on"), "{failure}");
+    let store = world.store().await;
+    let roots = store.pinned_roots();
+    assert!(roots.iter().all(|root| root.starts_with("publish-hold:")), "{roots:?}");
+    store.close().await;
+    let published = world.publish(&command).await.unwrap();
+    let store = world.store().await;
+    let mut roots = store.pinned_roots();
+    roots.sort();
+    let [manifest, cid] = ["manifest", "cid"].map(|key| format!("ipfs:{}", text(&published[key])));
+    let mut expected = vec![manifest, cid, format!("publish:{}", text(&published["infohash"]))];
+    expected.sort();
+    assert_eq!(roots, expected, "nothing is held any more");
+}
+
+#[tokio::test]
 async fn people_are_told_the_names_and_where_to_find_them() {
     let world = World::new();
     let path = world.folder().join("small 2");

@@ -41,6 +41,7 @@ async fn what_was_said_is_known_after_a_restart_and_is_kept_once() {
     book.add(binding([torrent(0), ipfs()], published.clone())).await.unwrap();
     book.add(binding([torrent(0), mirror.clone()], hinted.clone())).await.unwrap();
     assert_eq!(records(&open).await, (2, 0));
+    assert_eq!(*book.writing.lock().await, 2, "what is known is not written again");
     drop(book);
     open.close().await;
 
