@@ -5,6 +5,8 @@
 //! answer. After that a fault ends the body with an error, which makes the server cut the connection, so that a short
 //! body never looks complete.
 //!
+//! What is in memory is taken there and then ([`Near`]); a reader is opened for what is not.
+//!
 //! Nothing is read ahead: the connection asks for the next chunk when the last has left for the kernel, and asking is
 //! what makes the reader work. There is no limit on a stream's whole time; the stall deadline runs only while the client
 //! waits for us.
@@ -18,7 +20,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use http_body::{Body, Frame, SizeHint};
 use swarmgate_content::{
-    BoxFuture, ByteRange, ContentId, ContentReader, Event, FetchError, FetchErrorKind, FileRef, Stage,
+    BoxFuture, ByteRange, ContentId, ContentReader, Event, FetchError, FetchErrorKind, FileRef, Stage, VerifiedBytes,
 };
 use tokio::time::{Sleep, sleep, timeout_at};
 
@@ -70,6 +72,9 @@ pub enum Fault {
 /// Opens a reader over a range of what is sent.
 pub type Open = Box<dyn Fn(ByteRange) -> BoxFuture<'static, Result<ContentReader, FetchError>> + Send>;
 
+/// The first bytes of a range of what is sent, at least one and at most the range, if they are in memory.
+pub type Near = Box<dyn Fn(ByteRange) -> Option<VerifiedBytes> + Send>;
+
 /// What is being read at the moment.
 enum Now {
     Idle,
@@ -84,7 +89,8 @@ pub struct Pump {
     ready: VecDeque<Bytes>,
     /// Bytes the client is still owed, text included.
     owed: u64,
-    stall: Pin<Box<Sleep>>,
+    /// Made when the client first waits for us: most never do.
+    stall: Option<Pin<Box<Sleep>>>,
     /// Whether `stall` runs: only between a poll that found nothing and the chunk after it.
     stall_runs: bool,
     account: Account,
@@ -94,6 +100,7 @@ pub struct Pump {
 struct Source {
     id: ContentId,
     open: Open,
+    near: Option<Near>,
     segments: VecDeque<Segment>,
     now: Now,
 }
@@ -135,12 +142,29 @@ impl Pump {
     ) -> Self {
         Self {
             owed: segments.iter().map(Segment::len).sum(),
-            source: Source { id, open, segments: segments.into(), now: Now::Idle },
+            source: Source { id, open, near: None, segments: segments.into(), now: Now::Idle },
             ready: VecDeque::new(),
-            stall: Box::pin(sleep(state.options.stall)),
+            stall: None,
             stall_runs: false,
             account: Account::new(state, id, slot, peer),
         }
+    }
+
+    /// Takes from memory what is there.
+    #[must_use]
+    pub fn with_near(mut self, near: Near) -> Self {
+        self.source.near = Some(near);
+        self
+    }
+
+    /// As [`Self::prime`] when the first chunk is in memory; `None` when it is not, and then nothing has happened.
+    #[must_use]
+    pub fn prime_at_once(mut self, asked: Instant) -> Option<Self> {
+        let Some(Segment::Range(range)) = self.source.segments.pop_front() else { return None };
+        let chunk = self.source.near_chunk(range)?;
+        self.ready.push_back(chunk);
+        self.account.open(asked);
+        Some(self)
     }
 
     /// How many bytes it will send.
@@ -198,11 +222,12 @@ impl Pump {
             return Poll::Ready(chunk.map(|chunk| chunk.map(|(chunk, _)| chunk)));
         }
         let waited = self.account.state.options.stall;
+        let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(waited)));
         if !self.stall_runs {
-            self.stall.as_mut().reset(tokio::time::Instant::now() + waited);
+            stall.as_mut().reset(tokio::time::Instant::now() + waited);
             self.stall_runs = true;
         }
-        ready!(self.stall.as_mut().poll(cx));
+        ready!(stall.as_mut().poll(cx));
         Poll::Ready(Some(Err(Fault::Stalled { id: self.account.id, waited })))
     }
 }
@@ -228,7 +253,10 @@ impl Source {
                 Now::Idle => match self.segments.pop_front() {
                     None => return Poll::Ready(None),
                     Some(Segment::Text(text)) => return Poll::Ready(Some(Ok((text, false)))),
-                    Some(Segment::Range(range)) => self.now = self.open(range),
+                    Some(Segment::Range(range)) => match self.near_chunk(range) {
+                        Some(chunk) => return Poll::Ready(Some(Ok((chunk, true)))),
+                        None => self.now = self.open(range),
+                    },
                 },
                 Now::Opening { open, len } => match ready!(open.as_mut().poll(cx)) {
                     Ok(reader) => self.now = Now::Reading { reader, left: *len },
@@ -255,6 +283,19 @@ impl Source {
                 },
             }
         }
+    }
+
+    /// The first bytes of a range, if they are in memory; the rest of it comes next.
+    fn near_chunk(&mut self, range: ByteRange) -> Option<Bytes> {
+        let chunk = self.near.as_ref()?(range)?.into_bytes();
+        let len = chunk.len() as u64;
+        if len == 0 || len > range.len() {
+            return None;
+        }
+        if let Some(rest) = ByteRange::new(range.start() + len, range.end()) {
+            self.segments.push_front(Segment::Range(rest));
+        }
+        Some(chunk)
     }
 
     fn open(&self, range: ByteRange) -> Now {

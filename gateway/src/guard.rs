@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
 use crate::auth;
 use crate::error::{Audience, Problem, ProblemKind};
-use crate::routes::ipfs::host;
+use crate::routes::ipfs::{address, host, known};
 use crate::server::Peer;
 use crate::state::{Gateway, GatewayState, HttpOptions};
 use crate::telemetry::Route;
@@ -56,7 +56,7 @@ pub async fn edge(State(state): State<GatewayState>, request: Request, next: Nex
         request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(|it| it.contains("json"));
     let path = request.uri().path().to_owned();
     let mut route = Route::of(below_base(&path, &state.options.base_path));
-    let mut response = match admit(&state.options, &request) {
+    let mut response = match admit(&state.options, request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     };
@@ -73,7 +73,37 @@ pub async fn edge(State(state): State<GatewayState>, request: Request, next: Nex
             response.headers_mut().entry(name).or_insert_with(|| value.clone());
         }
     }
-    if let Ok(id) = HeaderValue::from_str(&id) {
+    answered(&state, &Answered { id: &id, route, method: &method, path: &path, arrived }, &mut response);
+    response
+}
+
+/// Answers at once what needs nothing but memory: IPFS content that was answered before. `None` says nothing about a
+/// request, which then goes the way of all others. So does what is not let in, to be told why.
+pub(crate) fn answer_at_once<B>(state: &GatewayState, peer: &Peer, request: &http::Request<B>) -> Option<Response> {
+    let arrived = Instant::now();
+    let (uri, method) = (request.uri(), request.method());
+    if !address::is_content(uri.path()) || admit(&state.options, uri, request.headers()).is_err() {
+        return None;
+    }
+    let mut response = known::answer(state, peer, request, arrived)?;
+    let id = request_id(SystemTime::now(), rand::random());
+    answered(state, &Answered { id: &id, route: Route::Ipfs, method, path: uri.path(), arrived }, &mut response);
+    Some(response)
+}
+
+/// What is noted of a request.
+struct Answered<'a> {
+    id: &'a str,
+    route: Route,
+    method: &'a Method,
+    path: &'a str,
+    arrived: Instant,
+}
+
+/// Names, counts and logs a request that has its answer.
+fn answered(state: &GatewayState, request: &Answered<'_>, response: &mut Response) {
+    let Answered { id, route, method, path, arrived } = *request;
+    if let Ok(id) = HeaderValue::from_str(id) {
         response.headers_mut().insert(X_REQUEST_ID, id);
     }
     state.telemetry.request(route, response.status());
@@ -83,16 +113,15 @@ pub async fn edge(State(state): State<GatewayState>, request: Request, next: Nex
     } else {
         tracing::debug!(request = %id, %method, path, status, took = ?arrived.elapsed(), "answered");
     }
-    response
 }
 
-fn admit(options: &HttpOptions, request: &Request) -> Result<(), Problem> {
-    let uri_len = request.uri().path_and_query().map_or(0, |it| it.as_str().len());
+fn admit(options: &HttpOptions, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+    let uri_len = uri.path_and_query().map_or(0, |it| it.as_str().len());
     if uri_len > MAX_URI_BYTES {
         let detail = format!("a URL has at most {MAX_URI_BYTES} bytes, not {uri_len}");
         return Err(Problem::new(ProblemKind::UriTooLong, detail).hint("add long magnets with POST /api/v1/items"));
     }
-    check_host(options, request.uri(), request.headers())
+    check_host(options, uri, headers)
 }
 
 /// Lets a request to content pass, and marks the answer readable by scripts of any origin.
@@ -135,20 +164,25 @@ pub async fn answer_ipfs<Answer: Future<Output = Response>>(
             Err(problem) => problem.into_response(),
         }
     };
-    for (name, value) in [
-        (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
-        (ACCESS_CONTROL_ALLOW_METHODS, CONTENT_METHODS),
-        (ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_BY_IPFS),
-        (ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_OF_IPFS),
-    ] {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
-    }
+    let_scripts_read(response.headers_mut());
     let extensions = response.extensions_mut();
     extensions.insert(OfIpfs);
     if let Some(problem) = extensions.remove::<Problem>() {
         extensions.insert(problem.in_words());
     }
     response
+}
+
+/// What scripts of any origin need to read an answer about IPFS content.
+pub(crate) fn let_scripts_read(headers: &mut HeaderMap) {
+    for (name, value) in [
+        (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (ACCESS_CONTROL_ALLOW_METHODS, CONTENT_METHODS),
+        (ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_BY_IPFS),
+        (ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_OF_IPFS),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
 }
 
 /// Lets a request for a page pass: as content, but for this origin only.

@@ -4,6 +4,8 @@
 //! HTTP/1.1. Its socket takes no more than 128 KiB that the network has not asked for yet, so a slow client
 //! holds back the reader instead of filling kernel memory; a response that fails half-way resets the connection.
 
+use std::convert::Infallible;
+use std::future::{Ready, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -16,6 +18,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
+use futures_util::future::Either;
 use http::{Method, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -86,8 +89,15 @@ impl Peer {
     }
 }
 
+/// All that a gateway answers. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Routes {
+    state: GatewayState,
+    router: Router,
+}
+
 /// The gateway's routes.
-pub fn router(state: GatewayState) -> Router {
+pub fn router(state: GatewayState) -> Routes {
     let base = state.options.base_path.clone();
     let routes = Router::new()
         .merge(routes::content(&state))
@@ -104,14 +114,35 @@ pub fn router(state: GatewayState) -> Router {
         let home = routes::pages::home_at(&base, &state).with_state(state.clone());
         routes.clone().nest(&base, routes).merge(home)
     };
-    published
+    let router = published
         .fallback(|| async { routes::no_route() })
         .layer(from_fn_with_state(state.clone(), routes::ipfs::by_host))
-        .layer(from_fn_with_state(state, guard::edge))
+        .layer(from_fn_with_state(state.clone(), guard::edge));
+    Routes { state, router }
+}
+
+/// An answer that is there, or that a route is asked for.
+type Answer = Either<Ready<Result<Response, Infallible>>, Oneshot<Router, Request<Body>>>;
+
+impl Routes {
+    /// Answers a request. What is known and in memory needs no route: layers around a handler cost as much as it does.
+    fn answer(&self, peer: &Peer, request: Request<Incoming>) -> Answer {
+        match guard::answer_at_once(&self.state, peer, &request) {
+            Some(response) => Either::Left(ready(Ok(response))),
+            None => Either::Right(self.route(peer, request)),
+        }
+    }
+
+    /// Hands a request to the routes.
+    fn route(&self, peer: &Peer, request: Request<Incoming>) -> Oneshot<Router, Request<Body>> {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer.clone());
+        self.router.clone().oneshot(request)
+    }
 }
 
 /// Serves until `shutdown` is cancelled and the last connection has ended or the drain time has passed.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken, limits: ServeLimits) {
+pub async fn serve(listener: TcpListener, routes: Routes, shutdown: CancellationToken, limits: ServeLimits) {
     let room = Arc::new(Semaphore::new(limits.max_connections));
     let mut connections = JoinSet::new();
     loop {
@@ -124,7 +155,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
             () = shutdown.cancelled() => break,
         };
         let Some((stream, address, permit)) = accepted else { continue };
-        let connection = connection(stream, address, router.clone(), shutdown.clone(), limits);
+        let connection = connection(stream, address, routes.clone(), shutdown.clone(), limits);
         connections.spawn(async move {
             connection.await;
             drop(permit);
@@ -173,7 +204,7 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 async fn connection(
     stream: TcpStream,
     address: SocketAddr,
-    router: Router,
+    routes: Routes,
     shutdown: CancellationToken,
     limits: ServeLimits,
 ) {
@@ -182,7 +213,7 @@ async fn connection(
     }
     let peer = Peer::new(address);
     let socket = TokioIo::new(Socket { stream, peer: peer.clone() });
-    let (routes, client) = (router.clone(), peer.clone());
+    let (answers, client) = (routes.clone(), peer.clone());
     let tunnel: Arc<Mutex<Option<OnUpgrade>>> = Arc::default();
     let wanted = Arc::clone(&tunnel);
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -190,7 +221,7 @@ async fn connection(
         if connects {
             *wanted.lock() = Some(hyper::upgrade::on(&mut request));
         }
-        let answer = (!connects).then(|| route(&routes, &client, request));
+        let answer = (!connects).then(|| answers.answer(&client, request));
         async move {
             match answer {
                 Some(answer) => answer.await,
@@ -210,7 +241,7 @@ async fn connection(
     };
     let tunnel = tunnel.lock().take();
     let ended = match (ended, tunnel) {
-        (Ok(()), Some(upgrade)) => within(&http, upgrade, router, peer, &shutdown).await,
+        (Ok(()), Some(upgrade)) => within(&http, upgrade, routes, peer, &shutdown).await,
         (ended, _) => ended,
     };
     if let Err(error) = ended {
@@ -219,24 +250,17 @@ async fn connection(
     }
 }
 
-/// Hands a request to the routes.
-fn route(router: &Router, peer: &Peer, request: Request<Incoming>) -> Oneshot<Router, Request<Body>> {
-    let mut request = request.map(Body::new);
-    request.extensions_mut().insert(peer.clone());
-    router.clone().oneshot(request)
-}
-
 /// Serves what comes through a tunnel that a client asked for with CONNECT, as clients do that take the gateway for
 /// their proxy. It leads nowhere but here, and into no further tunnel.
 async fn within(
     http: &http1::Builder,
     upgrade: OnUpgrade,
-    router: Router,
+    routes: Routes,
     peer: Peer,
     shutdown: &CancellationToken,
 ) -> hyper::Result<()> {
     let tunnel = upgrade.await?;
-    let service = service_fn(move |request: Request<Incoming>| route(&router, &peer, request));
+    let service = service_fn(move |request: Request<Incoming>| routes.answer(&peer, request));
     let mut served = std::pin::pin!(http.serve_connection(tunnel, service));
     tokio::select! {
         ended = served.as_mut() => ended,

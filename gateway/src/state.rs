@@ -22,6 +22,7 @@ use crate::auth::TokenHash;
 use crate::catalogue::Catalogue;
 use crate::policy::Denylists;
 use crate::publish::Jobs;
+use crate::routes::ipfs::known::KnownAnswers;
 use crate::telemetry::Telemetry;
 
 /// Gives facts about the cache for `/api/v1/status`.
@@ -65,6 +66,8 @@ pub struct Gateway {
     pub admission: Arc<Admission>,
     /// The gateway's counters.
     pub telemetry: Telemetry,
+    /// What answers of late said of IPFS content that never changes.
+    pub known: KnownAnswers,
     /// The events of late, for replay.
     pub history: History,
     /// When the gateway was made.
@@ -193,6 +196,7 @@ impl GatewayState {
         Self(Arc::new(Gateway {
             admission: Admission::new(options.max_streams, options.max_streams_per_client),
             telemetry: Telemetry::default(),
+            known: KnownAnswers::default(),
             history: History::new(parts.manager.events(), SystemTime::now()),
             started: Instant::now(),
             parts,

@@ -21,7 +21,10 @@ use swarmgate_content::{ByteRange, Cid, VerifiedBytes};
 use crate::block::{BadBlock, Flaw, MAX_BLOCK_BYTES, MAX_DEPTH};
 use crate::codec::Codec;
 
+mod layout;
 pub(crate) mod node;
+
+pub use layout::{Layout, Place};
 
 use node::{Child, read_node};
 

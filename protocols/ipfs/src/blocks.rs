@@ -27,6 +27,7 @@ use crate::arrivals::Arrivals;
 use crate::fault::Fault;
 use crate::flights::Flights;
 use crate::life::{Life, now};
+use crate::near::Layouts;
 use crate::patience::Patience;
 use crate::race::Race;
 use crate::session::{Session, SessionOptions};
@@ -88,6 +89,7 @@ pub struct Blocks {
     pub(crate) stats: ProtocolStats,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
+    pub(crate) layouts: Layouts,
     flights: Arc<Flights>,
     patience: Patience,
     next_session: AtomicU64,
@@ -125,6 +127,7 @@ impl Blocks {
             stats: ProtocolStats::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            layouts: Layouts::default(),
             flights: Arc::default(),
             patience,
             next_session: AtomicU64::new(1),
@@ -202,6 +205,7 @@ impl Blocks {
 
     async fn fetch(self: &Arc<Self>, life: &Arc<Life>, ask: Ask) -> Result<VerifiedBytes, Fault> {
         let hash = hash_of(&ask.cid)?;
+        life.meet_sources();
         let (mut ticket, theirs) = self.flights.join(hash, &life.search.found, |landing| {
             let (blocks, life) = (self.clone(), life.clone());
             let task = async move {

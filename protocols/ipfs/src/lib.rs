@@ -30,6 +30,7 @@ pub mod intake;
 mod life;
 mod loan;
 pub mod names;
+mod near;
 pub mod node;
 pub mod patience;
 pub mod pins;

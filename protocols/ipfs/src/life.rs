@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -31,6 +32,8 @@ pub(crate) struct Life {
     pub(crate) blocks: Arc<Blocks>,
     pub(crate) only_local: bool,
     pub(crate) search: Search,
+    /// Whether any source has heard of the reading, and has to hear of its end.
+    met_sources: AtomicBool,
     /// The first block that was asked for.
     root: Mutex<Option<Cid>>,
     patience: Patience,
@@ -47,19 +50,26 @@ pub(crate) fn now() -> Instant {
 impl Life {
     pub(crate) fn new(blocks: Arc<Blocks>, id: SessionId, patience: Patience, options: SessionOptions) -> Arc<Self> {
         let search = Search::new(id, blocks.sources.clone(), blocks.routers.clone());
-        if !options.only_local {
+        let hints = !options.only_local && !options.hints.is_empty();
+        if hints {
             options.hints.into_iter().take(MAX_HINTS).for_each(|hint| search.found.tell(hint));
         }
         Arc::new(Self {
             id,
             only_local: options.only_local,
             search,
+            met_sources: AtomicBool::new(hints),
             root: Mutex::default(),
             patience: options.patience.unwrap_or(patience),
             tried: Mutex::new(vec![Tried::default(); blocks.sources.len()]),
             recent: Mutex::default(),
             blocks,
         })
+    }
+
+    /// Sources are about to be asked. A reading that needs none of them is never told to them: most do not.
+    pub(crate) fn meet_sources(&self) {
+        self.met_sources.store(true, Ordering::Relaxed);
     }
 
     /// The clock of one reading more.
@@ -128,6 +138,9 @@ impl Life {
 
 impl Drop for Life {
     fn drop(&mut self) {
+        if !*self.met_sources.get_mut() {
+            return;
+        }
         for source in self.blocks.sources.iter() {
             source.end_session(self.id);
         }

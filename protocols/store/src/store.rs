@@ -134,6 +134,13 @@ impl Store {
         }
     }
 
+    /// Reads a whole block if that needs no waiting: it is in memory, or in a file of at most 256 KiB that is open and
+    /// that the system has in its page cache. `None` says nothing of whether it is here. Counts as use.
+    #[must_use]
+    pub fn read_at_once(&self, hash: &BlockHash) -> Option<VerifiedBytes> {
+        reading::read_at_once(&self.inner, hash)
+    }
+
     /// Deletes a block, pinned or not; `false` when it is not here. Once it returns, the block is off the disk. Readers
     /// that have bytes of it keep them. Of a referenced block it is the reference that goes; the file is left alone.
     pub async fn remove(&self, hash: &BlockHash) -> bool {

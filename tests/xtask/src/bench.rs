@@ -103,7 +103,7 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 3)]
         runs: u32,
     },
-    /// wrk on IPFS content that is held, beside Kubo's gateway with the same
+    /// IPFS content that is held, under load, beside Kubo's gateway with the same
     IpfsCached {
         /// Size of the large file
         #[arg(long, default_value_t = 256)]
@@ -164,9 +164,14 @@ pub(crate) fn run(bench: &Bench) -> Result<(), String> {
                 .args(["--size", &size_mib.to_string(), "--delay", &delay_ms.to_string()])
                 .args(["--providers", &providers.to_string(), "--runs", &runs.to_string()])
         }
-        Bench::IpfsCached { size_mib, seconds, runs } => script("ipfs_cached.py", &[Tool::Kubo, Tool::Wrk])?
-            .args(["--size", &size_mib.to_string(), "--seconds", &seconds.to_string()])
-            .args(["--runs", &runs.to_string()]),
+        Bench::IpfsCached { size_mib, seconds, runs } => {
+            Cmd::cargo("build --package swarmgate-tests --bin http-load --release").run()?;
+            script("ipfs_cached.py", &[Tool::Kubo])?
+                .arg("--load")
+                .arg(target_dir().join("release/http-load"))
+                .args(["--size", &size_mib.to_string(), "--seconds", &seconds.to_string()])
+                .args(["--runs", &runs.to_string()])
+        }
     };
     measure.limit(BENCH_LIMIT_SECONDS).run()
 }

@@ -8,7 +8,7 @@ use swarmgate_content::Cid;
 
 use crate::error::Problem;
 use crate::routes::ipfs::ask::Format;
-use crate::routes::ipfs::deliver::{self, Delivery, Verdict};
+use crate::routes::ipfs::deliver::{self, Body, Delivery, Verdict};
 use crate::routes::ipfs::headers::{self, Author};
 use crate::routes::ipfs::inquiry::{Found, Inquiry};
 
@@ -37,6 +37,7 @@ pub async fn send(inquiry: Inquiry, cid: Cid, etag: &str, headers: HeaderMap) ->
     let block = inquiry.session.block(&cid).await.map_err(|error| inquiry.problem(error))?;
     let len = block.len() as u64;
     let selection = deliver::select(&inquiry, len, ranges);
-    let delivery = Delivery { cid, len, open: deliver::of_bytes(block), selection, status: None };
+    let open = deliver::of_bytes(block);
+    let delivery = Delivery { cid, len, open, selection, status: None, again: Some(Body::Block) };
     deliver::send(inquiry, headers, delivery).await
 }

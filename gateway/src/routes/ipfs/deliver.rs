@@ -2,18 +2,20 @@
 
 use std::time::Instant;
 
-use axum::body::Body;
+use axum::body;
 use axum::response::Response;
 use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, RANGE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use swarmgate_content::{Cid, ContentId, ContentReader, VerifiedBytes};
 
-use crate::body::{Open, Pump, Segment};
+use crate::body::{Near, Open, Pump, Segment};
 use crate::conditional::{self, Condition};
 use crate::error::{Problem, ProblemKind};
 use crate::range::{self, Selection};
 use crate::respond::{self, Plan, SERVER_TIMING};
 use crate::routes::ipfs::inquiry::Inquiry;
+use crate::routes::ipfs::known::Known;
+use crate::state::GatewayState;
 
 /// What a client's conditions leave to do.
 #[derive(Debug)]
@@ -39,6 +41,17 @@ pub struct Delivery {
     pub selection: Selection,
     /// The status instead of 200: then it is sent whole.
     pub status: Option<StatusCode>,
+    /// What it is to whoever asks for it again, if the same request may have the same headers then.
+    pub again: Option<Body>,
+}
+
+/// What a body is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// The bytes of a file.
+    File,
+    /// One block as it is.
+    Block,
 }
 
 /// Evaluates the conditions of a request for what has this entity tag.
@@ -48,7 +61,7 @@ pub struct Delivery {
 pub fn conditions(inquiry: &Inquiry, etag: &str, headers: &HeaderMap) -> Result<Verdict, Problem> {
     match conditional::evaluate(&inquiry.headers, etag) {
         Condition::NotModified => {
-            let response = respond::respond(StatusCode::NOT_MODIFIED, headers.clone(), Body::empty());
+            let response = respond::respond(StatusCode::NOT_MODIFIED, headers.clone(), body::Body::empty());
             Ok(Verdict::Answered(response))
         }
         Condition::Failed => Err(Problem::new(ProblemKind::PreconditionFailed, format!("its entity tag is {etag}"))),
@@ -71,21 +84,46 @@ pub fn select(inquiry: &Inquiry, len: u64, ranges: bool) -> Selection {
 /// 416, or when the first byte does not come.
 pub async fn send(inquiry: Inquiry, mut headers: HeaderMap, delivery: Delivery) -> Result<Response, Problem> {
     let resolved = inquiry.asked.elapsed();
-    let Delivery { cid, len, open, selection, status } = delivery;
+    let Delivery { cid, len, open, selection, status, again } = delivery;
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static(if status.is_some() { "none" } else { "bytes" }));
+    let again = again.filter(|_| status.is_none());
+    let known = again.and_then(|body| Known::of(&inquiry, Known { headers: headers.clone(), cid, len, body }));
     let plan = Plan::of(selection, len, &mut headers)?;
     let status = status.unwrap_or(plan.status);
     headers.insert(CONTENT_LENGTH, HeaderValue::from(plan.segments.iter().map(Segment::len).sum::<u64>()));
     if inquiry.head || plan.segments.is_empty() {
         headers.insert(SERVER_TIMING, respond::timing(resolved, None));
-        return Ok(respond::respond(status, headers, Body::empty()));
+        return Ok(respond::respond(status, headers, body::Body::empty()));
     }
     let Inquiry { state, slot, peer, asked, patience, .. } = inquiry;
     let (opening, deadline) = (Instant::now(), patience.first_byte_deadline(&state.options));
-    let pump = Pump::over(&state, ContentId::Ipfs(cid), open, plan.segments, slot, peer);
+    let mut pump = Pump::over(&state, ContentId::Ipfs(cid), open, plan.segments, slot, peer);
+    if let Some(body) = again {
+        pump = pump.with_near(near(&state, cid, body));
+    }
     let pump = pump.prime(asked, deadline).await.map_err(|error| patience.problem(error))?;
+    if let Some((target, known)) = known {
+        state.known.put(target, known);
+    }
     headers.insert(SERVER_TIMING, respond::timing(resolved, Some(opening.elapsed())));
-    Ok(respond::respond(status, headers, Body::new(pump)))
+    Ok(respond::respond(status, headers, body::Body::new(pump)))
+}
+
+/// Reads what of a body is in memory.
+#[must_use]
+pub fn near(state: &GatewayState, cid: Cid, body: Body) -> Near {
+    let ipfs = state.ipfs.clone();
+    Box::new(move |range| {
+        let blocks = ipfs.as_ref()?.blocks();
+        match body {
+            Body::File => blocks.near(&cid, range),
+            Body::Block => {
+                let block = blocks.near_block(&cid)?;
+                let (start, end) = (usize::try_from(range.start()).ok()?, usize::try_from(range.end()).ok()?);
+                (end <= block.len()).then(|| block.slice(start..end))
+            }
+        }
+    })
 }
 
 /// Reads a file of the DAG, of `len` bytes, over every network that is known to have it.

@@ -14,7 +14,7 @@ use crate::media;
 use crate::range::Selection;
 use crate::respond::{SANDBOX, text};
 use crate::routes::ipfs::ask::Format;
-use crate::routes::ipfs::deliver::{self, Delivery, Verdict};
+use crate::routes::ipfs::deliver::{self, Body, Delivery, Verdict};
 use crate::routes::ipfs::headers::{self, Author};
 use crate::routes::ipfs::inquiry::{Found, Inquiry};
 use crate::routes::ipfs::sniff;
@@ -73,10 +73,12 @@ pub async fn send(inquiry: Inquiry, found: &Found, file: File) -> Result<Respons
     };
     let len = inquiry.session.file_len(&file.cid).await.map_err(|error| inquiry.problem(error))?;
     let selection = deliver::select(&inquiry, len, ranges);
-    let content_type = if as_json { JSON.to_owned() } else { content_type(&inquiry, &file, len, &selection).await? };
-    describe(&mut rows, &inquiry, &file, &content_type);
+    let found = if as_json { Some(JSON.to_owned()) } else { content_type(&inquiry, &file, len, &selection).await? };
+    // What is not known of it now may be known the next time.
+    let again = found.is_some().then_some(Body::File);
+    describe(&mut rows, &inquiry, &file, found.as_deref().unwrap_or(UNKNOWN));
     let open = deliver::of_file(&inquiry, file.cid, len);
-    let delivery = Delivery { cid: file.cid, len, open, selection, status: file.status };
+    let delivery = Delivery { cid: file.cid, len, open, selection, status: file.status, again };
     deliver::send(inquiry, rows, delivery).await
 }
 
@@ -100,7 +102,7 @@ pub async fn symlink(inquiry: Inquiry, found: &Found) -> Result<Response, Proble
     rows.insert(CONTENT_TYPE, HeaderValue::from_static("inode/symlink"));
     let len = target.len() as u64;
     let selection = deliver::select(&inquiry, len, ranges);
-    let delivery = Delivery { cid, len, open: deliver::of_bytes(target), selection, status: None };
+    let delivery = Delivery { cid, len, open: deliver::of_bytes(target), selection, status: None, again: None };
     deliver::send(inquiry, rows, delivery).await
 }
 
@@ -134,10 +136,10 @@ fn describe(headers: &mut HeaderMap, inquiry: &Inquiry, file: &File, content_typ
     }
 }
 
-/// The type that the name promises, else the first bytes.
-async fn content_type(inquiry: &Inquiry, file: &File, len: u64, part: &Selection) -> Result<String, Problem> {
+/// The type that the name promises, else the first bytes; `None` when neither is known.
+async fn content_type(inquiry: &Inquiry, file: &File, len: u64, part: &Selection) -> Result<Option<String>, Problem> {
     if let Some(promised) = promised(inquiry, file) {
-        return Ok(promised);
+        return Ok(Some(promised));
     }
     // Who reads the end of a file does not wait for its beginning: what the cache has of that must do.
     let begins_elsewhere = match part {
@@ -150,7 +152,7 @@ async fn content_type(inquiry: &Inquiry, file: &File, len: u64, part: &Selection
     } else {
         Some(head(&inquiry.session, file.cid, len).await.map_err(|error| inquiry.problem(error))?)
     };
-    Ok(head.map_or(UNKNOWN, |head| sniff::content_type(&head, head.len() as u64 == len)).to_owned())
+    Ok(head.map(|head| sniff::content_type(&head, head.len() as u64 == len).to_owned()))
 }
 
 async fn head(session: &Session, cid: Cid, len: u64) -> Result<Vec<u8>, FetchError> {

@@ -188,7 +188,7 @@ fn id(path: &ContentPath) -> ContentId {
 }
 
 /// What the client's patience is to a reading. Waiting is all that ends one: a stream that goes on is never cut.
-fn waits(options: &HttpOptions, patience: Patience) -> Waits {
+pub(super) fn waits(options: &HttpOptions, patience: Patience) -> Waits {
     let first_byte = patience.first_byte_deadline(options).saturating_duration_since(Instant::now());
     Waits { first_byte, stall: options.stall, ..Waits::default() }
 }

@@ -5,6 +5,9 @@
 //! what that is and what is wanted one of these answers: [`file`](mod@file), [`directory`], [`data`], [`block`], [`car`],
 //! [`tar`], [`record`]. What a website does not have goes to [`website`], which asks its `_redirects` file.
 //!
+//! What was answered once with content that never changes is answered from memory the next time, where the content is
+//! there: [`known`].
+//!
 //! # What is an origin of its own good for?
 //! Below `/ipfs/` all content shares the gateway's origin, so documents that could run scripts are put into a sandbox and
 //! `_redirects` is not read. On `{cid}.ipfs.{host}` and on a website's own host there is one content to an origin, and
@@ -22,6 +25,7 @@ pub mod file;
 pub mod headers;
 pub mod host;
 pub mod inquiry;
+pub mod known;
 pub mod listing;
 pub mod page;
 pub mod record;

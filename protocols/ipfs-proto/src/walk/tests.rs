@@ -369,3 +369,26 @@ fn what_may_be_a_leaf_is_told_by_how_much_it_has_and_what_stands_before_it() {
     assert!(fits(&raw.0, MIB, &blocks.get(&raw.0)) && fits(&framed.0, MIB, &blocks.get(&framed.0)));
     assert!(!fits(&raw.0, MIB - 1, &blocks.get(&raw.0)) && !fits(&framed.0, MIB, &blocks.get(&raw.0)));
 }
+
+proptest! {
+    #[test]
+    fn every_byte_is_where_the_layouts_on_its_way_say(tree in any_tree()) {
+        let (mut blocks, mut file) = (Blocks::default(), Vec::new());
+        let root = tree.build(0, &mut blocks, &mut file, &mut Vec::new());
+        for offset in 0..=file.len() {
+            let (mut cid, mut at) = (root, offset as u64);
+            let found = loop {
+                let block = VerifiedBytes::inline(&cid).unwrap_or_else(|| blocks.get(&cid));
+                match Layout::read(&cid, &block).unwrap().place(at) {
+                    Some(Place::Here(held)) => break Some(block.as_ref()[held.start]),
+                    Some(Place::Part { cid: part, start, len }) => {
+                        prop_assert!((start..start + len).contains(&at), "{} is not in {} + {}", at, start, len);
+                        (cid, at) = (part, at - start);
+                    }
+                    None => break None,
+                }
+            };
+            prop_assert_eq!(found, file.get(offset).copied(), "at {}", offset);
+        }
+    }
+}
