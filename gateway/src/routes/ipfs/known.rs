@@ -93,6 +93,12 @@ impl KnownAnswers {
     fn get(&self, target: &str) -> Option<Arc<Known>> {
         self.0.lock().get(target)
     }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        let kept = self.0.lock();
+        kept.young.len() + kept.old.len()
+    }
 }
 
 impl Generations {

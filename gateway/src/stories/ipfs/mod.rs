@@ -1,5 +1,6 @@
 //! IPFS over HTTP, told over real TCP: DAGs are built, their blocks put into the store, and read back by clients.
 
+mod again;
 mod files;
 mod formats;
 mod hosts;
