@@ -56,7 +56,7 @@ async fn the_second_answer_is_the_first() {
         (("If-Match", "\"other\"".to_owned()), 412),
         (("If-None-Match", "\"other\"".to_owned()), 200),
     ] {
-        assert_eq!(world.send("GET", &url, &[(row.0, &row.1)]).await.status, status, "{row:?}");
+        assert_eq!(world.send("GET", &url, &[(row.0, row.1.as_str())]).await.status, status, "{row:?}");
     }
     let past = world.send("GET", &url, &range("bytes=20000-")).await;
     assert_eq!((past.status, past.header("content-range")), (416, Some("bytes */20000")));
