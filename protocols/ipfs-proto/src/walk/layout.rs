@@ -39,7 +39,7 @@ impl Layout {
     /// # Errors
     /// [`BadBlock`] when it is no part of a file.
     pub fn read(cid: &Cid, block: &VerifiedBytes) -> Result<Self, BadBlock> {
-        let node = read_node(&Child { cid: *cid, said: None, depth: 0 }, block)?;
+        let node = read_node(&Child { cid: *cid, said: None, depth: 0, may_be_leaf: true }, block)?;
         let own = match node.bytes.as_ptr().addr().checked_sub(block.as_ref().as_ptr().addr()) {
             Some(at) if !node.bytes.is_empty() => at..at + node.bytes.len(),
             Some(_) | None => 0..0,
