@@ -1,5 +1,9 @@
 //! `swarmgate demo`: the main job, offline, on one machine. A second node in this process has a file, as a torrent and as
-//! a DAG of IPFS; the gateway, which knows only its infohash or CID and the node's address, streams it back over HTTP.
+//! a DAG of IPFS; the gateway, which knows only its infohash or CID and the node's address, streams it back over HTTP. In
+//! the end it is read once more over both networks, and each in turn is killed half-way.
+
+mod killed;
+mod line;
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -155,6 +159,7 @@ pub async fn run(
         show(&app, &seeder, out).await?;
         show_webrtc(&app, &seeder, out).await?;
         show_ipfs(&app, &seeder, out).await?;
+        killed::show(&seeder, out).await?;
         if keep {
             invite(&app, &seeder, out)?;
             interrupted.await;

@@ -97,14 +97,11 @@ impl World {
     }
 }
 
-/// Prints who has delivered what.
-fn show(node: &Node) {
+/// Who has delivered what, for whoever reads the story's output.
+fn shares(node: &Node) -> String {
     let hybrid = node.app.hybrid().unwrap();
-    for fetch in hybrid.fetches() {
-        fetch.shares.iter().for_each(|share| println!("{share:?}"));
-        fetch.sources.iter().for_each(|source| println!("{source:?}"));
-    }
-    println!("{:?}", hybrid.budget().status());
+    let fetches = serde_json::to_string_pretty(&hybrid.fetches()).unwrap();
+    format!("{fetches}\n{:?}", hybrid.budget().status())
 }
 
 /// Adds a torrent as its file.
@@ -122,7 +119,7 @@ async fn three_networks_together_give_nine_tenths_of_their_sum_by_infohash() {
     let rate = world.content.bytes.len() as f64 / took.as_secs_f64() / 1e6;
     let passed = [&world.swarm, &world.ipfs, &world.web].map(Throttle::passed);
     println!("{rate:.1} MB/s, of which passed {passed:?}");
-    show(&world.node);
+    println!("{}", shares(&world.node));
     let twice = passed.iter().sum::<u64>() as f64 / world.content.bytes.len() as f64;
     assert!(rate >= 16.0, "{rate:.1} MB/s where the three have 20: {passed:?}");
     assert!(twice <= 1.10, "{twice:.2} times its bytes: {passed:?}");
@@ -208,7 +205,7 @@ async fn a_binding_to_something_else_is_dropped_and_harms_nobody() {
     world.bind([world.torrent(), wrong.clone()]).await;
     node.learn(&world.content, &[world.swarm.address()]).await;
     world.read(&world.content.path(0), |_| {}).await;
-    show(node);
+    println!("{}", shares(node));
     assert_eq!(node.app.hybrid().unwrap().book().others(&world.torrent()), [], "what was refuted is believed");
     other.stop().await;
     world.stop().await;
@@ -255,7 +252,7 @@ async fn what_came_from_a_web_server_is_served_to_peers() {
     let door = world.node.app.bittorrent().unwrap().listen_address().unwrap();
     let answer = leecher.connect().await.get(&format!("/magnet?{}", world.content.magnet_query(&[door])), &[]).await;
     assert!(answer.status == 200 && answer.body == world.content.bytes, "{}", answer.status);
-    assert_eq!(world.server.requests() as usize, world.content.pieces(), "each piece was asked for once");
+    assert_eq!(world.server.requests(), world.content.pieces() as u64, "each piece was asked for once");
     leecher.stop().await;
     world.stop().await;
 }
