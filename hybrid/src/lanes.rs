@@ -22,6 +22,9 @@ use crate::segments::{Segment, segments};
 const SWARM: Domain = Domain(0);
 const IPFS: Domain = Domain(1);
 
+/// The multicodec of blocks without a frame.
+const RAW: u64 = 0x55;
+
 /// What a network may be asked for at a time, in bytes and units.
 #[derive(Debug, Clone, Copy)]
 struct Load(u64, u32);
@@ -226,6 +229,16 @@ fn refuted_or(error: LoanError, vouched: Option<Name>) -> LaneFault {
     }
 }
 
+/// What it says of a source that its bytes did not make a leaf. A leaf without a frame is its bytes. One in dag-pb may
+/// have a frame that is not known here, or be no leaf at all, so right bytes may make another block.
+fn not_a_leaf(leaf: &Leaf, error: LoanError, vouched: Option<Name>) -> LaneFault {
+    if leaf.cid.codec() == RAW || error.class != FailureClass::Corruption {
+        return refuted_or(error, vouched);
+    }
+    let class = if vouched.is_some() { FailureClass::Neutral } else { FailureClass::Source };
+    LaneFault::new(class, error.detail)
+}
+
 /// Bytes of a torrent's piece, at most 16 MiB, fit.
 fn narrow(len: u64) -> usize {
     usize::try_from(len).unwrap_or(usize::MAX)
@@ -308,7 +321,7 @@ impl Lane for LeafLane {
             let none = || LaneFault::new(FailureClass::Neutral, "the leaf is empty");
             let range = ByteRange::new(leaf.offset, leaf.offset.saturating_add(leaf.len)).ok_or_else(none)?;
             let bytes = file.read(range, received).await?;
-            loan.admit(leaf, bytes).await.map(Some).map_err(|error| refuted_or(error, file.vouches_for()))
+            loan.admit(leaf, bytes).await.map(Some).map_err(|error| not_a_leaf(&leaf, error, file.vouches_for()))
         })
     }
 
