@@ -256,6 +256,9 @@ impl App {
 
     async fn start_hybrid(&mut self, config: &Config) -> Result<(), StartupError> {
         let lenders = Lenders { bittorrent: self.bittorrent.clone(), ipfs: self.ipfs.clone() };
+        if lenders.bittorrent.is_none() && lenders.ipfs.is_none() {
+            return Ok(());
+        }
         let protocol = hybrid::start(config, &self.store, lenders).await?;
         self.hybrid = Some(Arc::clone(&protocol));
         self.manager.register(protocol, Instant::now())?;

@@ -119,7 +119,8 @@ fn check_head(answer: &HttpAnswer, range: ByteRange, len: u64) -> Result<(), Lan
 
 /// Reads `bytes 0-1023/4096`: start, end (exclusive), and the whole length unless it is `*`.
 fn content_range(value: &str) -> Option<(u64, u64, Option<u64>)> {
-    let (span, total) = value.strip_prefix("bytes ")?.split_once('/')?;
+    let (_, range) = value.split_once(' ').filter(|(unit, _)| unit.eq_ignore_ascii_case("bytes"))?;
+    let (span, total) = range.split_once('/')?;
     let (first, last) = span.split_once('-')?;
     let total = if total == "*" { None } else { Some(total.parse().ok()?) };
     Some((first.parse().ok()?, last.parse::<u64>().ok()?.checked_add(1)?, total))

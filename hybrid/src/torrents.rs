@@ -143,7 +143,8 @@ fn mirror_url(name: &Name) -> Option<Url> {
 /// A folder or a file of IPFS that a hint names: its root and the path below.
 type IpfsHint = (swarmgate_content::Cid, Vec<String>, bool);
 
-/// Hints such as `ipfs://CID/path` among a torrent's web seeds. Whether one names a folder is told by its last `/`.
+/// Hints such as `ipfs://CID/path` among a torrent's web seeds. One names the torrent's file or folder itself or, with a
+/// `/` at its end, the folder that it lies in, as web seeds do.
 fn ipfs_hints(loan: &dyn TorrentLoan) -> Vec<IpfsHint> {
     let read = |seed: &String| {
         let rest = seed.strip_prefix("ipfs://")?;
@@ -199,7 +200,7 @@ async fn find(
     let (root, path, is_folder) = hint;
     let single = meta.files.len() == 1;
     let mut path = path.clone();
-    if *is_folder || !single {
+    if *is_folder {
         path.push(meta.name.clone());
     }
     if !single && let Some(file) = meta.files.get(index) {

@@ -548,7 +548,12 @@ impl FetchPlan {
                     continue;
                 }
             };
-            progress.given_up = true;
+            if why == GiveUpReason::TooLate && self.take_for_another(now, want.unit) {
+                continue;
+            }
+            if let Some(progress) = self.progress.get_mut(&want.unit) {
+                progress.given_up = true;
+            }
             self.actions.push_back(Action::GiveUp { unit: want.unit, why });
         }
     }

@@ -115,8 +115,8 @@ impl FetchPlan {
             }
             let Some(lane) = self.lanes.get(&line.key).filter(|lane| lane.serves(now, want.unit)) else { continue };
             let score = self.score(now, want, lane, line.queue);
-            // A reader that waits is no place for experiments.
-            let class = usize::from(line.stranger && want.is_urgent(now));
+            // A reader that waits is no place for experiments. To ask again who was silent is one too.
+            let class = usize::from((line.stranger || lane.was_silent()) && want.is_urgent(now));
             if best[class].is_none_or(|(least, _)| score < least) {
                 best[class] = Some((score, place));
             }

@@ -256,6 +256,11 @@ impl Lane {
         self.last_progress.map_or(first.asked_at, |at| at.max(first.asked_at))
     }
 
+    /// Whether it was silent and has delivered nothing since.
+    pub(super) const fn was_silent(&self) -> bool {
+        self.silences > 0
+    }
+
     /// Whether its next unit should have been here, though it is too early to take anything from it.
     pub(super) fn is_in_doubt(&self, now: Instant) -> bool {
         let late = |first| now >= self.quiet_since(first) + self.usual(first);

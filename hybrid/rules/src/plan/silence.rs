@@ -13,6 +13,8 @@ use crate::units::Unit;
 const NEAR: Duration = Duration::from_millis(1500);
 /// But not more often than so.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// What was taken from a source is asked of another after so long.
+const TAKEN: Duration = Duration::from_millis(1);
 
 impl FetchPlan {
     /// Takes from overdue sources all but the first unit, if others have it, and from silent ones that too.
@@ -56,6 +58,21 @@ impl FetchPlan {
             works && lane.could_serve(&self.options.policy, unit) && lane.serves(now, unit)
         };
         self.lanes.iter().any(|(other, lane)| *other != key && able(lane))
+    }
+
+    /// Takes a unit from those that are overdue with it, when there is somebody who was not asked. Tells whether that is
+    /// so: a reader is not told that it will not come before all have had their turn.
+    pub(super) fn take_for_another(&mut self, now: Instant, unit: Unit) -> bool {
+        let asked = self.progress.get(&unit).map(|progress| progress.asked.clone()).unwrap_or_default();
+        let untried = |(key, lane): (&SourceKey, &Lane)| {
+            !asked.contains(key) && !lane.overdue && lane.gate == Gate::Open && lane.serves(now, unit)
+        };
+        if asked.is_empty() || !self.lanes.iter().any(untried) {
+            return false;
+        }
+        asked.into_iter().for_each(|key| self.give_up_on(now, key));
+        self.look_at(now, now + TAKEN, "a unit was taken from those that are late with it");
+        true
     }
 
     /// Takes all from a silent source. Its first unit has failed; the rest was never begun.

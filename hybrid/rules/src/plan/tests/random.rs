@@ -146,7 +146,7 @@ proptest! {
             ledger.follow(&mut rig);
             let ours: Vec<_> = ledger.0.iter().filter(|(key, _)| *key == good).copied().collect();
             let waits = rig.plan.poll_timeout().map(|(at, _)| at);
-            prop_assert!(waits.is_some() || !ours.is_empty(), "asleep: {:?}", rig.plan.lanes);
+            prop_assert!(waits.is_some() || !ours.is_empty(), "asleep: {:?} {:?} {:?}", rig.now, rig.plan.progress, rig.plan.lanes);
             let soon = rig.now + ms(20);
             rig.now = waits.filter(|_| ours.is_empty()).unwrap_or(soon);
             for (key, unit) in ours {
