@@ -98,7 +98,9 @@ fn swarm_spec(loan: &dyn TorrentLoan, rank: u32) -> SourceSpec {
 
 impl Lane for SwarmLane {
     fn spec(&self) -> SourceSpec {
-        swarm_spec(&*self.loan, 0)
+        // One without peers starts last: it would have the first pieces asked of it, and nobody to ask.
+        let rank = if self.loan.peers() == 0 { 3 } else { 0 };
+        swarm_spec(&*self.loan, rank)
     }
 
     fn holdings(&self) -> Holdings {

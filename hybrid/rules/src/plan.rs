@@ -266,8 +266,8 @@ impl FetchPlan {
         opened
     }
 
-    /// A reader's range now ends at the byte `end`, never before what it was, nor after the last unit that is known: for
-    /// contents whose units become known while they are read, after [`Self::grow`]. Tells whether there is such a reader.
+    /// A reader's range now ends at the byte `end`, never before what it was, nor after the last unit: for contents of which
+    /// it becomes known while they are read what the next units are. Tells whether there is such a reader.
     pub fn extend_reader(&mut self, key: ReaderKey, end: u64) -> bool {
         self.demand.extend(key, end.min(self.units.total_len()))
     }
@@ -291,20 +291,6 @@ impl FetchPlan {
     }
 
     // --- units -------------------------------------------------------------------------------------------------
-
-    /// More units of the content have become known: `units` begins with those that there are. Returns false, and changes
-    /// nothing, when it does not, since what was asked and had would be other bytes.
-    ///
-    /// Readers go on to where they did ([`Self::extend_reader`]), and what [`Self::source_has`] said of units that were
-    /// not known then is to be said again; [`Holdings::All`] has the new ones too.
-    pub fn grow(&mut self, units: Units) -> bool {
-        let grows = units.begin_with(&self.units);
-        if grows {
-            self.have.resize(units.count() as usize, false);
-            self.units = units;
-        }
-        grows
-    }
 
     /// A unit is there by other means: it was in the cache, or came for somebody else.
     pub fn mark_had(&mut self, unit: Unit) {

@@ -93,21 +93,6 @@ impl Units {
         u32::try_from(index).ok().filter(|index| *index < self.count()).map(Unit)
     }
 
-    /// Whether the first units of these are all of those, byte for byte.
-    #[must_use]
-    pub fn begin_with(&self, those: &Self) -> bool {
-        match (&self.0, &those.0) {
-            (Shape::Cut(these), Shape::Cut(those)) => these.starts_with(those),
-            // No longer than before, or the last of those was as long as all others.
-            (Shape::Equal { total_len, unit_len }, Shape::Equal { total_len: before, unit_len: other }) => {
-                unit_len == other && (total_len == before || total_len > before && before.is_multiple_of(*unit_len))
-            }
-            (Shape::Equal { .. }, Shape::Cut(_)) | (Shape::Cut(_), Shape::Equal { .. }) => {
-                (0..those.count()).map(Unit).all(|unit| self.range(unit) == those.range(unit))
-            }
-        }
-    }
-
     /// The units that have any of these bytes.
     pub fn touching(&self, bytes: &Range<u64>) -> impl Iterator<Item = Unit> + use<> {
         let last = bytes.end.min(self.total_len()).checked_sub(1).filter(|last| *last >= bytes.start);
@@ -133,23 +118,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn units_begin_with_others_when_each_of_those_has_the_same_bytes(
-            lens in proptest::collection::vec(1_u64..4, 1..8), others in proptest::collection::vec(1_u64..4, 1..8),
-            total in 1_u64..20, other in 1_u64..20, len in 1_u64..4,
-        ) {
-            let ends = |lens: &[u64]| lens.iter().scan(0, |sum, len| { *sum += len; Some(*sum) }).collect();
-            let cut = |lens: &[u64]| Units::cut(ends(lens)).unwrap();
-            let start = &lens[..others.len().min(lens.len())];
-            let all = [
-                cut(&lens), cut(&others), cut(start), Units::equal(total, len).unwrap(), Units::equal(other, len).unwrap(),
-            ];
-            for (these, those) in all.iter().flat_map(|these| all.iter().map(move |those| (these, those))) {
-                let same = (0..those.count()).map(Unit).all(|unit| these.range(unit) == those.range(unit));
-                prop_assert_eq!(these.begin_with(those), same, "{:?} {:?}", these, those);
-            }
-        }
-
         #[test]
         fn every_byte_is_in_the_one_unit_that_says_so(
             lens in proptest::collection::vec(1_u64..50, 1..30), equal: bool

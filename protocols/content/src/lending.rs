@@ -88,9 +88,6 @@ pub trait DagLoan: Send + Sync + fmt::Debug {
     /// The file's root.
     fn root(&self) -> Cid;
 
-    /// How many bytes the file has. Fetches its first block.
-    fn measure(&self) -> BoxFuture<'static, Result<u64, LoanError>>;
-
     /// Gets bytes of the file over IPFS, each block verified. At most 16 MiB; more is refused.
     fn bytes(&self, range: ByteRange) -> BoxFuture<'static, Result<Bytes, LoanError>>;
 

@@ -43,11 +43,6 @@ impl DagLoan for Loan {
         self.root
     }
 
-    fn measure(&self) -> BoxFuture<'static, Result<u64, LoanError>> {
-        let (session, root) = (self.session(), self.root);
-        Box::pin(async move { Ok(session.measure(&root).await?) })
-    }
-
     fn bytes(&self, range: ByteRange) -> BoxFuture<'static, Result<Bytes, LoanError>> {
         let (session, root) = (self.session(), self.root);
         Box::pin(async move {

@@ -103,6 +103,15 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 3)]
         runs: u32,
     },
+    /// A folder published from one read, beside sha1sum and sha256sum at the same time
+    Publish {
+        /// Size of the folder
+        #[arg(long, default_value_t = 10240)]
+        size_mib: u32,
+        /// Runs of each
+        #[arg(long, default_value_t = 3)]
+        runs: u32,
+    },
     /// IPFS content that is held, under load, beside Kubo's gateway with the same
     IpfsCached {
         /// Size of the large file
@@ -163,6 +172,9 @@ pub(crate) fn run(bench: &Bench) -> Result<(), String> {
                 .arg(target_dir().join("release/delay-relay"))
                 .args(["--size", &size_mib.to_string(), "--delay", &delay_ms.to_string()])
                 .args(["--providers", &providers.to_string(), "--runs", &runs.to_string()])
+        }
+        Bench::Publish { size_mib, runs } => {
+            script("publish.py", &[])?.args(["--size", &size_mib.to_string(), "--runs", &runs.to_string()])
         }
         Bench::IpfsCached { size_mib, seconds, runs } => {
             Cmd::cargo("build --package swarmgate-tests --bin http-load --release").run()?;

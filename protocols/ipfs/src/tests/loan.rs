@@ -351,12 +351,12 @@ async fn why_a_leaf_does_not_come_is_told_as_a_breaker_needs_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_file_is_measured_and_a_part_of_it_read_over_ipfs() {
+async fn a_part_of_a_file_is_read_over_ipfs() {
     let bytes = noise(40 * 1024 + 7);
     for profile in PROFILES {
         let dag = Dag::of(profile, &bytes);
         let loan = lend(&blocks([Shelf::new("a", Habit::Honest, AT_ONCE).with(&dag)]).await, &dag);
-        assert_eq!((loan.root(), loan.measure().await), (dag.root(), Ok(bytes.len() as u64)));
+        assert_eq!(loan.root(), dag.root());
         let range = ByteRange::new(1000, 30_000).unwrap();
         assert_eq!(loan.bytes(range).await.unwrap(), bytes[1000..30_000]);
         let past_the_end = ByteRange::new(40 * 1024, 50 * 1024).unwrap();
