@@ -130,7 +130,17 @@ impl Kubo {
 
     /// Where libp2p peers reach it, with its peer id.
     pub fn multiaddr(&self) -> String {
-        format!("/ip4/{}/tcp/{}/p2p/{}", self.swarm.ip(), self.swarm.port(), self.id)
+        self.multiaddr_at(self.swarm)
+    }
+
+    /// The same at an address that leads to it by a detour.
+    pub fn multiaddr_at(&self, address: SocketAddr) -> String {
+        format!("/ip4/{}/tcp/{}/p2p/{}", address.ip(), address.port(), self.id)
+    }
+
+    /// Where libp2p peers reach it over TCP.
+    pub fn address(&self) -> SocketAddr {
+        self.swarm
     }
 
     /// The base URL of its gateway.

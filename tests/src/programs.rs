@@ -26,6 +26,8 @@ pub enum Program {
     Chromium,
     /// coturn.
     Turnserver,
+    /// nginx.
+    Nginx,
     /// Kubo's `ipfs`.
     Kubo,
     /// A folder of packages for Node, Helia among them, and the Node that runs them.
@@ -47,6 +49,7 @@ impl Program {
             Self::NodeModules => "SWARMGATE_NODE_MODULES",
             Self::Chromium => "SWARMGATE_CHROMIUM",
             Self::Turnserver => "SWARMGATE_TURNSERVER",
+            Self::Nginx => "SWARMGATE_NGINX",
             Self::Kubo => "SWARMGATE_KUBO",
             Self::HeliaModules => "SWARMGATE_HELIA_MODULES",
             Self::Conformance => "SWARMGATE_CONFORMANCE",

@@ -38,6 +38,17 @@ impl Torrent {
         Self { bytes, info_hash, name: payload.name.clone(), tracker: tracker.map(str::to_owned) }
     }
 
+    /// Names a web server that has the payload too (BEP 19). The infohash stays what it was.
+    #[must_use]
+    pub fn with_web_seed(mut self, url: &str) -> Self {
+        // `url-list` comes after every other key of the kit's dictionaries.
+        self.bytes.pop();
+        text(&mut self.bytes, b"url-list");
+        text(&mut self.bytes, url.as_bytes());
+        self.bytes.push(b'e');
+        self
+    }
+
     /// Writes `NAME.torrent` into `dir` and returns its path.
     pub fn write_to(&self, dir: &Path) -> PathBuf {
         let path = dir.join(format!("{}.torrent", self.name));
@@ -128,5 +139,7 @@ mod tests {
             torrent.magnet(),
             format!("magnet:?xt=urn:btih:{}&tr=http%3A%2F%2F127.0.0.1%3A1%2Fannounce", torrent.info_hash)
         );
+        let seeded = torrent.with_web_seed("http://w/x");
+        assert!(seeded.bytes.ends_with(b"e8:url-list10:http://w/xe"));
     }
 }

@@ -66,7 +66,7 @@ pub(crate) fn bench(bench: &Bench) -> Report {
 /// `cargo xtask provision`.
 pub(crate) fn provision() -> Report {
     let mut report = Report::new(in_ci());
-    let tools = provision::provide(&[Tool::PEERS.as_slice(), &[Tool::CargoDeny, Tool::Nginx, Tool::Wrk]].concat());
+    let tools = provision::provide(&[Tool::PEERS.as_slice(), &[Tool::CargoDeny, Tool::Wrk]].concat());
     for tool in &tools {
         add_tool(&mut report, tool, Duration::ZERO);
     }

@@ -78,7 +78,7 @@ pub(crate) enum Tool {
 
 impl Tool {
     /// What the interop stories run that is not ours.
-    pub(crate) const PEERS: [Self; 10] = [
+    pub(crate) const PEERS: [Self; 11] = [
         Self::Libtorrent,
         Self::Aria2,
         Self::Rqbit,
@@ -87,6 +87,7 @@ impl Tool {
         Self::Webtorrent,
         Self::Chromium,
         Self::Turnserver,
+        Self::Nginx,
         Self::Kubo,
         Self::Helia,
     ];
@@ -121,10 +122,11 @@ impl Tool {
             Self::Webtorrent => Some("SWARMGATE_NODE_MODULES"),
             Self::Chromium => Some("SWARMGATE_CHROMIUM"),
             Self::Turnserver => Some("SWARMGATE_TURNSERVER"),
+            Self::Nginx => Some("SWARMGATE_NGINX"),
             Self::Kubo => Some("SWARMGATE_KUBO"),
             Self::Helia => Some("SWARMGATE_HELIA_MODULES"),
             Self::Conformance => Some("SWARMGATE_CONFORMANCE"),
-            Self::CargoDeny | Self::Nginx | Self::Wrk => None,
+            Self::CargoDeny | Self::Wrk => None,
         }
     }
 }

@@ -1,0 +1,63 @@
+//! nginx as a web seed or a mirror: files of a folder, with ranges, each answer no faster than a story wants it.
+
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::driver::workplace;
+use crate::ports;
+use crate::process::Process;
+use crate::programs::Program;
+use crate::wait;
+
+/// One process that binds one socket.
+const READY_WITHIN: Duration = Duration::from_secs(10);
+
+/// A running server; dropped means ended.
+#[derive(Debug)]
+pub struct Nginx {
+    _process: Process,
+    address: SocketAddr,
+}
+
+impl Nginx {
+    /// Serves what is in `files`, each answer at so many bytes a second, with its own files below `dir`; `None` when the
+    /// story is to be skipped.
+    pub async fn start(dir: &Path, files: &Path, bytes_per_second: u64) -> Option<Self> {
+        let program = Program::Nginx.find()?;
+        let (dir, address) = (workplace(dir, "nginx"), ports::free());
+        let conf = dir.join("nginx.conf");
+        std::fs::write(&conf, configuration(&dir, files, address, bytes_per_second))
+            .unwrap_or_else(|e| panic!("cannot write {}: {e}", conf.display()));
+        let mut command = Command::new(program);
+        command.arg("-e").arg("stderr").arg("-p").arg(&dir).arg("-c").arg(&conf);
+        let mut process = Process::start("nginx", &command, &dir);
+        wait::until("nginx to listen", READY_WITHIN, async || {
+            process.assert_running();
+            TcpStream::connect(address).ok()
+        })
+        .await;
+        Some(Self { _process: process, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// One process in the foreground, which ends with its guard and writes nowhere but below `dir`.
+fn configuration(dir: &Path, files: &Path, address: SocketAddr, bytes_per_second: u64) -> String {
+    let (dir, files) = (dir.display(), files.display());
+    format!(
+        "daemon off; master_process off; pid {dir}/nginx.pid; error_log stderr warn;
+         events {{}}
+         http {{
+             access_log off; default_type application/octet-stream; limit_rate {bytes_per_second};
+             client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy; fastcgi_temp_path {dir}/fastcgi;
+             uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi;
+             server {{ listen {address}; root {files}; }}
+         }}\n"
+    )
+}
