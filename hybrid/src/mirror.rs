@@ -21,6 +21,8 @@ use crate::lanes::{FileSource, http_spec};
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// Most bytes of one request: a piece.
 const MAX_BYTES: u64 = 16 << 20;
+/// The unit of ranges (RFC 9110 §14.1).
+const UNIT: &str = "bytes";
 /// What of a path's component is written as it is (RFC 3986 §2.3).
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -119,7 +121,7 @@ fn check_head(answer: &HttpAnswer, range: ByteRange, len: u64) -> Result<(), Lan
 
 /// Reads `bytes 0-1023/4096`: start, end (exclusive), and the whole length unless it is `*`.
 fn content_range(value: &str) -> Option<(u64, u64, Option<u64>)> {
-    let (_, range) = value.split_once(' ').filter(|(unit, _)| unit.eq_ignore_ascii_case("bytes"))?;
+    let (_, range) = value.split_once(' ').filter(|(unit, _)| *unit == UNIT)?;
     let (span, total) = range.split_once('/')?;
     let (first, last) = span.split_once('-')?;
     let total = if total == "*" { None } else { Some(total.parse().ok()?) };

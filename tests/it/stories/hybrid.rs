@@ -7,6 +7,7 @@ use swarmgate_content::ContentId;
 use swarmgate_hybrid_rules::{Authority, ContentBinding, Name};
 use swarmgate_tests::dag::DagSeeder;
 use swarmgate_tests::http;
+use swarmgate_tests::measure::alone;
 use swarmgate_tests::node::{Content, Node, Seeder};
 use swarmgate_tests::player::{Player, Watched};
 use swarmgate_tests::raw::Connection;
@@ -395,6 +396,9 @@ async fn a_private_torrent_is_nobodys_but_its_swarms() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_hybrid_the_networks_serve_on_and_nothing_is_bound_anew() {
+    if !alone("stories::hybrid::without_hybrid_the_networks_serve_on_and_nothing_is_bound_anew") {
+        return;
+    }
     let world = World::start(11, 4 * MIB, [20, 20, 20]).await;
     world.bind([world.torrent(), world.cid(), world.mirror()]).await;
     world.node.learn(&world.content, &[world.swarm.address()]).await;
