@@ -1,8 +1,8 @@
 //! A file or folder becomes a torrent and a DAG of UnixFS, from one read of its bytes.
 //!
-//! [`tree`] looks at what there is. [`layout`] says which pieces lie in which files, and what is to be read. [`pipeline`]
+//! `tree` looks at what there is. `layout` says which pieces lie in which files, and what is to be read. `pipeline`
 //! reads: one thread reads, one hashes pieces, one hashes leaves, with a few MiB between them. What they made comes
-//! back here, and goes into the store in batches: references to where it lies, or copies. [`journal`] remembers the
+//! back here, and goes into the store in batches: references to where it lies, or copies. `journal` remembers the
 //! files that are done, so that a run that was cut short is gone on with.
 //!
 //! Until the end everything is held under a name of its own in the store; then [`Draft::seal`] pins what the torrent
