@@ -28,6 +28,7 @@
 //! type from the text, so that a token of digits becomes a number; here the option's own type decides.
 
 mod catalogue;
+mod hybrid;
 mod ipfs;
 mod load;
 mod mistakes;
@@ -39,6 +40,7 @@ mod urls;
 mod validate;
 mod values;
 
+pub use hybrid::Hybrid;
 pub use ipfs::{Ipfs, IpfsMode, Policy};
 pub use load::Loaded;
 pub use mistakes::{ConfigErrors, Mistake};

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::hybrid::Hybrid;
 use crate::ipfs::{Ipfs, Policy};
 use crate::networks::{Bittorrent, Network, Seeding, Webtorrent};
 use crate::urls::{optional_url, or_empty};
@@ -34,6 +35,8 @@ pub struct Config {
     pub webtorrent: Webtorrent,
     /// The IPFS network.
     pub ipfs: Ipfs,
+    /// One content over every network that has it.
+    pub hybrid: Hybrid,
     /// What is not served.
     pub policy: Policy,
     /// Giving back: what is uploaded to peers. Only verified pieces that are in the cache are ever uploaded.

@@ -83,6 +83,12 @@ pub(crate) const RULES: &[Rule] = &[
     Rule { keys: &["ipfs.dnslinks"], check: ipfs::dnslinks_lead_somewhere },
     Rule { keys: &["ipfs.subdomain_hosts"], check: ipfs::subdomain_hosts_are_names },
     Rule { keys: &["ipfs.total_wait"], check: |c| not_instant(c.ipfs.total_wait) },
+    Rule { keys: &["hybrid.max_sources"], check: |c| not_zero(c.hybrid.max_sources) },
+    Rule { keys: &["hybrid.hedge_percent"], check: hedges_are_few },
+    Rule { keys: &["hybrid.buffer"], check: |c| not_instant(c.hybrid.buffer) },
+    Rule { keys: &["hybrid.weight_bt"], check: |c| weighs_something(c.hybrid.weight_bt) },
+    Rule { keys: &["hybrid.weight_ipfs"], check: |c| weighs_something(c.hybrid.weight_ipfs) },
+    Rule { keys: &["hybrid.weight_http"], check: |c| weighs_something(c.hybrid.weight_http) },
     Rule { keys: &["policy.legal_status"], check: ipfs::legal_status_is_one },
     Rule { keys: &["seeding.upload_slots"], check: upload_has_a_slot },
     Rule { keys: &["items.max_active"], check: |c| not_zero(c.items.max_active) },
@@ -103,6 +109,14 @@ fn not_empty(size: Size) -> Vec<String> {
 
 fn not_instant(span: Span) -> Vec<String> {
     when(span.duration().is_zero(), || "leaves no time at all".to_owned())
+}
+
+fn hedges_are_few(config: &Config) -> Vec<String> {
+    when(config.hybrid.hedge_percent > 5, || "has to be at most 5: more would be asked for twice".to_owned())
+}
+
+fn weighs_something(percent: u32) -> Vec<String> {
+    when(!(1..=100_000).contains(&percent), || "has to be from 1 to 100000 percent".to_owned())
 }
 
 fn asking_for_patience_resolves_no_shorter(config: &Config) -> Vec<String> {

@@ -80,7 +80,7 @@ impl Admission {
 }
 
 /// Who counts as one client: an IPv4 address, or the /64 of an IPv6 address, since one household has a whole /64.
-fn household(address: IpAddr) -> IpAddr {
+pub(crate) fn household(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         own if own.is_loopback() => own,
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),

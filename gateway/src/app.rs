@@ -24,7 +24,7 @@ use swarmgate_bittorrent::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSock
 use swarmgate_config::{AnonymousContent, Config, SeedingPolicy, TrackerAllow};
 use swarmgate_content::{Event, EventBus, ManagerError, ProtocolManager};
 use swarmgate_egress::EgressPolicy;
-use swarmgate_hybrid::HybridProtocol;
+use swarmgate_hybrid::{BindingBook, HybridProtocol};
 use swarmgate_ipfs::IpfsProtocol;
 use swarmgate_ipfs::delivery::{Delivery, DeliveryError};
 use swarmgate_store::{OpenError, Store, StoreEvent, StoreOptions};
@@ -178,9 +178,12 @@ impl App {
         if config.ipfs.enabled {
             self.start_ipfs(config, &denylists).await?;
         }
-        self.start_hybrid(config).await?;
+        let book = BindingBook::open(self.store.clone()).await.map_err(hybrid::HybridError::from)?;
+        if config.hybrid.enabled {
+            self.start_hybrid(config, book.clone())?;
+        }
         let options = http_options(config);
-        let publishing = self.publishing(config, &catalogue, &options);
+        let publishing = self.publishing(config, &catalogue, &options, book);
         let store = self.store.clone();
         let state = GatewayState::new(Parts {
             manager: Arc::clone(&self.manager),
@@ -205,9 +208,15 @@ impl App {
     }
 
     /// Publishing, where both networks are that it is for. Its jobs end with the server.
-    fn publishing(&self, config: &Config, catalogue: &Arc<dyn Catalogue>, options: &HttpOptions) -> Option<Jobs> {
-        let (ipfs, hybrid, _) = (self.ipfs.as_ref()?, self.hybrid.as_ref()?, self.bittorrent.as_ref()?);
-        let publisher = Publisher::new(config, ipfs.pins().clone(), hybrid.book().clone());
+    fn publishing(
+        &self,
+        config: &Config,
+        catalogue: &Arc<dyn Catalogue>,
+        options: &HttpOptions,
+        book: BindingBook,
+    ) -> Option<Jobs> {
+        let (ipfs, _) = (self.ipfs.as_ref()?, self.bittorrent.as_ref()?);
+        let publisher = Publisher::new(config, ipfs.pins().clone(), book);
         let (tasks, closing) = (self.http.clone(), self.closing.clone());
         Some(Jobs::new(publisher, Arc::clone(catalogue), &options.publish_dirs, tasks, closing))
     }
@@ -254,12 +263,12 @@ impl App {
         Ok(())
     }
 
-    async fn start_hybrid(&mut self, config: &Config) -> Result<(), StartupError> {
+    fn start_hybrid(&mut self, config: &Config, book: BindingBook) -> Result<(), StartupError> {
         let lenders = Lenders { bittorrent: self.bittorrent.clone(), ipfs: self.ipfs.clone() };
         if lenders.bittorrent.is_none() && lenders.ipfs.is_none() {
             return Ok(());
         }
-        let protocol = hybrid::start(config, &self.store, lenders).await?;
+        let protocol = hybrid::start(config, book, lenders, self.manager.events().clone())?;
         self.hybrid = Some(Arc::clone(&protocol));
         self.manager.register(protocol, Instant::now())?;
         Ok(())

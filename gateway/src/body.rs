@@ -11,8 +11,9 @@
 //! what makes the reader work. There is no limit on a stream's whole time; the stall deadline runs only while the client
 //! waits for us.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -22,11 +23,13 @@ use http_body::{Body, Frame, SizeHint};
 use swarmgate_content::{
     BoxFuture, ByteRange, ContentId, ContentReader, Event, FetchError, FetchErrorKind, FileRef, Stage, VerifiedBytes,
 };
+use swarmgate_hybrid_rules::Network;
 use tokio::time::{Sleep, sleep, timeout_at};
 
 use crate::admission::Slot;
 use crate::server::Peer;
 use crate::state::GatewayState;
+use crate::streams::StreamRow;
 
 /// A piece of a body.
 #[derive(Debug, Clone)]
@@ -103,18 +106,17 @@ struct Source {
     near: Option<Near>,
     segments: VecDeque<Segment>,
     now: Now,
+    row: Arc<StreamRow>,
 }
 
 /// Keeps the books of one stream: events, counters, the slot.
 pub(crate) struct Account {
     pub(crate) state: GatewayState,
     pub(crate) id: ContentId,
-    stream: u64,
+    pub(crate) row: Arc<StreamRow>,
     /// Whether the stream was announced: once its first byte was there.
     open: bool,
-    sent: u64,
     pub(crate) failed: bool,
-    peer: Option<Peer>,
     _slot: Slot,
 }
 
@@ -130,6 +132,36 @@ impl Pump {
         Self::over(state, file.id, open, segments, slot, peer)
     }
 
+    /// Prepares to send `segments` of `file`, for a request that wants these networks alone; nothing is opened yet.
+    #[must_use]
+    pub fn from_networks(
+        state: &GatewayState,
+        file: FileRef,
+        wanted: BTreeSet<Network>,
+        segments: Vec<Segment>,
+        slot: Slot,
+        peer: Option<Peer>,
+    ) -> Self {
+        let (hybrid, reading) = (state.hybrid.clone(), state.clone());
+        let open: Open = Box::new(move |range| {
+            let (hybrid, wanted, state) = (hybrid.clone(), wanted.clone(), reading.clone());
+            Box::pin(async move {
+                match hybrid {
+                    Some(hybrid) => hybrid.open_over(file, range, &wanted).await,
+                    // Each network has its own contents then, and a wish for another is one for nobody.
+                    None if wanted.iter().any(|network| network.word() == file.id.network()) => {
+                        state.manager.open(file, range).await
+                    }
+                    None => {
+                        let (stage, kind) = (Stage::FirstByte, FetchErrorKind::NoSource);
+                        Err(FetchError::new(file.id, stage, kind, "the network that has it is not among those wanted"))
+                    }
+                }
+            })
+        });
+        Self::over(state, file.id, open, segments, slot, peer)
+    }
+
     /// Prepares to send `segments` of what `open` reads, which belongs to the content `id`; nothing is opened yet.
     #[must_use]
     pub fn over(
@@ -140,13 +172,22 @@ impl Pump {
         slot: Slot,
         peer: Option<Peer>,
     ) -> Self {
+        let ranges = segments.iter().filter_map(Segment::range).collect();
+        let account = Account::new(state, id, ranges, slot, peer);
         Self {
             owed: segments.iter().map(Segment::len).sum(),
-            source: Source { id, open, near: None, segments: segments.into(), now: Now::Idle },
+            source: Source {
+                id,
+                open,
+                near: None,
+                segments: segments.into(),
+                now: Now::Idle,
+                row: account.row.clone(),
+            },
             ready: VecDeque::new(),
             stall: None,
             stall_runs: false,
-            account: Account::new(state, id, slot, peer),
+            account,
         }
     }
 
@@ -177,6 +218,12 @@ impl Pump {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.owed == 0
+    }
+
+    /// From where the bytes that were read so far have come, as `X-Swarmgate-Source` says it; `None` when nobody knows.
+    #[must_use]
+    pub fn sources(&self) -> Option<String> {
+        self.account.row.mix().header()
     }
 
     /// Waits for the first verified chunk; `asked` is when the client asked.
@@ -218,7 +265,9 @@ impl Pump {
         }
         // The source first: bytes that are there are never too late.
         if let Poll::Ready(chunk) = self.source.poll_chunk(cx) {
-            self.stall_runs = false;
+            if std::mem::take(&mut self.stall_runs) {
+                self.account.goes_on();
+            }
             return Poll::Ready(chunk.map(|chunk| chunk.map(|(chunk, _)| chunk)));
         }
         let waited = self.account.state.options.stall;
@@ -226,6 +275,7 @@ impl Pump {
         if !self.stall_runs {
             stall.as_mut().reset(tokio::time::Instant::now() + waited);
             self.stall_runs = true;
+            self.account.row.waits();
         }
         ready!(stall.as_mut().poll(cx));
         Poll::Ready(Some(Err(Fault::Stalled { id: self.account.id, waited })))
@@ -240,6 +290,15 @@ impl Segment {
         match self {
             Self::Text(text) => text.len() as u64,
             Self::Range(range) => range.len(),
+        }
+    }
+
+    /// What of the file it is, unless it is text.
+    #[must_use]
+    pub const fn range(&self) -> Option<ByteRange> {
+        match self {
+            Self::Text(_) => None,
+            Self::Range(range) => Some(*range),
         }
     }
 }
@@ -259,7 +318,10 @@ impl Source {
                     },
                 },
                 Now::Opening { open, len } => match ready!(open.as_mut().poll(cx)) {
-                    Ok(reader) => self.now = Now::Reading { reader, left: *len },
+                    Ok(reader) => {
+                        self.row.reads(reader.account().cloned());
+                        self.now = Now::Reading { reader, left: *len };
+                    }
                     Err(error) => return Poll::Ready(Some(Err(error.into()))),
                 },
                 Now::Reading { reader, left } => match ready!(Pin::new(reader).poll_next(cx)) {
@@ -274,6 +336,7 @@ impl Source {
                         *left = rest;
                         if rest == 0 {
                             // Its demand ends here, not when the client has taken the last byte.
+                            self.row.has_read();
                             self.now = Now::Idle;
                         }
                         if !chunk.is_empty() {
@@ -305,28 +368,44 @@ impl Source {
 
 impl Account {
     /// Begins a stream's account; nobody hears of it until [`Self::open`].
-    pub(crate) fn new(state: &GatewayState, id: ContentId, slot: Slot, peer: Option<Peer>) -> Self {
-        let stream = state.admission.next_stream();
-        Self { state: state.clone(), id, stream, open: false, sent: 0, failed: false, peer, _slot: slot }
+    pub(crate) fn new(
+        state: &GatewayState,
+        id: ContentId,
+        ranges: Vec<ByteRange>,
+        slot: Slot,
+        peer: Option<Peer>,
+    ) -> Self {
+        let row = StreamRow::new(state.admission.next_stream(), id, ranges, peer);
+        Self { state: state.clone(), id, row, open: false, failed: false, _slot: slot }
     }
 
     pub(crate) fn open(&mut self, asked: Instant) {
         self.open = true;
-        self.state.telemetry.stream_opened(asked.elapsed());
-        self.state.manager.events().publish(Event::StreamOpen { item: self.id, stream: self.stream });
+        let (now, took) = (Instant::now(), asked.elapsed());
+        self.row.opened(now, took);
+        self.state.streams.put(&self.row);
+        self.state.telemetry.stream_opened(took);
+        self.state.manager.events().publish(Event::StreamOpen { item: self.id, stream: self.row.number() });
     }
 
-    pub(crate) fn sent(&mut self, bytes: u64) {
-        self.sent += bytes;
+    pub(crate) fn sent(&self, bytes: u64) {
+        self.row.sent(bytes);
         self.state.telemetry.stream_sent(bytes);
+    }
+
+    /// The client does not wait for us any more.
+    pub(crate) fn goes_on(&self) {
+        if let Some(waited) = self.row.goes_on() {
+            self.state.telemetry.stream_stalled(waited);
+        }
     }
 
     pub(crate) fn fail(&mut self, fault: &Fault) {
         self.failed = true;
-        if let Some(peer) = &self.peer {
+        if let Some(peer) = self.row.peer() {
             peer.reset_on_close();
         }
-        tracing::warn!(stream = self.stream, sent = self.sent, %fault, "stream cut");
+        tracing::warn!(stream = self.row.number(), sent = self.row.sent_bytes(), %fault, "stream cut");
     }
 }
 
@@ -335,9 +414,11 @@ impl Drop for Account {
         if !self.open {
             return;
         }
-        let Self { stream, sent, failed, .. } = *self;
+        let (stream, bytes) = (self.row.number(), self.row.sent_bytes());
+        let failed = self.failed || self.row.was_ended();
+        self.state.streams.remove(stream);
         self.state.telemetry.stream_closed(failed);
-        self.state.manager.events().publish(Event::StreamClose { item: self.id, stream, bytes: sent, failed });
+        self.state.manager.events().publish(Event::StreamClose { item: self.id, stream, bytes, failed });
     }
 }
 

@@ -92,6 +92,10 @@ problem_kinds! {
     NoSuchItem = 404 "no-such-item" "No such item is known",
     /// No such job is known.
     NoSuchJob = 404 "no-such-job" "No such job is known",
+    /// No such stream is running.
+    NoSuchStream = 404 "no-such-stream" "No such stream is running",
+    /// There is no such breaker.
+    NoSuchBreaker = 404 "no-such-breaker" "There is no such breaker",
     /// The route has other methods.
     MethodNotAllowed = 405 "method-not-allowed" "This path does not take that method",
     /// The content cannot be given in that format.

@@ -1,5 +1,6 @@
 //! One content request on its way: what was asked, how long it may take, and the slot it holds.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_content::{ContentId, ContentMeta, FetchError, FetchErrorKind, ResolveRequest, Stage};
 
 use crate::admission::Slot;
+use crate::auth;
 use crate::error::{Problem, ProblemKind};
 use crate::query::ContentQuery;
 use crate::server::Peer;
@@ -61,9 +63,15 @@ impl Exchange {
     pub fn begin(state: GatewayState, parts: &Parts, magnet: Magnet) -> Result<Self, Problem> {
         let asked = Instant::now();
         let query = ContentQuery::parse(parts.uri.query())?;
+        if query.sources.is_some() {
+            // Whoever chooses the networks chooses whom the operator's machine talks to.
+            auth::check_api(&state.options, &parts.headers)?;
+        }
         let peer = parts.extensions.get::<Peer>().cloned();
         let slot = state.admission.admit(peer.as_ref().map(|peer| peer.address.ip()))?;
         let patience = Patience::of(&state.options, query.wait, &parts.headers, asked);
+        let cache_alone = query.sources.as_ref().is_some_and(BTreeSet::is_empty);
+        let patience = if cache_alone { Patience::for_the_cache(asked) } else { patience };
         let head = parts.method == Method::HEAD;
         Ok(Self { state, query, magnet, head, headers: parts.headers.clone(), peer, slot, asked, patience })
     }
@@ -97,6 +105,12 @@ impl Patience {
         let wait = if only_if_cached { Some(Duration::ZERO) } else { wait };
         let until = wait.map(|wait| asked + wait.min(options.max_wait).max(KNOWN_ONLY));
         Self { until, only_if_cached }
+    }
+
+    /// The same for a request that wants it from the cache or not at all, however it says so.
+    #[must_use]
+    pub(crate) fn for_the_cache(asked: Instant) -> Self {
+        Self { until: Some(asked + KNOWN_ONLY), only_if_cached: true }
     }
 
     /// Whether the client wants it from the cache or not at all.

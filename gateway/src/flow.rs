@@ -47,7 +47,7 @@ impl Flow {
             over: false,
             stall: Box::pin(sleep(state.options.stall)),
             stall_runs: false,
-            account: Account::new(state, id, slot, peer),
+            account: Account::new(state, id, Vec::new(), slot, peer),
         }
     }
 
@@ -88,13 +88,16 @@ impl Flow {
             return Poll::Ready(None);
         }
         if let Poll::Ready(chunk) = self.chunks.as_mut().poll_next(cx) {
-            self.stall_runs = false;
+            if std::mem::take(&mut self.stall_runs) {
+                self.account.goes_on();
+            }
             return Poll::Ready(chunk.map(|chunk| chunk.map_err(Fault::Fetch)));
         }
         let waited = self.account.state.options.stall;
         if !self.stall_runs {
             self.stall.as_mut().reset(tokio::time::Instant::now() + waited);
             self.stall_runs = true;
+            self.account.row.waits();
         }
         ready!(self.stall.as_mut().poll(cx));
         Poll::Ready(Some(Err(Fault::Stalled { id: self.account.id, waited })))

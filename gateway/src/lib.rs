@@ -39,6 +39,7 @@ pub mod respond;
 pub mod routes;
 pub mod server;
 pub mod state;
+pub mod streams;
 pub mod telemetry;
 pub mod torrents;
 pub mod tried;

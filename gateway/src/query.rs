@@ -4,11 +4,13 @@
 //! every content URL what they mean in a magnet, so the magnet's own parser reads them.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use swarmgate_bittorrent_proto::magnet::{Magnet, MagnetError};
 use swarmgate_content::ContentId;
+use swarmgate_hybrid_rules::Network;
 use url::form_urlencoded;
 
 use crate::error::{Problem, ProblemKind};
@@ -42,6 +44,8 @@ pub struct ContentQuery {
     pub format: Option<Format>,
     /// How long to wait before giving up.
     pub wait: Option<Duration>,
+    /// The networks that may be asked, besides the cache: none, when it is wanted from there alone.
+    pub sources: Option<BTreeSet<Network>>,
 }
 
 impl Format {
@@ -86,6 +90,7 @@ impl ContentQuery {
             "download" => self.download = flag(&value)?,
             "format" => self.format = Some(Format::parse(&value)?),
             "wait" => self.wait = Some(seconds(&value)?),
+            "source" => self.sources = Some(sources(&value)?),
             _ => {}
         }
         Ok(())
@@ -138,6 +143,20 @@ fn flag(value: &str) -> Result<bool, Problem> {
     }
 }
 
+/// Reads which networks may be asked: words between commas, of which `cache` adds none.
+///
+/// # Errors
+/// 400 for any other word, and for none.
+pub(crate) fn sources(value: &str) -> Result<BTreeSet<Network>, Problem> {
+    let network = |word: &str| Network::ALL.into_iter().find(|network| network.word() == word);
+    let read = |word: &str| match (word, network(word)) {
+        ("cache", _) => Ok(None),
+        (_, Some(network)) => Ok(Some(network)),
+        (_, None) => Err(bad("source is a list of bt, webrtc, ipfs, http and cache, with commas between them")),
+    };
+    Ok(value.split(',').map(read).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+}
+
 /// Reads a number of seconds.
 ///
 /// # Errors
@@ -180,6 +199,14 @@ mod tests {
     }
 
     #[test]
+    fn a_request_names_the_networks_it_wants() {
+        let sources = |query| ContentQuery::parse(Some(query)).unwrap().sources;
+        assert_eq!(sources("wait=1"), None);
+        assert_eq!(sources("source=cache"), Some(BTreeSet::new()));
+        assert_eq!(sources("source=http,cache,bt"), Some(BTreeSet::from([Network::BitTorrent, Network::Http])));
+    }
+
+    #[test]
     fn hints_and_selection_mean_what_they_mean_in_a_magnet() {
         let id = ContentId::parse_torrent(&"ab".repeat(20)).unwrap();
         let magnet = magnet_of(&id, Some("tr=udp%3A%2F%2Ft%3A1&x.pe=10.0.0.1:6881&so=0,2-3&wait=5")).unwrap();
@@ -196,6 +223,9 @@ mod tests {
         assert_eq!(kind("wait=soon"), ProblemKind::BadQuery);
         assert_eq!(kind("wait=-1"), ProblemKind::BadQuery);
         assert_eq!(kind("download=perhaps"), ProblemKind::BadQuery);
+        for wrong in ["source=", "source=tcp", "source=bt,", "source=BT"] {
+            assert_eq!(kind(wrong), ProblemKind::BadQuery, "{wrong}");
+        }
         assert_eq!(kind("format=zip"), ProblemKind::NotAcceptable);
         assert_eq!(kind(&"tr=u&".repeat(300)), ProblemKind::BadQuery);
     }

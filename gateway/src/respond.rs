@@ -100,11 +100,15 @@ pub async fn file(
         return Ok(respond(plan.status, headers, Body::empty()));
     }
     let file = FileRef { id: meta.id, index };
-    let Exchange { state, slot, peer, asked, patience, .. } = exchange;
+    let Exchange { state, slot, peer, asked, patience, query, .. } = exchange;
     let (opening, deadline) = (Instant::now(), patience.first_byte_deadline(&state.options));
-    let pump = Pump::new(&state, file, plan.segments, slot, peer);
+    let pump = match query.sources {
+        None => Pump::new(&state, file, plan.segments, slot, peer),
+        Some(wanted) => Pump::from_networks(&state, file, wanted, plan.segments, slot, peer),
+    };
     let pump = pump.prime(asked, deadline).await.map_err(|error| patience.problem(error))?;
     headers.insert(SERVER_TIMING, timing(resolved, Some(opening.elapsed())));
+    tell_sources(&mut headers, &pump);
     Ok(respond(plan.status, headers, Body::new(pump)))
 }
 
@@ -206,6 +210,13 @@ fn describe(headers: &mut HeaderMap, name: &str, exchange: &Exchange) {
     headers.insert(CONTENT_TYPE, text(&content_type));
     let offered = exchange.query.filename.as_deref().unwrap_or(name);
     headers.insert(CONTENT_DISPOSITION, disposition::header(offered, exchange.query.download));
+}
+
+/// Tells from where the first bytes came, once they are there; where nobody knows, the network's name must do.
+pub(crate) fn tell_sources(headers: &mut HeaderMap, pump: &Pump) {
+    if let Some(sources) = pump.sources() {
+        headers.insert(X_SWARMGATE_SOURCE, text(&sources));
+    }
 }
 
 pub(crate) fn timing(resolved: Duration, first_piece: Option<Duration>) -> HeaderValue {

@@ -74,18 +74,25 @@ pub struct Peer {
     /// Its address.
     pub address: SocketAddr,
     reset: Arc<AtomicBool>,
+    cut: CancellationToken,
 }
 
 impl Peer {
     /// Makes the peer of a new connection.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, reset: Arc::default() }
+        Self { address, reset: Arc::default(), cut: CancellationToken::new() }
     }
 
     /// Makes the connection end with a reset rather than an orderly close: a response was cut short.
     pub fn reset_on_close(&self) {
         self.reset.store(true, Ordering::Release);
+    }
+
+    /// Ends the connection with a reset at once, whatever runs on it.
+    pub fn cut(&self) {
+        self.reset_on_close();
+        self.cut.cancel();
     }
 }
 
@@ -232,12 +239,18 @@ async fn connection(
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.header_read_timeout).max_buf_size(WRITE_BUFFER_BYTES);
     let mut served = std::pin::pin!(http.serve_connection(socket, service).with_upgrades());
-    let ended = tokio::select! {
-        ended = served.as_mut() => ended,
-        () = shutdown.cancelled() => {
-            served.as_mut().graceful_shutdown();
-            served.await
+    let serving = async {
+        tokio::select! {
+            ended = served.as_mut() => ended,
+            () = shutdown.cancelled() => {
+                served.as_mut().graceful_shutdown();
+                served.await
+            }
         }
+    };
+    let ended = tokio::select! {
+        ended = serving => ended,
+        () = peer.cut.cancelled() => return,
     };
     let tunnel = tunnel.lock().take();
     let ended = match (ended, tunnel) {
@@ -260,10 +273,12 @@ async fn within(
     shutdown: &CancellationToken,
 ) -> hyper::Result<()> {
     let tunnel = upgrade.await?;
-    let service = service_fn(move |request: Request<Incoming>| routes.answer(&peer, request));
+    let client = peer.clone();
+    let service = service_fn(move |request: Request<Incoming>| routes.answer(&client, request));
     let mut served = std::pin::pin!(http.serve_connection(tunnel, service));
     tokio::select! {
         ended = served.as_mut() => ended,
+        () = peer.cut.cancelled() => Ok(()),
         () = shutdown.cancelled() => {
             served.as_mut().graceful_shutdown();
             served.await

@@ -23,6 +23,7 @@ use crate::catalogue::Catalogue;
 use crate::policy::Denylists;
 use crate::publish::Jobs;
 use crate::routes::ipfs::known::KnownAnswers;
+use crate::streams::Streams;
 use crate::telemetry::Telemetry;
 
 /// Gives facts about the cache for `/api/v1/status`.
@@ -64,6 +65,8 @@ pub struct Gateway {
     parts: Parts,
     /// Content requests under way.
     pub admission: Arc<Admission>,
+    /// Content streams that are running.
+    pub streams: Streams,
     /// The gateway's counters.
     pub telemetry: Telemetry,
     /// What answers of late said of IPFS content that never changes.
@@ -195,6 +198,7 @@ impl GatewayState {
         options.base_path = if base.is_empty() { String::new() } else { format!("/{base}") };
         Self(Arc::new(Gateway {
             admission: Admission::new(options.max_streams, options.max_streams_per_client),
+            streams: Streams::default(),
             telemetry: Telemetry::default(),
             known: KnownAnswers::default(),
             history: History::new(parts.manager.events(), SystemTime::now()),

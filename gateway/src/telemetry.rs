@@ -5,10 +5,12 @@
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use swarmgate_content::{HealthState, ProtocolKind, ProtocolSnapshot};
+use swarmgate_hybrid::{HybridProtocol, HybridTotals};
+use swarmgate_hybrid_rules::{BreakerState, BudgetStatus, Network};
 
 /// The kinds of request that are counted apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +56,8 @@ pub struct Telemetry {
     stream_bytes: AtomicU64,
     streams_open: AtomicU64,
     streams_failed: AtomicU64,
+    stream_stalls: AtomicU64,
+    stream_stall_micros: AtomicU64,
     /// One more than the bounds: what took longer than all.
     first_byte: [AtomicU64; FIRST_BYTE_MS.len() + 1],
     first_byte_micros: AtomicU64,
@@ -110,6 +114,12 @@ impl Telemetry {
         self.stream_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Counts a time for which a client waited for us in the middle of a stream.
+    pub fn stream_stalled(&self, waited: Duration) {
+        self.stream_stalls.fetch_add(1, Ordering::Relaxed);
+        self.stream_stall_micros.fetch_add(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
     /// Counts the end of a stream.
     pub fn stream_closed(&self, failed: bool) {
         self.streams_open.fetch_sub(1, Ordering::Relaxed);
@@ -130,7 +140,7 @@ impl Telemetry {
 
     /// All of it, with the protocols' counters, in Prometheus text form.
     #[must_use]
-    pub fn render(&self, protocols: &[ProtocolSnapshot], items: usize) -> String {
+    pub fn render(&self, protocols: &[ProtocolSnapshot], items: usize, hybrid: Option<&HybridCounts>) -> String {
         let mut page = Page(String::with_capacity(8 * 1024));
         page.family("swarmgate_http_requests_total", "counter", "Requests answered, by route and class of status.");
         for (route, name) in ROUTES {
@@ -143,9 +153,18 @@ impl Telemetry {
         let failed = self.streams_failed.load(Ordering::Relaxed);
         page.single("swarmgate_http_streams_failed_total", "counter", "Content streams cut by a fault.", failed);
         page.single("swarmgate_http_stream_bytes_total", "counter", "Content bytes sent.", self.stream_bytes());
+        let stalls = self.stream_stalls.load(Ordering::Relaxed);
+        page.single("swarmgate_http_stream_stalls_total", "counter", "Times that clients waited in a stream.", stalls);
+        let (name, micros) = ("swarmgate_http_stream_stall_seconds_total", &self.stream_stall_micros);
+        page.family(name, "counter", "Time that clients waited in streams.");
+        let micros = micros.load(Ordering::Relaxed);
+        let _ = writeln!(page.0, "{name} {}.{:06}", micros / 1_000_000, micros % 1_000_000);
         self.render_first_byte(&mut page);
         page.single("swarmgate_items", "gauge", "Items known.", items as u64);
         render_protocols(&mut page, protocols);
+        if let Some(hybrid) = hybrid {
+            hybrid.render(&mut page);
+        }
         page.0
     }
 
@@ -162,6 +181,62 @@ impl Telemetry {
         let _ = writeln!(page.0, "{name}_bucket{{le=\"+Inf\"}} {count}");
         let _ = writeln!(page.0, "{name}_sum {}.{:06}", micros / 1_000_000, micros % 1_000_000);
         let _ = writeln!(page.0, "{name}_count {count}");
+    }
+}
+
+/// What contents that several networks have were fetched with.
+#[derive(Debug)]
+pub struct HybridCounts {
+    /// By network.
+    pub totals: HybridTotals,
+    /// What was asked, and asked again.
+    pub budget: BudgetStatus,
+    /// The states of all breakers.
+    pub breakers: Vec<BreakerState>,
+    /// Contents that are being fetched.
+    pub fetches: usize,
+}
+
+impl HybridCounts {
+    /// Takes them from where they are counted.
+    #[must_use]
+    pub fn of(hybrid: &HybridProtocol) -> Self {
+        let breakers = hybrid.breakers().status(Instant::now()).iter().map(|breaker| breaker.state).collect();
+        let (totals, budget) = (hybrid.totals(), hybrid.budget().status());
+        Self { totals, budget, breakers, fetches: hybrid.fetches().len() }
+    }
+
+    fn render(&self, page: &mut Page) {
+        let name = "swarmgate_hybrid_bytes_total";
+        page.family(name, "counter", "Bytes by network: the first to come, or too late, twice or wrong.");
+        for network in Network::ALL {
+            for (outcome, bytes) in [("useful", &self.totals.useful), ("wasted", &self.totals.wasted)] {
+                let labels = format!("network=\"{}\",outcome=\"{outcome}\"", network.word());
+                page.sample(name, &labels, bytes.get(&network).copied().unwrap_or_default());
+            }
+        }
+        let budget = &self.budget;
+        for (name, help, count) in [
+            ("requests", "First requests for units.", budget.requests),
+            ("retries", "Requests made again because a source had failed.", budget.retries),
+            ("hedges", "Requests to a second source because the first was late.", budget.hedges),
+            ("hedged_bytes", "Their bytes.", budget.hedged_bytes),
+            ("hedge_wins", "Times that the second source came first.", self.totals.hedge_wins),
+        ] {
+            page.single(&format!("swarmgate_hybrid_{name}_total"), "counter", help, count);
+        }
+        let name = "swarmgate_hybrid_refused_total";
+        page.family(name, "counter", "What was not asked again because too much had been.");
+        page.sample(name, "what=\"retry\"", budget.retries_refused);
+        page.sample(name, "what=\"hedge\"", budget.hedges_refused);
+        let name = "swarmgate_hybrid_breakers";
+        page.family(name, "gauge", "Circuit breakers by state.");
+        for state in BreakerState::ALL {
+            let count = self.breakers.iter().filter(|other| **other == state).count();
+            page.sample(name, &format!("state=\"{}\"", state.word()), count as u64);
+        }
+        let fetches = self.fetches as u64;
+        page.single("swarmgate_hybrid_fetches", "gauge", "Contents that are fetched over several networks.", fetches);
     }
 }
 
@@ -218,7 +293,7 @@ mod tests {
         telemetry.request(Route::of("/bt/08ad/film.mkv"), StatusCode::PARTIAL_CONTENT);
         telemetry.request(Route::of("/bt/08ad/"), StatusCode::OK);
         telemetry.request(Route::of("/nonsense"), StatusCode::NOT_FOUND);
-        let text = telemetry.render(&[], 3);
+        let text = telemetry.render(&[], 3, None);
         assert!(text.contains("swarmgate_http_requests_total{route=\"bt\",class=\"2xx\"} 2\n"), "{text}");
         assert!(text.contains("swarmgate_http_requests_total{route=\"page\",class=\"4xx\"} 1\n"));
         assert!(text.contains("swarmgate_items 3\n"));
@@ -231,7 +306,7 @@ mod tests {
             telemetry.stream_opened(Duration::from_millis(millis));
         }
         telemetry.stream_closed(true);
-        let text = telemetry.render(&[], 0);
+        let text = telemetry.render(&[], 0, None);
         for line in [
             "swarmgate_http_first_byte_seconds_bucket{le=\"0.005\"} 2\n",
             "swarmgate_http_first_byte_seconds_bucket{le=\"0.050\"} 3\n",

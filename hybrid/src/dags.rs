@@ -5,15 +5,17 @@
 //! other, as all common ways of cutting a file make them but those that look at its bytes; a file that is cut unevenly
 //! comes over IPFS alone.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 use swarmgate_content::{
-    Account, BoxFuture, ByteRange, Cid, ContentId, ContentReader, DagLoan, FetchError, Leaf, Leaves, VerifiedBytes,
+    Account, BoxFuture, ByteRange, Cid, ContentId, ContentReader, DagLoan, FetchError, Leaf, Leaves, SourceMix,
+    VerifiedBytes,
 };
-use swarmgate_hybrid_rules::{Name, ReaderOptions, Unit, Units};
+use swarmgate_hybrid_rules::{Name, Network, Unit, Units};
 use url::Url;
 
 use crate::book::BindingBook;
@@ -57,12 +59,19 @@ pub(crate) struct DagFetch {
 
 impl DagFetch {
     /// Begins it, with the sources that are known at once; those that must be found out about join later.
-    pub(crate) fn begin(inner: &Arc<Inner>, root: Cid, len: u64, unit_len: u64) -> Option<Self> {
+    pub(crate) fn begin(
+        inner: &Arc<Inner>,
+        root: Cid,
+        len: u64,
+        unit_len: u64,
+        wanted: Option<&BTreeSet<Network>>,
+    ) -> Option<Self> {
         let units = Units::equal(len, unit_len)?;
         let asked = Name::Ipfs(ContentId::Ipfs(root));
         let loan = inner.dags.as_ref()?.lend_dag(root);
         let ground = Delivered { asked: asked.clone(), book: inner.book.clone() };
-        let fetch = Fetch::new(units, inner.plan_options("ipfs"), Arc::new(ground));
+        let (item, options) = (ContentId::Ipfs(root), inner.plan_options("ipfs", wanted));
+        let fetch = Fetch::new(units, options, Arc::new(ground), inner.outside(item, "ipfs", wanted));
         let leaves = Arc::new(KnownLeaves::default());
         let received = Arc::new(AtomicU64::new(0));
         fetch.add_lane(Arc::new(IpfsLane { loan: loan.clone(), leaves: leaves.clone(), received }));
@@ -129,7 +138,10 @@ struct PlannedLeaves {
     inner: Arc<Inner>,
     root: Cid,
     len: u64,
+    wanted: Option<BTreeSet<Network>>,
     position: AtomicU64,
+    /// Bytes that were handed out before any leaf had to be fetched.
+    before: AtomicU64,
     joined: Mutex<Option<(Arc<DagFetch>, Place)>>,
 }
 
@@ -141,23 +153,35 @@ impl PlannedLeaves {
         if !says || leaf.len < MIN_LEAF_BYTES || leaf.len > MAX_LEAF_BYTES {
             return None;
         }
-        let shared = self.inner.dag_fetch(self.root, self.len, leaf.len)?;
+        let shared = match &self.wanted {
+            None => self.inner.dag_fetch(self.root, self.len, leaf.len)?,
+            wanted => Arc::new(DagFetch::begin(&self.inner, self.root, self.len, leaf.len, wanted.as_ref())?),
+        };
         let position = self.position.load(Ordering::Relaxed);
-        let place = shared.fetch.open(position..position, ReaderOptions::default())?;
+        let place = shared.fetch.open(position..position, self.inner.reader_options())?;
+        if self.wanted.is_some() {
+            self.inner.run_apart(&shared.fetch);
+        }
         Some((shared, place))
     }
 
     fn moved(&self, len: u64) {
         self.position.fetch_add(len, Ordering::Relaxed);
-        if let Some((_, place)) = &mut *self.joined.lock() {
-            place.moved(len);
+        match &mut *self.joined.lock() {
+            Some((_, place)) => place.moved(len),
+            None => {
+                self.before.fetch_add(len, Ordering::Relaxed);
+            }
         }
     }
 }
 
 impl Account for PlannedLeaves {
-    fn sources(&self) -> Option<String> {
-        self.joined.lock().as_ref()?.1.account().sources()
+    fn mix(&self) -> SourceMix {
+        let planned = self.joined.lock().as_ref().map(|(_, place)| place.account().mix());
+        let mut mix = planned.unwrap_or_default();
+        mix.cache += self.before.load(Ordering::Relaxed);
+        mix
     }
 }
 
@@ -178,12 +202,20 @@ impl Leaves for PlannedLeaves {
 }
 
 /// Reads a range of a file over every network that is known to have it.
-pub(crate) fn read(inner: &Arc<Inner>, loan: &dyn DagLoan, len: u64, range: ByteRange) -> ContentReader {
+pub(crate) fn read(
+    inner: &Arc<Inner>,
+    loan: &dyn DagLoan,
+    len: u64,
+    range: ByteRange,
+    wanted: Option<BTreeSet<Network>>,
+) -> ContentReader {
     let leaves = Arc::new(PlannedLeaves {
         inner: inner.clone(),
         root: loan.root(),
         len,
+        wanted,
         position: AtomicU64::new(range.start()),
+        before: AtomicU64::new(0),
         joined: Mutex::default(),
     });
     let bytes = loan.read(range, leaves.clone());

@@ -14,15 +14,16 @@ use futures_util::future::{AbortHandle, Abortable, Aborted};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use parking_lot::Mutex;
-use swarmgate_content::{Account, BoxFuture, VerifiedBytes};
+use swarmgate_content::{Account, BoxFuture, SourceMix, VerifiedBytes};
 use swarmgate_hybrid_rules::{
-    Action, Delivery, FetchPlan, GiveUpReason, Name, PlanOptions, ReaderKey, ReaderOptions, SourceKey, SourceShare,
-    SourceStatus, Unit, Units,
+    Action, Attribution, Delivery, FetchPlan, GiveUpReason, Name, PlanOptions, ReaderKey, ReaderOptions, SourceKey,
+    SourceShare, SourceStatus, Unit, Units,
 };
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::lane::{Lane, LaneFault};
+use crate::outside::Outside;
 
 /// How long a content without readers keeps what it has learned of its sources.
 const LINGER: Duration = Duration::from_secs(60);
@@ -52,6 +53,7 @@ pub(crate) struct Fetch {
     rows: Mutex<BTreeMap<ReaderKey, Row>>,
     waiters: Mutex<BTreeMap<Unit, Vec<oneshot::Sender<VerifiedBytes>>>>,
     ground: Arc<dyn Ground>,
+    outside: Outside,
     bell: Notify,
     next: AtomicU64,
 }
@@ -76,13 +78,14 @@ struct Driver {
 }
 
 impl Fetch {
-    pub(crate) fn new(units: Units, options: PlanOptions, ground: Arc<dyn Ground>) -> Arc<Self> {
+    pub(crate) fn new(units: Units, options: PlanOptions, ground: Arc<dyn Ground>, outside: Outside) -> Arc<Self> {
         Arc::new(Self {
             plan: Mutex::new(FetchPlan::new(units, options)),
             lanes: Mutex::default(),
             rows: Mutex::default(),
             waiters: Mutex::default(),
             ground,
+            outside,
             bell: Notify::new(),
             next: AtomicU64::new(0),
         })
@@ -97,6 +100,7 @@ impl Fetch {
     pub(crate) fn add_lane(&self, lane: Arc<dyn Lane>) {
         let key = SourceKey(self.next.fetch_add(1, Ordering::Relaxed));
         let (spec, holdings) = (lane.spec(), lane.holdings());
+        self.outside.source(&spec, true);
         self.lanes.lock().insert(key, lane);
         self.plan.lock().join(key, spec, holdings);
         self.bell.notify_one();
@@ -124,12 +128,29 @@ impl Fetch {
         receiver
     }
 
+    /// Whom it tells what it does, and for whom it fetches.
+    pub(crate) const fn outside(&self) -> &Outside {
+        &self.outside
+    }
+
+    /// It is over: nobody can be asked any more.
+    pub(crate) fn close(&self) {
+        for lane in self.lanes.lock().values() {
+            self.outside.source(&lane.spec(), false);
+        }
+    }
+
     pub(crate) fn status(&self) -> Vec<SourceStatus> {
         self.plan.lock().status()
     }
 
     pub(crate) fn shares(&self) -> Vec<SourceShare> {
         self.plan.lock().attribution().sources().cloned().collect()
+    }
+
+    /// Looks into who delivered what.
+    pub(crate) fn with_ledger<T>(&self, look: impl FnOnce(&Attribution) -> T) -> T {
+        look(self.plan.lock().attribution())
     }
 
     pub(crate) fn readers(&self) -> usize {
@@ -160,7 +181,7 @@ impl Fetch {
             let wake = driver.decide();
             if driver.fetch.readers() > 0 {
                 idle_since = Instant::now();
-            } else if idle_since.elapsed() >= LINGER {
+            } else if idle_since.elapsed() >= driver.fetch.outside.linger(LINGER) {
                 return;
             }
             let wake = wake.unwrap_or(idle_since + LINGER).min(Instant::now() + LINGER);
@@ -222,6 +243,7 @@ impl Driver {
                 had |= self.act(action);
             }
             if !had {
+                self.fetch.outside.look_at_breakers();
                 return wake;
             }
         }
@@ -295,7 +317,9 @@ impl Driver {
         tracing::warn!(%used, "bytes that are right by this name are wrong by that which they were asked for by");
         self.notes.push(self.fetch.ground.refuted(used));
         self.fetch.plan.lock().leave(key);
-        self.fetch.lanes.lock().remove(&key);
+        if let Some(lane) = self.fetch.lanes.lock().remove(&key) {
+            self.fetch.outside.source(&lane.spec(), false);
+        }
         self.received.remove(&key);
         self.asked.retain(|(source, _), asked| {
             if *source == key {
@@ -384,8 +408,8 @@ struct PlaceAccount {
 }
 
 impl Account for PlaceAccount {
-    fn sources(&self) -> Option<String> {
-        self.fetch.plan.lock().attribution().reading(self.key)?.header()
+    fn mix(&self) -> SourceMix {
+        self.fetch.plan.lock().attribution().mix(self.key)
     }
 }
 

@@ -6,6 +6,7 @@
 //! * [`manifest`]: one publisher's signed word on which names are the same bytes.
 //! * `fetch`: one content's plan (`swarmgate-hybrid-rules`) and the task that does what it says.
 //! * `torrents`, `dags`: a content by its infohash, and by its CID: what its units are and who may have them.
+//! * `steer`: which networks may be asked; `totals`: what they have delivered; `outside`: whom a fetch tells.
 //! * `lane`, `lanes`, `mirror`: the sources: a swarm, IPFS, web servers; `segments`: pieces out of files.
 //!
 //! ```text
@@ -28,10 +29,14 @@ mod lane;
 mod lanes;
 pub mod manifest;
 mod mirror;
+mod outside;
 pub mod protocol;
 pub mod publish;
 mod segments;
+mod steer;
 mod torrents;
+mod totals;
 
 pub use book::BindingBook;
 pub use protocol::{FetchStatus, HybridParts, HybridProtocol};
+pub use totals::HybridTotals;

@@ -1,6 +1,6 @@
 //! A torrent as one content over several networks: its pieces, and who has them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use swarmgate_content::{
     BoxFuture, ByteRange, ContentId, ContentMeta, ContentReader, DagLender, FetchError, FetchErrorKind, LoanError,
     Stage, TorrentLoan, VerifiedBytes,
 };
-use swarmgate_hybrid_rules::{Authority, ContentBinding, GiveUpReason, Name, ReaderOptions, Unit};
+use swarmgate_hybrid_rules::{Authority, ContentBinding, GiveUpReason, Name, Network, ReaderOptions, Unit};
 use url::Url;
 
 use crate::book::BindingBook;
@@ -66,18 +66,23 @@ pub(crate) fn is_cached(loan: &dyn TorrentLoan, range: ByteRange) -> bool {
 }
 
 /// The fetching of a torrent, if anybody but its swarm may have it.
-pub(crate) fn begin(inner: &Arc<Inner>, loan: &Arc<dyn TorrentLoan>) -> Option<Arc<Fetch>> {
-    let hints = ipfs_hints(&**loan);
-    let sources = sources(inner, loan);
+pub(crate) fn begin(
+    inner: &Arc<Inner>,
+    loan: &Arc<dyn TorrentLoan>,
+    wanted: Option<&BTreeSet<Network>>,
+) -> Option<Arc<Fetch>> {
+    let (sources, hints) = (sources(inner, loan), ipfs_hints(&**loan));
     // A source that gives whole leaves is not asked for parts of them.
     let leaves = !sources.ipfs.is_empty() || !hints.is_empty() && inner.dags.is_some();
     let cut = Cut::of(&**loan, if leaves { LEAF_BYTES } else { 0 })?;
-    let lanes = sources.into_lanes(loan, &cut);
-    if lanes.is_empty() && (hints.is_empty() || inner.dags.is_none()) {
+    let (policy, lanes) = (inner.policy("bt", wanted), sources.into_lanes(loan, &cut));
+    let others = lanes.iter().any(|lane| policy.allows(lane.spec().network));
+    if !others && (hints.is_empty() || inner.dags.is_none() || !policy.allows(Network::Ipfs)) {
         return None;
     }
     let ground = Pieces { loan: loan.clone(), cut: cut.clone(), book: inner.book.clone() };
-    let fetch = Fetch::new(cut.units.clone(), inner.plan_options("bt"), Arc::new(ground));
+    let (options, outside) = (inner.plan_options("bt", wanted), inner.outside(loan.meta().id, "bt", wanted));
+    let fetch = Fetch::new(cut.units.clone(), options, Arc::new(ground), outside);
     fetch.add_lane(Arc::new(SwarmLane { loan: loan.clone(), cut: cut.clone() }));
     lanes.into_iter().for_each(|lane| fetch.add_lane(lane));
     if let Some(dags) = inner.dags.clone().filter(|_| !hints.is_empty()) {
@@ -219,8 +224,13 @@ pub(crate) struct TorrentReading {
 
 impl TorrentReading {
     /// Begins to read bytes of the torrent. `None` when it has too many readers.
-    pub(crate) fn open(loan: &dyn TorrentLoan, fetch: &Arc<Fetch>, range: ByteRange) -> Option<ContentReader> {
-        let place = fetch.open(range.start()..range.end(), ReaderOptions::default())?;
+    pub(crate) fn open(
+        loan: &dyn TorrentLoan,
+        fetch: &Arc<Fetch>,
+        range: ByteRange,
+        options: ReaderOptions,
+    ) -> Option<ContentReader> {
+        let place = fetch.open(range.start()..range.end(), options)?;
         let account = place.account();
         let reading = Self { id: loan.meta().id, place, bytes: loan.read(range), ended: false };
         let stream = stream::unfold(reading, |mut reading| async move { Some((reading.next().await?, reading)) });

@@ -1,16 +1,19 @@
 //! `/api/v1`: the control API, JSON, for the operator's own tools. No script of another origin may read it.
 
+pub mod breakers;
 pub mod events;
 pub mod history;
 pub mod items;
+pub mod networks;
 pub mod publish;
 pub mod status;
+pub mod streams;
 
 use axum::Router;
 use axum::extract::State;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{delete, get, patch, post};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
@@ -36,6 +39,12 @@ pub fn routes(state: &GatewayState) -> Router<GatewayState> {
         )
         .route("/api/v1/publish/{id}", get(publish::one))
         .route("/api/v1/events", get(events::stream))
+        .route("/api/v1/streams", get(|State(state): State<GatewayState>| async move { streams::list(&state) }))
+        .route("/api/v1/streams/{sid}", delete(streams::end))
+        .route("/api/v1/networks", get(|State(state): State<GatewayState>| async move { networks::list(&state) }))
+        .route("/api/v1/networks/{network}", patch(networks::change))
+        .route("/api/v1/breakers", get(|State(state): State<GatewayState>| async move { breakers::list(&state) }))
+        .route("/api/v1/breakers/{id}/reset", post(breakers::reset))
         .route_layer(from_fn_with_state(state.clone(), guard::api))
 }
 

@@ -9,13 +9,14 @@ use swarmgate_config::{AuthMode, IpfsMode, Secret, Size, Span, Switch};
 use super::*;
 
 /// Options that the parts' own options do not show: listeners, whether parts start at all, and the log of `main`.
-const ELSEWHERE: [&str; 8] = [
+const ELSEWHERE: [&str; 9] = [
     "bittorrent.enabled",
     "bittorrent.dht",
     "webtorrent.enabled",
     "webtorrent.listen_ip",
     "webtorrent.listen_port",
     "ipfs.enabled",
+    "hybrid.enabled",
     "observe.log",
     "observe.log_format",
 ];
@@ -23,7 +24,7 @@ const ELSEWHERE: [&str; 8] = [
 type Change = fn(&mut Config);
 
 /// Every other option, changed to something that is not its default.
-const CHANGES: [(&str, Change); 63] = [
+const CHANGES: [(&str, Change); 72] = [
     ("server.listen", |c| c.server.listen = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))]),
     ("server.public_url", |c| c.server.public_url = "https://media.example/".parse().ok()),
     ("server.base_path", |c| c.server.base_path = "/gate".to_owned()),
@@ -69,6 +70,15 @@ const CHANGES: [(&str, Change); 63] = [
     ("ipfs.dns", |c| c.ipfs.dns = true),
     ("ipfs.dnslinks", |c| c.ipfs.dnslinks = vec!["a.example:/ipns/b.example".to_owned()]),
     ("ipfs.subdomain_hosts", |c| c.ipfs.subdomain_hosts = vec!["dweb.example".to_owned()]),
+    ("hybrid.max_sources", |c| c.hybrid.max_sources = 7),
+    ("hybrid.hedge_percent", |c| c.hybrid.hedge_percent = 0),
+    ("hybrid.buffer", |c| c.hybrid.buffer = Span::from_secs(7)),
+    ("hybrid.weight_bt", |c| c.hybrid.weight_bt = 7),
+    ("hybrid.weight_ipfs", |c| c.hybrid.weight_ipfs = 7),
+    ("hybrid.weight_http", |c| c.hybrid.weight_http = 7),
+    ("hybrid.cost_bt", |c| c.hybrid.cost_bt = Span::from_secs(7)),
+    ("hybrid.cost_ipfs", |c| c.hybrid.cost_ipfs = Span::from_secs(7)),
+    ("hybrid.cost_http", |c| c.hybrid.cost_http = Span::from_secs(7)),
     ("policy.denylists", |c| c.policy.denylists = vec!["/nowhere/at/all".into()]),
     ("policy.legal_status", |c| c.policy.legal_status = 410),
     ("ipfs.ipns_max_ttl", |c| c.ipfs.ipns_max_ttl = Span::from_secs(7)),
@@ -97,14 +107,16 @@ fn told(config: &Config) -> String {
     let webtorrent = WebTorrentOptions { hub: None, ..webtorrent_options(config, Vec::new(), Vec::new()) };
     let accounts: Vec<_> = webtorrent.rtc.turn.iter().map(|turn| (&turn.username, &turn.credential)).collect();
     format!(
-        "{store:?} {ephemeral:?} {:?} {bittorrent:?} {webtorrent:?} {accounts:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+        "{store:?} {ephemeral:?} {:?} {bittorrent:?} {webtorrent:?} {accounts:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
         dht_options(config),
         ipfs::delivery_options(config),
         ipfs::names_options(config),
         ipfs::patience(config),
         denylists(config),
         hub_options(config),
-        http_options(config)
+        http_options(config),
+        hybrid::policy(config),
+        config.hybrid.buffer
     )
 }
 

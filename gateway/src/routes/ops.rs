@@ -12,6 +12,7 @@ use swarmgate_content::{HealthState, ProtocolSnapshot};
 
 use crate::guard;
 use crate::state::GatewayState;
+use crate::telemetry::HybridCounts;
 
 /// The routes. Metrics are for whoever may use the API; health is for any prober.
 pub fn routes(state: &GatewayState) -> Router<GatewayState> {
@@ -46,6 +47,7 @@ pub fn readiness(state: &GatewayState) -> (bool, Value) {
 }
 
 fn metrics(state: &GatewayState) -> Response {
-    let text = state.telemetry.render(&state.manager.list(), state.catalogue.items().len());
+    let hybrid = state.hybrid.as_deref().map(HybridCounts::of);
+    let text = state.telemetry.render(&state.manager.list(), state.catalogue.items().len(), hybrid.as_ref());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"), (CACHE_CONTROL, "no-store")], text).into_response()
 }

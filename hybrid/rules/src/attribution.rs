@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use swarmgate_content::SourceMix;
 
 use crate::demand::ReaderKey;
 use crate::source::{Network, SourceKey};
@@ -79,13 +80,8 @@ impl Reading {
     /// `cache;r=0.81, bt;r=0.12`. `None` when it was handed nothing yet.
     #[must_use]
     pub fn header(&self) -> Option<String> {
-        let all = self.bytes();
-        let networks = self.by_network.iter().map(|(network, bytes)| (network.word(), *bytes));
-        let mut shares: Vec<_> =
-            networks.chain([("cache", self.cache_bytes)]).filter(|(_, bytes)| *bytes > 0).collect();
-        shares.sort_by_key(|(word, bytes)| (u64::MAX - bytes, *word));
-        let shares = shares.into_iter().map(|(word, bytes)| format!("{word};r={:.2}", bytes as f64 / all as f64));
-        (all > 0).then(|| shares.collect::<Vec<_>>().join(", "))
+        let networks = self.by_network.iter().map(|(network, bytes)| (network.word(), *bytes)).collect();
+        SourceMix { cache: self.cache_bytes, networks, sources: BTreeMap::new() }.header()
     }
 
     /// The metric of a `Server-Timing` header, in milliseconds; `None` before the first byte.
@@ -121,6 +117,19 @@ impl Attribution {
     #[must_use]
     pub fn reading(&self, reader: ReaderKey) -> Option<&Reading> {
         self.readings.get(&reader)
+    }
+
+    /// The same by the words and names that clients and operators read. Nothing when there is no such reading.
+    #[must_use]
+    pub fn mix(&self, reader: ReaderKey) -> SourceMix {
+        let Some(reading) = self.readings.get(&reader) else { return SourceMix::default() };
+        let mut sources = BTreeMap::<_, u64>::new();
+        for (source, bytes) in &reading.by_source {
+            let name = self.sources.get(source).map_or("other", |share| &*share.name);
+            *sources.entry(name.to_owned()).or_default() += bytes;
+        }
+        let networks = reading.by_network.iter().map(|(network, bytes)| (network.word(), *bytes)).collect();
+        SourceMix { cache: reading.cache_bytes, networks, sources }
     }
 
     /// By what a source delivers, or delivered before it left.

@@ -2,19 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 use swarmgate_bittorrent_proto::metainfo::Info;
 use swarmgate_content::{
-    BlockHash, ByteRange, ContentId, ContentMeta, ContentReader, Event, FetchError, FetchErrorKind, FileRef, Hints,
-    InfoHash, ProtocolStats, ResolveRequest, Stage,
+    Account, BlockHash, ByteRange, ContentId, ContentMeta, ContentReader, Event, FetchError, FetchErrorKind, FileRef,
+    Hints, InfoHash, ProtocolStats, ResolveRequest, SourceMix, Stage,
 };
 use swarmgate_egress::HttpClient;
 use swarmgate_store::{RecordError, Store};
-use swarmgate_swarm::{Known, ReadFault, SwarmReader, SwarmStatus};
+use swarmgate_swarm::{HaveSnapshot, Known, ReadFault, SwarmReader, SwarmStatus};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -342,10 +343,45 @@ impl Engine {
         if !known.has_range(inside.start()..inside.end()) {
             torrent.seek_peers();
         }
+        let tally = Arc::new(SwarmTally::new(known.snapshot(), inside.start()));
         let reader = torrent.handle().read(&known, inside.start()..inside.end());
         let stats = self.environment.context.stats.clone();
         let bytes = stream::unfold(reader, move |reader| next_bytes(file.id, reader, stats.clone()));
-        Ok(ContentReader::new(bytes))
+        let counted = tally.clone();
+        let bytes = bytes.inspect(move |item| {
+            if let Ok(bytes) = item {
+                counted.count(bytes.len() as u64);
+            }
+        });
+        Ok(ContentReader::new(bytes).with_account(tally))
+    }
+}
+
+/// What a reader was handed: of pieces that were here when it came, and of those that its swarm sent since.
+#[derive(Debug)]
+struct SwarmTally {
+    had: HaveSnapshot,
+    position: AtomicU64,
+    cache: AtomicU64,
+    swarm: AtomicU64,
+}
+
+impl SwarmTally {
+    fn new(had: HaveSnapshot, position: u64) -> Self {
+        Self { had, position: AtomicU64::new(position), cache: AtomicU64::new(0), swarm: AtomicU64::new(0) }
+    }
+
+    /// Notes the next bytes, which are parts of one piece.
+    fn count(&self, len: u64) {
+        let at = self.position.fetch_add(len, Ordering::Relaxed);
+        let whose = if self.had.has_byte(at) { &self.cache } else { &self.swarm };
+        whose.fetch_add(len, Ordering::Relaxed);
+    }
+}
+
+impl Account for SwarmTally {
+    fn mix(&self) -> SourceMix {
+        SourceMix::of_one(self.cache.load(Ordering::Relaxed), "bt", self.swarm.load(Ordering::Relaxed))
     }
 }
 

@@ -80,6 +80,34 @@ pub enum Event {
         /// How many blocks.
         blocks: usize,
     },
+    /// Somebody who has a content that is fetched over several networks can be asked for it.
+    #[serde(rename = "source.up")]
+    SourceUp {
+        /// The content.
+        item: ContentId,
+        /// The source, under the name that operators know.
+        source: String,
+        /// By what it delivers: `bt`, `webrtc`, `ipfs` or `http`.
+        network: &'static str,
+    },
+    /// It cannot be asked for it any more: the content is not read, or the source has something else.
+    #[serde(rename = "source.down")]
+    SourceDown {
+        /// The content.
+        item: ContentId,
+        /// The source.
+        source: String,
+        /// By what it delivered.
+        network: &'static str,
+    },
+    /// A circuit breaker changed state.
+    #[serde(rename = "breaker")]
+    Breaker {
+        /// What it guards: source, dependency and operation.
+        id: String,
+        /// `closed`, `open` or `half-open`.
+        state: &'static str,
+    },
     /// A protocol changed state.
     #[serde(rename = "network")]
     Network {
@@ -101,8 +129,10 @@ impl Event {
             | Self::ItemRemoved { item }
             | Self::StreamOpen { item, .. }
             | Self::StreamClose { item, .. }
-            | Self::PeerBanned { item, .. } => Some(item),
-            Self::CacheEvicted { .. } | Self::Network { .. } => None,
+            | Self::PeerBanned { item, .. }
+            | Self::SourceUp { item, .. }
+            | Self::SourceDown { item, .. } => Some(item),
+            Self::CacheEvicted { .. } | Self::Breaker { .. } | Self::Network { .. } => None,
         }
     }
 
@@ -118,6 +148,9 @@ impl Event {
             Self::StreamClose { .. } => "stream.close",
             Self::PeerBanned { .. } => "peer.banned",
             Self::CacheEvicted { .. } => "cache.evicted",
+            Self::SourceUp { .. } => "source.up",
+            Self::SourceDown { .. } => "source.down",
+            Self::Breaker { .. } => "breaker",
             Self::Network { .. } => "network",
         }
     }

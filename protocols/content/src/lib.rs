@@ -35,7 +35,8 @@ pub use lending::{Borrowed, DagLender, DagLoan, Leaf, Leaves, LoanError, Torrent
 pub use manager::{ManagerError, ProtocolManager, ProtocolSnapshot};
 pub use meta::{ContentMeta, FileEntry, FileRef, PieceHashes, Verification};
 pub use protocol::{
-    Account, BoxFuture, Capabilities, ContentReader, Health, HealthState, Hints, Protocol, ProtocolKind, ResolveRequest,
+    Account, BoxFuture, Capabilities, ContentReader, Health, HealthState, Hints, Protocol, ProtocolKind,
+    ResolveRequest, SourceMix,
 };
 pub use range::ByteRange;
 pub use stats::{ProtocolStats, StatsSnapshot};

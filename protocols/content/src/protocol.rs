@@ -1,5 +1,6 @@
 //! The trait every network implements.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -139,9 +140,57 @@ pub struct ContentReader {
 
 /// Who knows by which networks the bytes of a reader came.
 pub trait Account: Send + Sync + fmt::Debug {
-    /// The shares of what was handed out so far, the largest first, as in `cache;r=0.81, bt;r=0.12`; `None` before the
-    /// first byte.
-    fn sources(&self) -> Option<String>;
+    /// What was handed out so far, by where it came from. Nothing once the reader is gone.
+    fn mix(&self) -> SourceMix;
+}
+
+/// What a reader was handed, in bytes, by where it came from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct SourceMix {
+    /// What was here already when the reader came.
+    pub cache: u64,
+    /// By network: `bt`, `webrtc`, `ipfs` or `http`.
+    pub networks: BTreeMap<&'static str, u64>,
+    /// The same by source, under the names that operators know; of a content that one network alone has, nothing.
+    pub sources: BTreeMap<String, u64>,
+}
+
+impl SourceMix {
+    /// What one network, or the cache, has given alone.
+    #[must_use]
+    pub fn of_one(cache: u64, network: &'static str, bytes: u64) -> Self {
+        let networks = (bytes > 0).then_some((network, bytes)).into_iter().collect();
+        Self { cache, networks, sources: BTreeMap::new() }
+    }
+
+    /// All of it, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.cache + self.networks.values().sum::<u64>()
+    }
+
+    /// Adds what another reader was handed.
+    pub fn add(&mut self, other: &Self) {
+        self.cache += other.cache;
+        for (network, bytes) in &other.networks {
+            *self.networks.entry(network).or_default() += bytes;
+        }
+        for (source, bytes) in &other.sources {
+            *self.sources.entry(source.clone()).or_default() += bytes;
+        }
+    }
+
+    /// The value of an `X-Swarmgate-Source` header: shares of the bytes, the largest first, as in
+    /// `cache;r=0.81, bt;r=0.12`. `None` when there are none.
+    #[must_use]
+    pub fn header(&self) -> Option<String> {
+        let all = self.bytes();
+        let networks = self.networks.iter().map(|(network, bytes)| (*network, *bytes));
+        let mut shares: Vec<_> = networks.chain([("cache", self.cache)]).filter(|(_, bytes)| *bytes > 0).collect();
+        shares.sort_by_key(|(word, bytes)| (u64::MAX - bytes, *word));
+        let shares = shares.into_iter().map(|(word, bytes)| format!("{word};r={:.2}", bytes as f64 / all as f64));
+        (all > 0).then(|| shares.collect::<Vec<_>>().join(", "))
+    }
 }
 
 impl ContentReader {

@@ -206,6 +206,7 @@ impl Blocks {
     async fn fetch(self: &Arc<Self>, life: &Arc<Life>, ask: Ask) -> Result<VerifiedBytes, Fault> {
         let hash = hash_of(&ask.cid)?;
         life.meet_sources();
+        life.note_fetch(ask.cid);
         let (mut ticket, theirs) = self.flights.join(hash, &life.search.found, |landing| {
             let (blocks, life) = (self.clone(), life.clone());
             let task = async move {

@@ -24,6 +24,8 @@ use crate::waiting::Waiting;
 /// bytes together.
 const MAX_RECENT: usize = 8;
 const MAX_RECENT_BYTES: usize = 2 << 20;
+/// Blocks of which a reading remembers that they had to be fetched: a path, and the head of the file at its end.
+const MAX_FETCHED: usize = 64;
 
 /// See the module's head.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub(crate) struct Life {
     /// By the source's place in the list.
     tried: Mutex<Vec<Tried>>,
     recent: Mutex<VecDeque<(Cid, VerifiedBytes)>>,
+    /// The last blocks that were not in the store when they were wanted.
+    fetched: Mutex<VecDeque<Cid>>,
 }
 
 /// Now, by the clock that tests can stop.
@@ -63,6 +67,7 @@ impl Life {
             patience: options.patience.unwrap_or(patience),
             tried: Mutex::new(vec![Tried::default(); blocks.sources.len()]),
             recent: Mutex::default(),
+            fetched: Mutex::default(),
             blocks,
         })
     }
@@ -113,6 +118,20 @@ impl Life {
         while recent.len() > MAX_RECENT || recent.len() > 1 && bytes(&recent) > MAX_RECENT_BYTES {
             recent.pop_front();
         }
+    }
+
+    /// A block has to be fetched.
+    pub(crate) fn note_fetch(&self, cid: Cid) {
+        let mut fetched = self.fetched.lock();
+        fetched.push_back(cid);
+        if fetched.len() > MAX_FETCHED {
+            fetched.pop_front();
+        }
+    }
+
+    /// Whether a block had to be fetched of late.
+    pub(crate) fn has_fetched(&self, cid: &Cid) -> bool {
+        self.fetched.lock().contains(cid)
     }
 
     /// What was tried: at each source, as it tells it itself where it does, and where providers were searched.

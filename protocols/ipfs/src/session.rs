@@ -159,7 +159,9 @@ impl Session {
     /// Begins to read a range of a file. What of the range lies past the file's end is not there, and no error.
     #[must_use]
     pub fn file(&self, cid: Cid, range: ByteRange) -> ContentReader {
-        ContentReader::new(self.drive(cid, self.reading(cid, range)).into_stream())
+        let reading = self.reading(cid, range);
+        let tally = reading.tally();
+        ContentReader::new(self.drive(cid, reading).into_stream()).with_account(tally)
     }
 
     /// As [`Self::file`], for somebody who may have parts of it: what is right of `at_hand` is not asked for.

@@ -3,11 +3,15 @@
 //! What the walk wants is asked for at once, so blocks arrive while the client reads; what arrived is taken in whenever
 //! the client asks for more. A fault is told when everything before it was handed out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, Stream, StreamExt, stream};
-use swarmgate_content::{BoxFuture, ByteRange, Cid, FetchError, Leaf, Leaves, Stage, VerifiedBytes};
+use swarmgate_content::{
+    Account, BoxFuture, ByteRange, Cid, FetchError, Leaf, Leaves, SourceMix, Stage, VerifiedBytes,
+};
 use swarmgate_ipfs_proto::block::BadBlock;
 use swarmgate_ipfs_proto::directory::{DirectoryWalk, Entry};
 use swarmgate_ipfs_proto::export::{DagExport, Scope};
@@ -39,6 +43,12 @@ pub(crate) trait Walk: Send {
     fn elsewhere(&mut self) -> Option<Elsewhere> {
         None
     }
+    /// Where in a file that is which was wanted last, for walks that tell later where their bytes came from.
+    fn place(&self) -> Option<u64> {
+        None
+    }
+    /// What was wanted at that place has come, out of the store or not.
+    fn came(&mut self, _place: u64, _fetched: bool) {}
     /// Its reader has to wait.
     fn starve(&mut self) {}
 }
@@ -51,13 +61,16 @@ pub(crate) enum Elsewhere {
     Leaf(Box<(Cid, Leaf)>, Arc<dyn Leaves>),
 }
 
+/// A block that a walk wanted, and whether it had to be fetched.
+type Came = (Cid, Option<u64>, Result<(VerifiedBytes, bool), Fault>);
+
 /// A walk on its way.
 pub(crate) struct Drive<W: Walk> {
     life: Arc<Life>,
     waiting: Arc<Waiting>,
     root: Cid,
     walk: W,
-    fetches: FuturesUnordered<BoxFuture<'static, (Cid, Result<VerifiedBytes, Fault>)>>,
+    fetches: FuturesUnordered<BoxFuture<'static, Came>>,
     fault: Option<Fault>,
     stage: Stage,
     ended: bool,
@@ -114,16 +127,16 @@ impl<W: Walk + 'static> Drive<W> {
             self.walk.starve();
             self.ask();
             let waiting = self.waiting.clone();
-            if let Some((cid, result)) = waiting.within(self.fetches.next()).await? {
-                self.take(&cid, result);
+            if let Some(came) = waiting.within(self.fetches.next()).await? {
+                self.take(came);
             }
         }
     }
 
     fn take_what_came(&mut self) {
         self.ask();
-        while let Some(Some((cid, result))) = self.fetches.next().now_or_never() {
-            self.take(&cid, result);
+        while let Some(Some(came)) = self.fetches.next().now_or_never() {
+            self.take(came);
             self.ask();
         }
     }
@@ -132,9 +145,9 @@ impl<W: Walk + 'static> Drive<W> {
         while self.fault.is_none() {
             match self.walk.poll_want() {
                 Ok(Some(ask)) => {
-                    let elsewhere = self.walk.elsewhere();
+                    let (elsewhere, place) = (self.walk.elsewhere(), self.walk.place());
                     let life = self.life.clone();
-                    self.fetches.push(Box::pin(async move { (ask.cid, get(&life, ask, elsewhere).await) }));
+                    self.fetches.push(Box::pin(async move { (ask.cid, place, get(&life, ask, elsewhere).await) }));
                 }
                 Ok(None) => return,
                 Err(bad) => self.fault = Some(bad.into()),
@@ -142,25 +155,32 @@ impl<W: Walk + 'static> Drive<W> {
         }
     }
 
-    fn take(&mut self, cid: &Cid, result: Result<VerifiedBytes, Fault>) {
+    fn take(&mut self, (cid, place, result): Came) {
         if result.is_ok() {
             self.waiting.progress();
         }
-        let taken = result.and_then(|block| Ok(self.walk.provide(cid, &block)?));
+        if let (Some(place), Ok((_, fetched))) = (place, &result) {
+            self.walk.came(place, *fetched);
+        }
+        let taken = result.and_then(|(block, _)| Ok(self.walk.provide(&cid, &block)?));
         if let Err(fault) = taken {
             self.fault.get_or_insert(fault);
         }
     }
 }
 
-/// Gets a block: of who may have it elsewhere, when the store has it not, and then as all others.
-async fn get(life: &Arc<Life>, ask: Ask, elsewhere: Option<Elsewhere>) -> Result<VerifiedBytes, Fault> {
-    let Some(elsewhere) = elsewhere else { return life.blocks.get(life, ask).await };
+/// Gets a block: out of the store; of who may have it elsewhere; and then as all others. Tells whether it had to be
+/// fetched.
+async fn get(life: &Arc<Life>, ask: Ask, elsewhere: Option<Elsewhere>) -> Result<(VerifiedBytes, bool), Fault> {
     match life.blocks.local(&ask.cid).await {
-        Ok(Some(block)) => return Ok(block),
-        Ok(None) | Err(Fault::Store(_)) => {}
-        Err(fault) => return Err(fault),
+        Ok(Some(block)) => Ok((block, false)),
+        Ok(None) | Err(Fault::Store(_)) => get_from_others(life, ask, elsewhere).await.map(|block| (block, true)),
+        Err(fault) => Err(fault),
     }
+}
+
+async fn get_from_others(life: &Arc<Life>, ask: Ask, elsewhere: Option<Elsewhere>) -> Result<VerifiedBytes, Fault> {
+    let Some(elsewhere) = elsewhere else { return life.blocks.get(life, ask).await };
     let (found, ask_after) = match elsewhere {
         Elsewhere::Root(found) => (found.await, ask),
         Elsewhere::Leaf(place, leaves) => {
@@ -189,12 +209,59 @@ pub(crate) struct FileReading {
     root_at: Option<BoxFuture<'static, Option<VerifiedBytes>>>,
     /// What was wanted last.
     wanted: Option<Want>,
+    /// Whether what begins at these places of the file had to be fetched, from where the reader is.
+    origins: BTreeMap<u64, bool>,
+    /// Whether what the reader was handed last had to be.
+    fetched: bool,
+    tally: Arc<FileTally>,
+}
+
+/// What the reader of a file was handed: what was in the store, and what had to be fetched.
+#[derive(Debug, Default)]
+pub(crate) struct FileTally {
+    cache: AtomicU64,
+    fetched: AtomicU64,
+}
+
+impl Account for FileTally {
+    fn mix(&self) -> SourceMix {
+        SourceMix::of_one(self.cache.load(Ordering::Relaxed), "ipfs", self.fetched.load(Ordering::Relaxed))
+    }
 }
 
 impl FileReading {
     pub(crate) fn new(life: Arc<Life>, root: Cid, range: ByteRange) -> Self {
         let (end, walk) = (range.end(), FileWalk::new(root, range));
-        Self { root, end, walk, window: FIRST_WINDOW, life, leaves: None, root_at: None, wanted: None }
+        // The root may have come as the end of a path, a moment ago.
+        let fetched = life.has_fetched(&root);
+        Self {
+            root,
+            end,
+            walk,
+            window: FIRST_WINDOW,
+            life,
+            leaves: None,
+            root_at: None,
+            wanted: None,
+            origins: BTreeMap::new(),
+            fetched,
+            tally: Arc::default(),
+        }
+    }
+
+    /// Who counts what its reader is handed.
+    pub(crate) fn tally(&self) -> Arc<FileTally> {
+        self.tally.clone()
+    }
+
+    /// Counts what begins at `at`.
+    fn count(&mut self, at: u64, len: u64) {
+        let later = self.origins.split_off(&at.saturating_add(1));
+        if let Some((_, fetched)) = std::mem::replace(&mut self.origins, later).pop_last() {
+            self.fetched = fetched;
+        }
+        let whose = if self.fetched { &self.tally.fetched } else { &self.tally.cache };
+        whose.fetch_add(len, Ordering::Relaxed);
     }
 
     /// Asks for leaves there before it asks IPFS.
@@ -239,8 +306,10 @@ impl Walk for FileReading {
     }
 
     fn poll_item(&mut self) -> Result<Option<VerifiedBytes>, BadBlock> {
+        let at = self.walk.position();
         let bytes = self.walk.poll_bytes();
         if let Some(bytes) = &bytes {
+            self.count(at, bytes.len() as u64);
             self.life.blocks.stats.bytes_delivered(bytes.len() as u64);
         }
         Ok(bytes)
@@ -258,6 +327,16 @@ impl Walk for FileReading {
         // What is taken for a leaf and is a node is looked for in vain.
         let leaf = Leaf { cid: want.cid, offset: want.offset, len: want.leaf_bytes? };
         Some(Elsewhere::Leaf(Box::new((self.root, leaf)), self.leaves.clone()?))
+    }
+
+    fn place(&self) -> Option<u64> {
+        self.wanted.map(|want| want.offset)
+    }
+
+    fn came(&mut self, place: u64, fetched: bool) {
+        // What is wanted at one place comes from the root down, and the last of it are the bytes.
+        let root = place == 0 && self.life.has_fetched(&self.root) && self.origins.is_empty();
+        self.origins.insert(place, fetched || root);
     }
 
     fn starve(&mut self) {

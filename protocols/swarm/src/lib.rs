@@ -155,6 +155,22 @@ pub struct Known {
     by_hash: Vec<u32>,
 }
 
+/// Which pieces of a torrent were in the store at some moment: a bit each.
+#[derive(Debug, Clone)]
+pub struct HaveSnapshot {
+    geometry: Geometry,
+    have: Bitfield,
+}
+
+impl HaveSnapshot {
+    /// Whether the byte at this place of the torrent was there.
+    #[must_use]
+    pub fn has_byte(&self, at: u64) -> bool {
+        let piece = self.geometry.pieces_of(at, at.saturating_add(1)).next();
+        piece.is_some_and(|piece| self.have.get(PieceIndex(piece)))
+    }
+}
+
 impl Known {
     fn new(info: Info, info_bytes: Bytes, meta: Arc<ContentMeta>, geometry: Geometry, have: Bitfield) -> Self {
         let mut by_hash: Vec<_> = (0..geometry.pieces()).collect();
@@ -177,6 +193,12 @@ impl Known {
     pub fn has_range(&self, range: std::ops::Range<u64>) -> bool {
         let have = self.have.lock();
         range.is_empty() || self.geometry.pieces_of(range.start, range.end).all(|piece| have.get(PieceIndex(piece)))
+    }
+
+    /// Which pieces are in the store at this moment.
+    #[must_use]
+    pub fn snapshot(&self) -> HaveSnapshot {
+        HaveSnapshot { geometry: self.geometry, have: self.have.lock().clone() }
     }
 
     /// How many bytes of it are in the store.

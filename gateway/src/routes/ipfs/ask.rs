@@ -5,10 +5,12 @@
 //! website's as well, so what cannot be read of it there means nothing instead of being an error.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use http::HeaderMap;
 use multiaddr::{Multiaddr, Protocol};
+use swarmgate_hybrid_rules::Network;
 use swarmgate_ipfs::session::MAX_HINTS;
 use swarmgate_ipfs::source::Provider;
 use swarmgate_ipfs_proto::export::Scope;
@@ -65,6 +67,8 @@ pub struct Ask {
     pub download: bool,
     /// How long to wait before giving up.
     pub wait: Option<Duration>,
+    /// The networks that may be asked, besides the cache.
+    pub sources: Option<BTreeSet<Network>>,
     /// Who may have the content, as `?provider=` says; untrusted.
     pub hints: Vec<Provider>,
     /// The query that asks for the same without `Accept`, where that is another.
@@ -115,6 +119,7 @@ struct Query<'a> {
     filename: Option<Cow<'a, str>>,
     download: bool,
     wait: Option<Cow<'a, str>>,
+    source: Option<Cow<'a, str>>,
     scope: Option<Cow<'a, str>>,
     bytes: Option<Cow<'a, str>>,
     version: Option<Cow<'a, str>>,
@@ -132,6 +137,7 @@ impl<'a> Query<'a> {
                 "filename" if !value.is_empty() => read.filename = Some(value),
                 "download" => read.download = value == "true" || value == "1",
                 "wait" => read.wait = Some(value),
+                "source" => read.source = Some(value),
                 "dag-scope" => read.scope = Some(value),
                 "entity-bytes" => read.bytes = Some(value),
                 "car-version" => read.version = Some(value),
@@ -166,6 +172,8 @@ impl Ask {
             Some(wait) => wait.ok(),
             None => None,
         };
+        // On a website's own host the word is the website's.
+        let sources = query.source.as_deref().filter(|_| strict).map(query::sources).transpose()?;
         let car = if format == Some(Format::Car) { CarAsk::read(&query, &ranges)? } else { CarAsk::default() };
         let location_query =
             format.filter(|format| named != Some(*format)).map(|format| explicit(text, format, &ranges));
@@ -177,6 +185,7 @@ impl Ask {
             filename: query.filename.map(Cow::into_owned),
             download: query.download,
             wait,
+            sources,
             hints: query.hints,
             location_query,
         })

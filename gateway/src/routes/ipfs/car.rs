@@ -39,10 +39,10 @@ pub async fn answer(inquiry: Inquiry, found: &Found) -> Result<Response, Problem
     let header = Bytes::from(car::header(&[cid]));
     let enough = header.len() + 1;
     let chunks = chunks(&inquiry, found, header);
-    let Inquiry { state, slot, peer, asked, patience, .. } = inquiry;
+    let Inquiry { state, slot, peer, asked, patience, shut, .. } = inquiry;
     let deadline = patience.first_byte_deadline(&state.options);
     let flow = Flow::new(&state, ContentId::Ipfs(cid), chunks, slot, peer).prime(enough, asked, deadline).await;
-    let flow = flow.map_err(|error| patience.problem(error))?;
+    let flow = flow.map_err(|error| shut.problem(patience, error))?;
     Ok(respond::respond(http::StatusCode::OK, rows, Body::new(flow)))
 }
 

@@ -95,17 +95,18 @@ pub async fn send(inquiry: Inquiry, mut headers: HeaderMap, delivery: Delivery) 
         headers.insert(SERVER_TIMING, respond::timing(resolved, None));
         return Ok(respond::respond(status, headers, body::Body::empty()));
     }
-    let Inquiry { state, slot, peer, asked, patience, .. } = inquiry;
+    let Inquiry { state, slot, peer, asked, patience, shut, .. } = inquiry;
     let (opening, deadline) = (Instant::now(), patience.first_byte_deadline(&state.options));
     let mut pump = Pump::over(&state, ContentId::Ipfs(cid), open, plan.segments, slot, peer);
     if let Some(body) = again {
         pump = pump.with_near(near(&state, cid, body));
     }
-    let pump = pump.prime(asked, deadline).await.map_err(|error| patience.problem(error))?;
+    let pump = pump.prime(asked, deadline).await.map_err(|error| shut.problem(patience, error))?;
     if let Some((target, known)) = known {
         state.known.put(target, known);
     }
     headers.insert(SERVER_TIMING, respond::timing(resolved, Some(opening.elapsed())));
+    respond::tell_sources(&mut headers, &pump);
     Ok(respond::respond(status, headers, body::Body::new(pump)))
 }
 
@@ -130,9 +131,11 @@ pub fn near(state: &GatewayState, cid: Cid, body: Body) -> Near {
 #[must_use]
 pub fn of_file(inquiry: &Inquiry, cid: Cid, len: u64) -> Open {
     let session = std::sync::Arc::clone(&inquiry.session);
-    let hybrid = inquiry.state.hybrid.clone().filter(|_| !session.is_local());
+    let hybrid = inquiry.state.hybrid.clone().filter(|_| !inquiry.patience.only_if_cached());
+    let wanted = inquiry.ask.sources.clone();
     Box::new(move |range| {
-        let planned = hybrid.as_ref().and_then(|hybrid| hybrid.read_file(&*session.lend(cid), len, range));
+        let lent = session.lend(cid);
+        let planned = hybrid.as_ref().and_then(|hybrid| hybrid.read_file(&*lent, len, range, wanted.as_ref()));
         let reader = planned.unwrap_or_else(|| session.file(cid, range));
         Box::pin(std::future::ready(Ok(reader)))
     })

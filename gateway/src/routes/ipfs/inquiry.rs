@@ -1,11 +1,13 @@
 //! One request for IPFS content on its way: what was asked, how long it may take, and the way to what it names.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use swarmgate_content::{Cid, ContentId, FetchError, FetchErrorKind, Stage};
+use swarmgate_hybrid_rules::Network;
 use swarmgate_ipfs::patience::Patience as Waits;
 use swarmgate_ipfs::protocol::IpfsProtocol;
 use swarmgate_ipfs::session::{Session, SessionOptions};
@@ -13,6 +15,7 @@ use swarmgate_ipfs_proto::content_path::{ContentPath, Root};
 use swarmgate_ipfs_proto::path::Resolved;
 
 use crate::admission::Slot;
+use crate::auth;
 use crate::error::{Problem, ProblemKind};
 use crate::exchange::Patience;
 use crate::routes::ipfs::address::Address;
@@ -48,6 +51,44 @@ pub struct Inquiry {
     pub session: Arc<Session>,
     /// Where readings begin.
     pub ipfs: Arc<IpfsProtocol>,
+    /// Whether IPFS is not asked, though more than the cache is wanted.
+    pub shut: Shut,
+}
+
+/// Whether IPFS is not asked for what the cache has not, by whose wish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shut {
+    /// It is asked.
+    No,
+    /// The client's, who names other networks.
+    ByClient,
+    /// The operator's, who has switched it off for now.
+    ByOperator,
+}
+
+impl Shut {
+    fn of(state: &GatewayState, sources: Option<&BTreeSet<Network>>) -> Self {
+        let switched_on = state.hybrid.as_ref().is_none_or(|hybrid| hybrid.usable(None).contains(&Network::Ipfs));
+        match sources {
+            Some(sources) if !sources.contains(&Network::Ipfs) => Self::ByClient,
+            _ if !switched_on => Self::ByOperator,
+            _ => Self::No,
+        }
+    }
+
+    /// The problem that a failed fetch is.
+    #[must_use]
+    pub fn problem(self, patience: Patience, error: FetchError) -> Problem {
+        let detail = match self {
+            Self::ByClient => "it is not in the cache, and the request does not allow IPFS",
+            Self::ByOperator => "it is not in the cache, and IPFS is switched off",
+            Self::No => return patience.problem(error),
+        };
+        if patience.only_if_cached() || error.kind != FetchErrorKind::NotCached {
+            return patience.problem(error);
+        }
+        Problem::new(ProblemKind::NoSource, detail).item(error.id)
+    }
 }
 
 /// How long an address stays what it is.
@@ -94,17 +135,25 @@ impl Inquiry {
         // What is blocked is blocked with all below it.
         state.denylists.check_path(&ContentPath::new(address.path.root.clone()))?;
         state.denylists.check_path(&address.path)?;
+        if ask.sources.is_some() {
+            auth::check_api(&state.options, &parts.headers)?;
+        }
         let peer = parts.extensions.get::<Peer>().cloned();
         let slot = state.admission.admit(peer.as_ref().map(|peer| peer.address.ip()))?;
-        let patience = Patience::of(&state.options, ask.wait, &parts.headers, asked);
+        let cache_alone = ask.sources.as_ref().is_some_and(BTreeSet::is_empty);
+        let patience = match cache_alone {
+            true => Patience::for_the_cache(asked),
+            false => Patience::of(&state.options, ask.wait, &parts.headers, asked),
+        };
+        let shut = Shut::of(&state, ask.sources.as_ref());
         let options = SessionOptions {
             patience: Some(waits(&state.options, patience)),
-            only_local: patience.only_if_cached(),
+            only_local: patience.only_if_cached() || shut != Shut::No,
             hints: ask.hints.clone(),
         };
         let session = Arc::new(ipfs.session(options));
         let (head, headers) = (parts.method == Method::HEAD, parts.headers.clone());
-        Ok(Self { state, address, ask, head, headers, peer, slot, asked, patience, session, ipfs })
+        Ok(Self { state, address, ask, head, headers, peer, slot, asked, patience, session, ipfs, shut })
     }
 
     /// Follows the names of the address.
@@ -153,7 +202,7 @@ impl Inquiry {
             let error = FetchError::new(id(path), Stage::Resolve, FetchErrorKind::TimedOut, detail);
             Err(error.with_attempts(self.session.attempts()))
         };
-        let resolved = resolved.unwrap_or_else(late).map_err(|error| self.patience.problem(error))?;
+        let resolved = resolved.unwrap_or_else(late).map_err(|error| self.problem(error))?;
         for cid in &resolved.roots {
             self.state.denylists.check_cid(cid)?;
         }
@@ -169,7 +218,7 @@ impl Inquiry {
     /// The problem that a failed fetch is for this client.
     #[must_use]
     pub fn problem(&self, error: FetchError) -> Problem {
-        self.patience.problem(error)
+        self.shut.problem(self.patience, error)
     }
 }
 

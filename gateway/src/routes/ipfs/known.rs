@@ -69,7 +69,7 @@ impl Known {
     #[must_use]
     pub fn of(inquiry: &Inquiry, known: Self) -> Option<(String, Self)> {
         let (address, ask) = (&inquiry.address, &inquiry.ask);
-        let asks_nobody = ask.wait.is_none() && ask.hints.is_empty();
+        let asks_nobody = ask.wait.is_none() && ask.hints.is_empty() && ask.sources.is_none();
         let is_immutable = matches!((&address.mount, &address.path.root), (Mount::Path(_), Root::Ipfs(_)));
         if inquiry.head || !asks_nobody || !is_immutable || !is_plain(&inquiry.headers) {
             return None;
@@ -168,6 +168,7 @@ pub fn answer<B>(state: &GatewayState, peer: &Peer, request: &Request<B>, asked:
     let pump = pump.with_near(deliver::near(state, known.cid, known.body)).prime_at_once(asked)?;
     let took = asked.elapsed();
     rows.insert(SERVER_TIMING, respond::timing(took, Some(took)));
+    respond::tell_sources(&mut rows, &pump);
     Some(respond::respond(plan.status, rows, body::Body::new(pump)))
 }
 

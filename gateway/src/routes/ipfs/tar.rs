@@ -45,10 +45,10 @@ pub async fn answer(inquiry: Inquiry, found: &Found) -> Result<Response, Problem
         return Ok(respond::respond(StatusCode::OK, rows, Body::empty()));
     }
     let chunks = chunks(Arc::clone(&inquiry.session), cid);
-    let Inquiry { state, slot, peer, asked, patience, .. } = inquiry;
+    let Inquiry { state, slot, peer, asked, patience, shut, .. } = inquiry;
     let deadline = patience.first_byte_deadline(&state.options);
     let flow = Flow::new(&state, ContentId::Ipfs(cid), chunks, slot, peer).prime(PRIMED_BYTES, asked, deadline).await;
-    let flow = flow.map_err(|error| patience.problem(error))?;
+    let flow = flow.map_err(|error| shut.problem(patience, error))?;
     Ok(respond::respond(StatusCode::OK, rows, Body::new(flow)))
 }
 

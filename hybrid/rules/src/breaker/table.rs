@@ -148,6 +148,12 @@ impl Breakers {
         table.with(key, id, now, |breaker| breaker.reset(now)).is_some()
     }
 
+    /// Whether there is a change of state that nobody has fetched yet.
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        !self.0.lock().changes.is_empty()
+    }
+
     /// The next change of state that nobody has fetched yet.
     #[must_use]
     pub fn poll_change(&self) -> Option<BreakerChange> {
