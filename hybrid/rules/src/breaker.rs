@@ -100,6 +100,8 @@ pub struct BreakerOptions {
     pub corrupt_open_cap: Duration,
     /// Opened again within this time after it closed, it goes on with longer times; later it begins anew.
     pub relapse: Duration,
+    /// So many successes after it closed let it begin anew too: a source that comes and goes is used while it is there.
+    pub redeemed_by: u64,
 }
 
 impl Default for BreakerOptions {
@@ -115,11 +117,12 @@ impl Default for BreakerOptions {
             probes: 1,
             successes_to_close: 2,
             probe_patience: Duration::from_secs(10),
-            open_first: Duration::from_secs(5),
+            open_first: Duration::from_secs(2),
             open_cap: Duration::from_secs(60),
             corrupt_open_first: Duration::from_secs(30),
             corrupt_open_cap: Duration::from_secs(600),
             relapse: Duration::from_secs(60),
+            redeemed_by: 16,
         }
     }
 }

@@ -90,7 +90,7 @@ struct World {
     payload: Payload,
     torrent: Torrent,
     cid: String,
-    seeder: Share,
+    _seeder: Share,
     swarm: Throttle,
     kubo: Kubo,
     ipfs: Throttle,
@@ -127,7 +127,7 @@ impl World {
             config.webtorrent.tracker_allow = TrackerAllow::Any;
         });
         let node = node.await;
-        Some(Self { payload, torrent, cid, seeder, swarm, kubo, ipfs, _nginx: nginx, web, node })
+        Some(Self { payload, torrent, cid, _seeder: seeder, swarm, kubo, ipfs, _nginx: nginx, web, node })
     }
 
     fn id(&self) -> ContentId {

@@ -77,6 +77,8 @@ pub struct CircuitBreaker {
     opened_in_row: u32,
     corrupt_in_row: u32,
     closed_at: Option<Instant>,
+    /// How many successes there had been when it closed.
+    successes_before: u64,
     cause: Option<Cause>,
     successes: u64,
     failures: u64,
@@ -102,6 +104,7 @@ impl CircuitBreaker {
             opened_in_row: 0,
             corrupt_in_row: 0,
             closed_at: None,
+            successes_before: 0,
             cause: None,
             successes: 0,
             failures: 0,
@@ -271,7 +274,7 @@ impl CircuitBreaker {
         let Circuit::HalfOpen { successes, .. } = &mut self.circuit else { return };
         *successes += 1;
         if *successes >= self.options.successes_to_close {
-            self.closed_at = Some(now);
+            (self.closed_at, self.successes_before) = (Some(now), self.successes);
             self.window.clear();
             self.turn_to(now, Circuit::Closed);
         }
@@ -304,7 +307,8 @@ impl CircuitBreaker {
 
     fn open(&mut self, now: Instant, cause: Cause) {
         let relapse = self.options.relapse;
-        if self.closed_at.take().is_some_and(|at| now.saturating_duration_since(at) > relapse) {
+        let redeemed = self.successes - self.successes_before >= self.options.redeemed_by;
+        if self.closed_at.take().is_some_and(|at| redeemed || now.saturating_duration_since(at) > relapse) {
             self.opened_in_row = 0;
         }
         if self.corrupt.is_empty() {

@@ -2,7 +2,8 @@
 //! that were slow once and may have become fast.
 //!
 //! They get one unit at a time, the last of those that are wanted, and only when its reader is far from it: whatever
-//! becomes of it, there is time to ask somebody else.
+//! becomes of it, there is time to ask somebody else. But when a reader stands still, who is at work is too slow, and
+//! there is no time to win by leaving out who may be back.
 
 use std::time::{Duration, Instant};
 
@@ -30,11 +31,13 @@ impl FetchPlan {
             return;
         }
         let mut pending: Vec<_> = wants.iter().filter(|want| self.is_pending(now, want)).collect();
+        let starving = self.demand.lives_from_hand_to_mouth(now);
         for key in keys {
             let backlog = pending.len() > BACKLOG;
             let Some(lane) = self.lanes.get(&key).filter(|_| self.may_begin(key)) else { continue };
-            let fit = |want: &&Want| lane.serves(now, want.unit) && !want.is_urgent(now);
-            let place = pending.iter().rposition(|want| fit(want) && (backlog || want.can_wait(now, FAR)));
+            let far = |want: &Want| !want.is_urgent(now) && (backlog || want.can_wait(now, FAR));
+            let fit = |want: &Want| far(want) || starving && want.waiting_since().is_none();
+            let place = pending.iter().rposition(|want| lane.serves(now, want.unit) && fit(want));
             let Some(place) = place else { continue };
             let why = if lane.gate == Gate::Trial { AskReason::Probe } else { AskReason::Explore };
             let want = pending.remove(place);
