@@ -143,7 +143,8 @@ fn flag(value: &str) -> Result<bool, Problem> {
     }
 }
 
-/// Reads which networks may be asked: words between commas, of which `cache` adds none.
+/// Reads which networks may be asked: words between commas, of which `cache` adds none. WebRTC peers are in the swarms
+/// of all others, so whoever may ask one may ask the other.
 ///
 /// # Errors
 /// 400 for any other word, and for none.
@@ -154,7 +155,12 @@ pub(crate) fn sources(value: &str) -> Result<BTreeSet<Network>, Problem> {
         (_, Some(network)) => Ok(Some(network)),
         (_, None) => Err(bad("source is a list of bt, webrtc, ipfs, http and cache, with commas between them")),
     };
-    Ok(value.split(',').map(read).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    let words = value.split(',').map(read).collect::<Result<Vec<_>, _>>()?;
+    let mut networks: BTreeSet<_> = words.into_iter().flatten().collect();
+    if networks.contains(&Network::WebTorrent) {
+        networks.insert(Network::BitTorrent);
+    }
+    Ok(networks)
 }
 
 /// Reads a number of seconds.

@@ -63,8 +63,7 @@ impl Inner {
 
     /// Whether a torrent's swarm may be asked: its peers over TCP, uTP and WebRTC are one swarm.
     pub(crate) fn swarm_is_on(&self, wanted: Option<&BTreeSet<Network>>) -> bool {
-        let policy = self.policy("bt", wanted);
-        policy.allows(Network::BitTorrent) || policy.allows(Network::WebTorrent)
+        self.policy("bt", wanted).allows(Network::BitTorrent)
     }
 
     /// Whether IPFS may be asked.

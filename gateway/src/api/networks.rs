@@ -40,7 +40,7 @@ pub fn list(state: &GatewayState) -> Result<Response, Problem> {
 /// Switches a network on or off, and answers with its row.
 ///
 /// # Errors
-/// 404 for a network that there is not, 400 for another body than `{"enabled": true}` or false.
+/// 404 for a network that there is not, 501 for one that has no switch of its own, 400 for another body than `{"enabled": true}` or false.
 pub async fn change(
     State(state): State<GatewayState>,
     Path(name): Path<String>,
@@ -49,6 +49,12 @@ pub async fn change(
     let named = Network::ALL.into_iter().find(|network| network.word() == name);
     let none = || Problem::new(ProblemKind::NoRoute, "the networks are bt, webrtc, ipfs and http");
     let network = named.ok_or_else(none)?;
+    if network == Network::WebTorrent {
+        let detail = "WebRTC peers are in the swarms of bt, and are switched with them";
+        return Err(
+            Problem::new(ProblemKind::Unsupported, detail).hint("an option keeps them away: webtorrent.enabled")
+        );
+    }
     let Change { enabled } = read(request.into_body()).await?;
     let hybrid = hybrid(&state)?;
     hybrid.switch(network, enabled);
@@ -63,9 +69,10 @@ fn hybrid(state: &GatewayState) -> Result<&HybridProtocol, Problem> {
 
 fn row(hybrid: &HybridProtocol, network: Network) -> Value {
     let totals = hybrid.totals();
+    let switched = if network == Network::WebTorrent { Network::BitTorrent } else { network };
     json!({
         "network": network,
-        "enabled": hybrid.switches().get(&network),
+        "enabled": hybrid.switches().get(&switched),
         "lasts": "until the process ends",
         "useful_bytes": totals.useful.get(&network).copied().unwrap_or_default(),
         "wasted_bytes": totals.wasted.get(&network).copied().unwrap_or_default(),

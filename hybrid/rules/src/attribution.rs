@@ -230,12 +230,19 @@ impl Attribution {
         }
     }
 
-    /// A reading was handed so many bytes of a unit.
-    pub(crate) fn handed(&mut self, now: Instant, reader: ReaderKey, unit: Unit, bytes: u64) {
+    /// A reading was handed so many bytes of a unit, which is asked of that source if nobody has delivered it.
+    pub(crate) fn handed(
+        &mut self,
+        now: Instant,
+        reader: ReaderKey,
+        unit: Unit,
+        bytes: u64,
+        asked: Option<(SourceKey, Network)>,
+    ) {
         let Some(reading) = self.readings.get_mut(&reader) else { return };
         let since = now.saturating_duration_since(reading.opened);
         reading.first_byte_ms.get_or_insert_with(|| millis(since));
-        match self.origins.get(&unit) {
+        match self.origins.get(&unit).or(asked.as_ref()) {
             Some((source, network)) => {
                 *reading.by_network.entry(*network).or_default() += bytes;
                 *reading.by_source.entry(*source).or_default() += bytes;
@@ -269,9 +276,9 @@ mod tests {
             ledger.joined(source, &"x".into(), network);
             ledger.delivered(Unit(unit), (source, network), 1000, Duration::from_millis(20), false);
         }
-        ledger.handed(now + Duration::from_millis(35), READER, Unit(0), 120);
-        ledger.handed(now + Duration::from_millis(99), READER, Unit(1), 70);
-        ledger.handed(now + Duration::from_millis(99), READER, Unit(2), 810);
+        ledger.handed(now + Duration::from_millis(35), READER, Unit(0), 120, None);
+        ledger.handed(now + Duration::from_millis(99), READER, Unit(1), 70, None);
+        ledger.handed(now + Duration::from_millis(99), READER, Unit(2), 810, None);
         let reading = ledger.reading(READER).unwrap();
         assert_eq!(reading.header().unwrap(), "cache;r=0.81, bt;r=0.12, ipfs;r=0.07");
         assert_eq!(reading.server_timing().unwrap(), "first-byte;dur=35");
@@ -303,7 +310,7 @@ mod tests {
                     again += bytes;
                 }
                 handed += bytes;
-                ledger.handed(now, READER, Unit(unit), bytes);
+                ledger.handed(now, READER, Unit(unit), bytes, None);
             }
             let networks = || Network::ALL.into_iter().map(|network| ledger.network(network));
             let sources = |what: fn(&SourceShare) -> u64| ledger.sources().map(what).sum::<u64>();

@@ -279,9 +279,12 @@ impl FetchPlan {
         }
     }
 
-    /// A reader was handed so many bytes of a unit: for the ledger alone.
+    /// A reader was handed so many bytes of a unit: for the ledger alone. It may be quicker than who tells that the unit
+    /// has come; then they are of whom the unit was asked, the first if it was asked of two.
     pub fn handed(&mut self, now: Instant, key: ReaderKey, unit: Unit, bytes: u64) {
-        self.attribution.handed(now, key, unit, bytes);
+        let asked = self.progress.get(&unit).and_then(|progress| progress.asked.first().copied());
+        let asked = asked.and_then(|source| Some((source, self.attribution.network_of(source)?)));
+        self.attribution.handed(now, key, unit, bytes, asked);
     }
 
     /// A reader is gone: what only it wanted is not wanted any more. Returns what it was handed.
