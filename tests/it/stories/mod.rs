@@ -12,6 +12,7 @@ mod disconnect;
 mod get;
 mod hostile_input;
 mod hybrid;
+mod hybrid_view;
 mod invariants;
 mod lifecycle;
 mod private;
