@@ -52,7 +52,9 @@ impl Player {
     ) -> Watched {
         let mut connection = Connection::open(at).await;
         let asked = Instant::now();
-        connection.send("GET", path, &[]).await.unwrap_or_else(|e| panic!("{path}: {e}"));
+        // By a name, IPFS content would have an origin of its own.
+        let host = at.to_string();
+        connection.send("GET", path, &[("host", &host)]).await.unwrap_or_else(|e| panic!("{path}: {e}"));
         let head = connection.head().await.unwrap_or_else(|e| panic!("{path}: {e}"));
         assert_eq!((head.status, head.content_length()), (200, whole.len()), "{path}");
         let mut playing = Playing { player: self, come: 0, began: None, stood: Duration::ZERO };
