@@ -21,20 +21,18 @@ use swarmgate_tests::webtorrent::{Browser, Client, Share};
 use super::{MIB, folder, scratch};
 
 /// What each network gives at most, in bytes a second.
-const RATE: u64 = 4_000_000;
-/// Over so many connections a web server is asked; each gets its part of the rate.
-const CONNECTIONS: u64 = 4;
+const RATE: u64 = 3_000_000;
 /// How long each of them is gone before the next one is.
 const TURN: Duration = Duration::from_millis(1500);
 /// What is borne: libtorrent, when it was cut off, takes some seconds until it sends again.
 const LONGEST_STALL: Duration = Duration::from_secs(2);
 
-const PLAYER: Player = Player { bytes_per_second: 6_000_000, buffer: Duration::from_secs(5) };
+const PLAYER: Player = Player { bytes_per_second: 4_000_000, buffer: Duration::from_secs(5) };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_film_is_watched_while_libtorrent_chromium_kubo_and_nginx_are_killed_and_revived_in_turn() {
     let dir = scratch();
-    let Some(world) = World::start(401, 64 * MIB, dir.path()).await else { return };
+    let Some(world) = World::start(401, 40 * MIB, dir.path()).await else { return };
     let Some(browser) = Browser::start(dir.path()).await else { return };
     let page = world.page(&browser).await;
     world.bind([world.torrent_name(), world.cid_name()]).await;
@@ -110,7 +108,7 @@ impl World {
 
         let files = folder(dir, "served");
         payload.lay_out(&files);
-        let nginx = Nginx::start(dir, &files, RATE / CONNECTIONS).await?;
+        let nginx = Nginx::start(dir, &files, RATE).await?;
         let web = Throttle::start(nginx.address(), RATE).await;
 
         let torrent = Torrent::of(&payload, 256 << 10, None).with_web_seed(&format!("http://{}/", web.address()));
