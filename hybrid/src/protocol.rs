@@ -357,7 +357,7 @@ impl Inner {
             let changes: Vec<_> = std::iter::from_fn(|| self.breakers.poll_change()).collect();
             for change in changes {
                 let (id, state) = (change.key.to_string(), change.state.word());
-                self.events.publish(Event::Breaker { id, state });
+                self.events.publish(Event::BreakerChanged { id, state });
             }
             self.ledger.fetches().iter().for_each(|fetch| fetch.with_plan(|_| ()));
         }

@@ -102,7 +102,7 @@ pub enum Event {
     },
     /// A circuit breaker changed state.
     #[serde(rename = "breaker")]
-    Breaker {
+    BreakerChanged {
         /// What it guards: source, dependency and operation.
         id: String,
         /// `closed`, `open` or `half-open`.
@@ -132,7 +132,7 @@ impl Event {
             | Self::PeerBanned { item, .. }
             | Self::SourceUp { item, .. }
             | Self::SourceDown { item, .. } => Some(item),
-            Self::CacheEvicted { .. } | Self::Breaker { .. } | Self::Network { .. } => None,
+            Self::CacheEvicted { .. } | Self::BreakerChanged { .. } | Self::Network { .. } => None,
         }
     }
 
@@ -150,7 +150,7 @@ impl Event {
             Self::CacheEvicted { .. } => "cache.evicted",
             Self::SourceUp { .. } => "source.up",
             Self::SourceDown { .. } => "source.down",
-            Self::Breaker { .. } => "breaker",
+            Self::BreakerChanged { .. } => "breaker",
             Self::Network { .. } => "network",
         }
     }

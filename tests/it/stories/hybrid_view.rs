@@ -251,7 +251,7 @@ async fn a_server_that_fails_is_not_asked_until_its_breaker_closes() {
     let (mut states, mut up) = (Vec::new(), Vec::new());
     let closed = async || {
         while let Ok(Some(told)) = events.try_recv() {
-            if let Event::Breaker { id: of, state } = &told.event {
+            if let Event::BreakerChanged { id: of, state } = &told.event {
                 states.extend((*of == id).then_some(*state));
             } else if let Event::SourceUp { network, .. } = told.event {
                 up.push(network);
