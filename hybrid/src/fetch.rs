@@ -16,8 +16,8 @@ use futures_util::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use swarmgate_content::{Account, BoxFuture, SourceMix, VerifiedBytes};
 use swarmgate_hybrid_rules::{
-    Action, Attribution, Delivery, FetchPlan, GiveUpReason, Name, PlanOptions, ReaderKey, ReaderOptions, SourceKey,
-    SourceShare, SourceStatus, Unit, Units,
+    Action, Attribution, CancelReason, Delivery, FetchPlan, GiveUpReason, Name, PlanOptions, ReaderKey, ReaderOptions,
+    SourceKey, SourceShare, SourceStatus, Unit, Units,
 };
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +27,9 @@ use crate::outside::Outside;
 
 /// How long a content without readers keeps what it has learned of its sources.
 const LINGER: Duration = Duration::from_secs(60);
+
+/// Withdrawn units that are remembered; the first of the content go first.
+const MAX_WITHDRAWN: usize = 4096;
 
 /// Where units are, once they are there.
 pub(crate) trait Ground: Send + Sync + fmt::Debug {
@@ -73,6 +76,8 @@ struct Driver {
     asked: BTreeMap<(SourceKey, Unit), Asked>,
     /// What each lane had received at the last look.
     received: BTreeMap<SourceKey, u64>,
+    /// Who was asked last for units that were withdrawn: a swarm may send them all the same.
+    withdrawn: BTreeMap<Unit, SourceKey>,
     /// What was found out and is to be noted.
     notes: Vec<BoxFuture<'static, ()>>,
 }
@@ -171,6 +176,7 @@ impl Fetch {
             futures: FuturesUnordered::new(),
             asked: BTreeMap::new(),
             received: BTreeMap::new(),
+            withdrawn: BTreeMap::new(),
             notes: Vec::new(),
         };
         let mut idle_since = Instant::now();
@@ -265,18 +271,37 @@ impl Driver {
     fn act(&mut self, action: Action) -> bool {
         match action {
             Action::Ask { unit, .. } if self.fetch.ground.has(unit) => {
-                self.fetch.plan.lock().mark_had(unit);
+                self.find(unit);
                 return true;
             }
             Action::Ask { source, unit, .. } => self.ask(source, unit),
-            Action::Cancel { source, unit, .. } => {
+            Action::Cancel { source, unit, why } => {
                 if let Some(asked) = self.asked.remove(&(source, unit)) {
                     asked.abort.abort();
+                    self.note_withdrawn(source, unit, why);
                 }
             }
             Action::GiveUp { unit, why } => self.fetch.give_up(unit, why),
         }
         false
+    }
+
+    /// A unit is there already: from who was asked for it, though it was withdrawn, or by other means.
+    fn find(&mut self, unit: Unit) {
+        let mut plan = self.fetch.plan.lock();
+        match self.withdrawn.remove(&unit) {
+            Some(key) => drop(plan.on_delivered(Instant::now(), key, unit)),
+            None => plan.mark_had(unit),
+        }
+    }
+
+    fn note_withdrawn(&mut self, key: SourceKey, unit: Unit, why: CancelReason) {
+        if why != CancelReason::Had {
+            self.withdrawn.insert(unit, key);
+        }
+        if self.withdrawn.len() > MAX_WITHDRAWN {
+            self.withdrawn.pop_first();
+        }
     }
 
     fn ask(&mut self, key: SourceKey, unit: Unit) {
