@@ -248,7 +248,7 @@ impl HybridProtocol {
         let Some(inside) = inside.filter(|inside| inside.len() == range.len()) else {
             return self.inner.open_alone(file, range).await;
         };
-        if torrents::is_cached(&*loan, inside) {
+        if loan.has_range(inside) {
             return self.inner.open_alone(file, range).await;
         }
         let swarm = self.inner.swarm_is_on(wanted);

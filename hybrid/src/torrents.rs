@@ -59,12 +59,6 @@ fn torrent_name(id: ContentId, index: usize) -> Name {
     Name::Torrent { id, file: u32::try_from(index).unwrap_or(u32::MAX) }
 }
 
-/// Whether all pieces of a range of a torrent are in the store.
-pub(crate) fn is_cached(loan: &dyn TorrentLoan, range: ByteRange) -> bool {
-    let touching = |cut: Cut| cut.units.touching(&(range.start()..range.end())).all(|unit| loan.has(unit.0));
-    Cut::of(loan, 0).is_some_and(touching)
-}
-
 /// The fetching of a torrent, if anybody but its swarm may have it.
 pub(crate) fn begin(
     inner: &Arc<Inner>,

@@ -51,9 +51,11 @@ pub fn descriptors() -> usize {
     links("self").len()
 }
 
-/// Open descriptors of another process.
-pub fn descriptors_of(pid: u32) -> usize {
-    links(&pid.to_string()).len()
+/// Open descriptors of another process that are no files: sockets, timers, pipes. Its store keeps files open that it
+/// has read, as many as it reads from disk rather than from memory.
+pub fn descriptors_of(pid: u32) -> Vec<String> {
+    let links = links(&pid.to_string());
+    links.into_iter().filter(|link| !link.starts_with('/')).collect()
 }
 
 /// Where another process's UDP sockets are bound, one entry a socket.

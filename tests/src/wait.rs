@@ -17,6 +17,20 @@ pub async fn until<T>(what: &str, within: Duration, mut look: impl AsyncFnMut() 
     }
 }
 
+/// Polls until it is so, and says whether it came about in time; for what is told of better than by a panic here.
+pub async fn comes_true(within: Duration, mut look: impl AsyncFnMut() -> bool) -> bool {
+    let started = Instant::now();
+    loop {
+        if look().await {
+            return true;
+        }
+        if started.elapsed() >= within {
+            return false;
+        }
+        tokio::time::sleep(POLL_EVERY).await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -79,6 +79,10 @@ impl TorrentLoan for Loan {
         self.handle.has(PieceIndex(piece))
     }
 
+    fn has_range(&self, range: ByteRange) -> bool {
+        self.is_inside(range) && self.known.has_range(range.start()..range.end())
+    }
+
     fn fetch(&self, piece: u32) -> BoxFuture<'static, Result<(), LoanError>> {
         if !self.has(piece) {
             self.seek_peers();
@@ -119,7 +123,7 @@ impl TorrentLoan for Loan {
         if let Some(refusal) = refusal {
             return Box::pin(std::future::ready(Err(LoanError::new(FailureClass::Neutral, refusal))));
         }
-        if !self.known.has_range(range.start()..range.end()) {
+        if !self.has_range(range) {
             self.seek_peers();
         }
         let (handle, known) = (self.handle.clone(), self.known.clone());

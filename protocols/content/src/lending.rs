@@ -50,6 +50,9 @@ pub trait TorrentLoan: Send + Sync + fmt::Debug {
     /// Whether a piece is in the store.
     fn has(&self, piece: u32) -> bool;
 
+    /// Whether all pieces that a range of the torrent touches are in the store.
+    fn has_range(&self, range: ByteRange) -> bool;
+
     /// Asks the swarm for a piece. Done when it is in the store, or was handed to the readers that are at it because
     /// the store has no room. Dropping the future withdraws the request; it waits without end.
     fn fetch(&self, piece: u32) -> BoxFuture<'static, Result<(), LoanError>>;

@@ -119,8 +119,10 @@ async fn tabs_of_chromium_that_are_killed_leave_neither_connections_nor_descript
         (gateway.webrtc_connections().await == 0 && gateway.peers().await == 0).then_some(())
     })
     .await;
-    wait::until("as few descriptors as before", MEETING_WITHIN, async || {
-        (measure::descriptors_of(gateway.pid()) <= before).then_some(())
-    })
-    .await;
+    let mut now = Vec::new();
+    let as_before = async || {
+        now = measure::descriptors_of(gateway.pid());
+        now.len() <= before.len()
+    };
+    assert!(wait::comes_true(MEETING_WITHIN, as_before).await, "descriptors before: {before:?}\nnow: {now:?}");
 }
