@@ -27,10 +27,15 @@ pub struct DagSeeder {
 impl DagSeeder {
     /// Starts a node with the DAG of a file, cut as `add` does it by default.
     pub async fn start(file: &[u8]) -> Self {
+        Self::start_cut(file, Profile::V1_2025).await
+    }
+
+    /// The same, cut otherwise.
+    pub async fn start_cut(file: &[u8], profile: Profile) -> Self {
         let dir = tempfile::tempdir().unwrap_or_else(|e| panic!("a directory: {e}"));
         let store = Store::open(StoreOptions::in_memory(file.len() as u64 + (8 << 20))).await;
         let store = store.unwrap_or_else(|e| panic!("a store in memory: {e}"));
-        let cid = add(&store, file).await;
+        let cid = add(&store, file, profile).await;
         let delivery = start_delivery(&config(dir.path()), &store, &Denylists::default()).await;
         let delivery = delivery.unwrap_or_else(|e| panic!("an IPFS node: {e}"));
         Self { delivery, store, _dir: dir, cid }
@@ -56,8 +61,8 @@ impl DagSeeder {
 }
 
 /// Puts a file's DAG into a store.
-pub async fn add(store: &Store, file: &[u8]) -> Cid {
-    let mut builder = FileBuilder::new(Profile::V1_2025);
+pub async fn add(store: &Store, file: &[u8], profile: Profile) -> Cid {
+    let mut builder = FileBuilder::new(profile);
     let mut parts = file.chunks(1 << 20);
     loop {
         let part = parts.next();
