@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use swarmgate_bittorrent_proto::metainfo::hash_pieces;
-use swarmgate_ipfs_proto::build::FileBuilder;
+use swarmgate_content::{BlockHash, Cid};
+use swarmgate_ipfs_proto::build::{FileBuilder, Profile};
 use swarmgate_store::StoreOptions;
 use tempfile::TempDir;
 use tokio::sync::Notify;
