@@ -20,9 +20,9 @@ use url::Url;
 
 use crate::book::BindingBook;
 use crate::fetch::{Fetch, Ground, Place};
+use crate::inner::Inner;
 use crate::lanes::{FileSource, IpfsLane, KnownLeaves, LeafLane, TorrentFile};
 use crate::mirror::Mirror;
-use crate::protocol::Inner;
 use crate::torrents::lend;
 
 /// Longer than any block that a DAG may have: what seems longer is no leaf.

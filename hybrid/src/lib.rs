@@ -6,6 +6,7 @@
 //! * [`manifest`]: one publisher's signed word on which names are the same bytes.
 //! * `fetch`: one content's plan (`swarmgate-hybrid-rules`) and the task that does what it says.
 //! * `torrents`, `dags`: a content by its infohash, and by its CID: what its units are and who may have them.
+//! * `inner`: what fetches share, and which are under way.
 //! * `steer`: which networks may be asked; `totals`: what they have delivered; `outside`: whom a fetch tells.
 //! * `lane`, `lanes`, `mirror`: the sources: a swarm, IPFS, web servers; `segments`: pieces out of files.
 //!
@@ -25,6 +26,7 @@
 pub mod book;
 mod dags;
 mod fetch;
+mod inner;
 mod lane;
 mod lanes;
 pub mod manifest;

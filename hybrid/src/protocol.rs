@@ -3,36 +3,27 @@
 //! It is lent what they have and owns none of them: stopping it ends its own fetches and nothing else. A content that
 //! one network alone has is that network's, and costs nothing more than before.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use serde::Serialize;
 use swarmgate_content::{
-    Borrowed, BoxFuture, ByteRange, Capabilities, Cid, ContentId, ContentMeta, ContentReader, DagLender, DagLoan,
-    Event, EventBus, FetchError, FetchErrorKind, FileRef, Health, HealthState, Hints, InfoHash, Protocol, ProtocolKind,
-    ProtocolStats, ResolveRequest, Stage, StatsSnapshot, TorrentLender, Verification,
+    Borrowed, BoxFuture, ByteRange, Capabilities, ContentId, ContentMeta, ContentReader, DagLender, DagLoan, EventBus,
+    FetchError, FetchErrorKind, FileRef, Health, HealthState, Hints, InfoHash, Protocol, ProtocolKind, ResolveRequest,
+    StatsSnapshot, TorrentLender, Verification,
 };
 use swarmgate_egress::HttpClient;
-use swarmgate_hybrid_rules::{
-    Breakers, Budget, Name, Network, PlanOptions, Policies, ReaderOptions, SourceShare, SourceStatus,
-};
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use swarmgate_hybrid_rules::{Breakers, Budget, Name, Network, Policies, SourceShare, SourceStatus};
 
 use crate::book::BindingBook;
-use crate::dags::{self, DagFetch};
+use crate::dags;
 use crate::fetch::Fetch;
-use crate::outside::Outside;
+use crate::inner::Inner;
 use crate::steer::nobody_may_be_asked;
 use crate::torrents::{self, TorrentReading};
-use crate::totals::{HybridTotals, Ledger};
+use crate::totals::HybridTotals;
 
-/// How long a torrent that is to be read by another name may take to say what it is.
-const LEND_TIME: Duration = Duration::from_secs(30);
 /// What a network that is switched off is given to say what it knows already.
 const KNOWN_ONLY: Duration = Duration::from_millis(500);
 
@@ -85,67 +76,11 @@ pub struct HybridProtocol {
     pub(crate) inner: Arc<Inner>,
 }
 
-/// A file of IPFS by the bytes of its root.
-type RootKey = Vec<u8>;
-
-/// What its fetches share.
-pub(crate) struct Inner {
-    protocols: Vec<Borrowed>,
-    pub(crate) torrents: Option<Arc<dyn TorrentLender>>,
-    pub(crate) dags: Option<Arc<dyn DagLender>>,
-    pub(crate) book: BindingBook,
-    pub(crate) mirrors: HttpClient,
-    pub(crate) policies: Policies,
-    /// One change of the policies at a time.
-    pub(crate) switching: Mutex<()>,
-    breakers: Breakers,
-    /// Rung when a breaker has changed its state.
-    changed: Arc<Notify>,
-    budget: Budget,
-    patience: Duration,
-    buffer: Duration,
-    events: EventBus,
-    pub(crate) ledger: Ledger,
-    stats: ProtocolStats,
-    by_infohash: Mutex<BTreeMap<InfoHash, Arc<Fetch>>>,
-    by_root: Mutex<BTreeMap<RootKey, (Cid, Arc<DagFetch>)>>,
-    pub(crate) stop: CancellationToken,
-    pub(crate) tasks: TaskTracker,
-}
-
-impl fmt::Debug for Inner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inner").field("protocols", &self.protocols).finish_non_exhaustive()
-    }
-}
-
 impl HybridProtocol {
     /// Starts it. Must be called within a runtime.
     #[must_use]
     pub fn start(parts: HybridParts) -> Arc<Self> {
-        let HybridParts { protocols, torrents, dags, book, mirrors, policies, breakers, budget, .. } = parts;
-        let inner = Inner {
-            protocols,
-            torrents,
-            dags,
-            book,
-            mirrors,
-            policies,
-            switching: Mutex::default(),
-            breakers,
-            changed: Arc::default(),
-            budget,
-            patience: parts.patience,
-            buffer: parts.buffer,
-            events: parts.events,
-            ledger: Ledger::default(),
-            stats: ProtocolStats::default(),
-            by_infohash: Mutex::default(),
-            by_root: Mutex::default(),
-            stop: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-        };
-        let inner = Arc::new(inner);
+        let inner = Inner::new(parts);
         let watching = inner.clone();
         inner.spawn(async move { watching.watch_breakers().await });
         Arc::new(Self { inner })
@@ -298,132 +233,6 @@ impl HybridProtocol {
             None if self.inner.ipfs_is_on(wanted) => self.inner.open_alone(file, range).await,
             None => Err(nobody_may_be_asked(file.id, wanted)),
         }
-    }
-}
-
-impl Inner {
-    /// The protocol whose ids these are.
-    fn borrowed(&self, id: &ContentId) -> Result<&Borrowed, FetchError> {
-        let found = self.protocols.iter().find(|protocol| protocol.supports(id));
-        let none = || {
-            let detail = "no enabled network serves such an id";
-            FetchError::new(*id, Stage::Resolve, FetchErrorKind::Unsupported, detail)
-        };
-        found.ok_or_else(none)
-    }
-
-    /// Reads by the content's own network alone.
-    async fn open_alone(&self, file: FileRef, range: ByteRange) -> Result<ContentReader, FetchError> {
-        self.borrowed(&file.id)?.open(file, range).await
-    }
-
-    /// Has a content found out about, when nobody waits for it.
-    pub(crate) async fn resolve_quietly(&self, id: ContentId) -> Option<Arc<ContentMeta>> {
-        let request = ResolveRequest { id, hints: Hints::default(), deadline: Instant::now() + LEND_TIME };
-        self.borrowed(&id).ok()?.resolve(request).await.ok()
-    }
-
-    /// What a plan of that route stands on.
-    pub(crate) fn plan_options(&self, route: &str, wanted: Option<&BTreeSet<Network>>) -> PlanOptions {
-        PlanOptions {
-            policy: self.policy(route, wanted),
-            breakers: self.breakers.clone(),
-            budget: self.budget.clone(),
-            patience: self.patience,
-        }
-    }
-
-    /// How readers are fetched for.
-    pub(crate) fn reader_options(&self) -> ReaderOptions {
-        ReaderOptions { buffer: self.buffer, ..ReaderOptions::default() }
-    }
-
-    /// What a fetch has to do with everything else.
-    pub(crate) fn outside(&self, item: ContentId, route: &'static str, wanted: Option<&BTreeSet<Network>>) -> Outside {
-        Outside {
-            item,
-            route,
-            allowed: wanted.cloned(),
-            events: self.events.clone(),
-            breakers: self.breakers.clone(),
-            changed: self.changed.clone(),
-        }
-    }
-
-    /// Tells of breakers that have changed, and has all fetches decide anew, since who may be asked is another now.
-    async fn watch_breakers(&self) {
-        loop {
-            self.changed.notified().await;
-            let changes: Vec<_> = std::iter::from_fn(|| self.breakers.poll_change()).collect();
-            for change in changes {
-                let (id, state) = (change.key.to_string(), change.state.word());
-                self.events.publish(Event::BreakerChanged { id, state });
-            }
-            self.ledger.fetches().iter().for_each(|fetch| fetch.with_plan(|_| ()));
-        }
-    }
-
-    /// Runs something of its own, that ends when it is stopped.
-    pub(crate) fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop.clone();
-        self.tasks.spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = task => {}
-            }
-        });
-    }
-
-    /// The fetching of a torrent, begun unless it is under way; `None` when its swarm alone has it.
-    fn torrent_fetch(
-        self: &Arc<Self>,
-        infohash: InfoHash,
-        loan: &Arc<dyn swarmgate_content::TorrentLoan>,
-    ) -> Option<Arc<Fetch>> {
-        let mut by_infohash = self.by_infohash.lock();
-        if let Some(fetch) = by_infohash.get(&infohash) {
-            return Some(fetch.clone());
-        }
-        let fetch = torrents::begin(self, loan, None)?;
-        by_infohash.insert(infohash, fetch.clone());
-        self.ledger.begun(&fetch);
-        let (inner, running) = (self.clone(), fetch.clone());
-        self.tasks.spawn(async move {
-            loop {
-                running.clone().run(inner.stop.clone()).await;
-                let mut by_infohash = inner.by_infohash.lock();
-                // A reader may have come at the last moment.
-                if running.readers() == 0 || inner.stop.is_cancelled() {
-                    by_infohash.remove(&infohash);
-                    return inner.ledger.ended(&running);
-                }
-            }
-        });
-        Some(fetch)
-    }
-
-    /// The fetching of a file's leaves, begun unless it is under way.
-    pub(crate) fn dag_fetch(self: &Arc<Self>, root: Cid, len: u64, unit_len: u64) -> Option<Arc<DagFetch>> {
-        let key = root.to_bytes();
-        let mut by_root = self.by_root.lock();
-        if let Some((_, shared)) = by_root.get(&key) {
-            return Some(shared.clone());
-        }
-        let shared = Arc::new(DagFetch::begin(self, root, len, unit_len, None)?);
-        by_root.insert(key.clone(), (root, shared.clone()));
-        self.ledger.begun(&shared.fetch);
-        let (inner, running) = (self.clone(), shared.fetch.clone());
-        self.tasks.spawn(async move {
-            loop {
-                running.clone().run(inner.stop.clone()).await;
-                let mut by_root = inner.by_root.lock();
-                if running.readers() == 0 || inner.stop.is_cancelled() {
-                    by_root.remove(&key);
-                    return inner.ledger.ended(&running);
-                }
-            }
-        });
-        Some(shared)
     }
 }
 

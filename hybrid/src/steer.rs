@@ -10,7 +10,8 @@ use swarmgate_content::{ContentId, FetchError, FetchErrorKind, Stage};
 use swarmgate_hybrid_rules::{Network, Policy};
 
 use crate::fetch::Fetch;
-use crate::protocol::{HybridProtocol, Inner};
+use crate::inner::Inner;
+use crate::protocol::HybridProtocol;
 
 /// The routes that have policies.
 const ROUTES: [&str; 2] = ["bt", "ipfs"];

@@ -14,10 +14,10 @@ use url::Url;
 
 use crate::book::BindingBook;
 use crate::fetch::{Fetch, Ground, Place};
+use crate::inner::Inner;
 use crate::lane::Lane;
 use crate::lanes::{Cut, DagFile, FileSource, PieceLane, SwarmLane};
 use crate::mirror::{Mirror, host_of, seed_url};
-use crate::protocol::Inner;
 
 /// Web servers that one torrent is fetched from.
 const MAX_SERVERS: usize = 16;
