@@ -12,6 +12,8 @@ pub(crate) enum LaneFault {
     Failed(LoanError),
     /// Its bytes are right by this name of its own and wrong by that of the content: the two are not the same.
     Refuted(Name),
+    /// It came from elsewhere meanwhile, which says nothing of the source.
+    Elsewhere,
 }
 
 impl LaneFault {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::try_join_all;
@@ -15,6 +16,7 @@ use swarmgate_content::{
 };
 use swarmgate_hybrid_rules::{BreakerKey, Domain, Holdings, Name, Network, Operation, SourceSpec, Unit, Units};
 
+use crate::given::Given;
 use crate::lane::{Lane, LaneFault};
 use crate::segments::{Segment, segments};
 
@@ -89,6 +91,7 @@ impl Cut {
 pub(crate) struct SwarmLane {
     pub(crate) loan: Arc<dyn TorrentLoan>,
     pub(crate) cut: Cut,
+    pub(crate) given: Arc<Given>,
 }
 
 fn swarm_spec(loan: &dyn TorrentLoan, rank: u32) -> SourceSpec {
@@ -108,10 +111,11 @@ impl Lane for SwarmLane {
     }
 
     fn fetch(&self, unit: Unit) -> BoxFuture<'static, Result<Option<VerifiedBytes>, LaneFault>> {
-        let pieces: Vec<_> = self.cut.pieces(unit).map(|piece| self.loan.fetch(piece)).collect();
+        let (asked_at, pieces, given) = (Instant::now(), self.cut.pieces(unit), self.given.clone());
+        let fetches: Vec<_> = pieces.clone().map(|piece| self.loan.fetch(piece)).collect();
         Box::pin(async move {
-            try_join_all(pieces).await?;
-            Ok(None)
+            try_join_all(fetches).await?;
+            if given.any_since(asked_at, pieces) { Err(LaneFault::Elsewhere) } else { Ok(None) }
         })
     }
 
@@ -137,6 +141,7 @@ pub(crate) trait FileSource: Send + Sync + fmt::Debug {
 pub(crate) struct PieceLane {
     loan: Arc<dyn TorrentLoan>,
     cut: Cut,
+    given: Arc<Given>,
     spec: SourceSpec,
     files: Arc<BTreeMap<usize, Arc<dyn FileSource>>>,
     received: Arc<AtomicU64>,
@@ -147,10 +152,11 @@ impl PieceLane {
     pub(crate) fn new(
         loan: Arc<dyn TorrentLoan>,
         cut: Cut,
+        given: Arc<Given>,
         files: BTreeMap<usize, Arc<dyn FileSource>>,
     ) -> Option<Self> {
         let spec = files.values().next()?.spec();
-        Some(Self { loan, cut, spec, files: Arc::new(files), received: Arc::default() })
+        Some(Self { loan, cut, given, spec, files: Arc::new(files), received: Arc::default() })
     }
 
     /// Whether it has all files that a unit is made of.
@@ -179,7 +185,7 @@ impl Lane for PieceLane {
         let Some(range) = self.cut.units.range(unit) else {
             return Box::pin(std::future::ready(Err(LaneFault::new(FailureClass::Neutral, "there is no such piece"))));
         };
-        let (loan, cut) = (self.loan.clone(), self.cut.clone());
+        let (loan, cut, given) = (self.loan.clone(), self.cut.clone(), self.given.clone());
         let (files, received) = (self.files.clone(), self.received.clone());
         Box::pin(async move {
             let parts = segments(loan.meta(), range);
@@ -188,8 +194,11 @@ impl Lane for PieceLane {
             let from = if let [part] = &parts[..] { files.get(&part.file) } else { None };
             for piece in cut.pieces(unit).filter(|piece| !loan.has(*piece)) {
                 let bytes = bytes.slice(cut.within(unit, piece));
-                let admitted = loan.admit(piece, bytes).await;
-                admitted.map_err(|error| refuted_or(error, from.and_then(|source| source.vouches_for())))?;
+                given.note(piece);
+                if let Err(error) = loan.admit(piece, bytes).await {
+                    given.forget(piece);
+                    return Err(refuted_or(error, from.and_then(|source| source.vouches_for())));
+                }
             }
             Ok(None)
         })
@@ -248,16 +257,19 @@ fn narrow(len: u64) -> usize {
 
 /// The leaves of a DAG's file, as far as its nodes were read: units are leaves as long as each other.
 #[derive(Debug, Default)]
-pub(crate) struct KnownLeaves(Mutex<BTreeMap<Unit, Leaf>>);
+pub(crate) struct KnownLeaves {
+    leaves: Mutex<BTreeMap<Unit, Leaf>>,
+    given: Given,
+}
 
 impl KnownLeaves {
     pub(crate) fn put(&self, unit: Unit, leaf: Leaf) {
-        self.0.lock().insert(unit, leaf);
+        self.leaves.lock().insert(unit, leaf);
     }
 
     fn get(&self, unit: Unit) -> Result<Leaf, LaneFault> {
         let unknown = || LaneFault::new(FailureClass::Neutral, "the leaf's name is not known yet");
-        self.0.lock().get(&unit).copied().ok_or_else(unknown)
+        self.leaves.lock().get(&unit).copied().ok_or_else(unknown)
     }
 }
 
@@ -280,8 +292,12 @@ impl Lane for IpfsLane {
 
     fn fetch(&self, unit: Unit) -> BoxFuture<'static, Result<Option<VerifiedBytes>, LaneFault>> {
         let (loan, leaf, received) = (self.loan.clone(), self.leaves.get(unit), self.received.clone());
+        let (asked_at, leaves) = (Instant::now(), self.leaves.clone());
         Box::pin(async move {
             let block = loan.fetch(leaf?).await?;
+            if leaves.given.any_since(asked_at, [unit.0]) {
+                return Err(LaneFault::Elsewhere);
+            }
             received.fetch_add(block.len() as u64, Ordering::Relaxed);
             Ok(Some(block))
         })
@@ -318,12 +334,17 @@ impl Lane for LeafLane {
     fn fetch(&self, unit: Unit) -> BoxFuture<'static, Result<Option<VerifiedBytes>, LaneFault>> {
         let (loan, leaf, file, received) =
             (self.loan.clone(), self.leaves.get(unit), self.file.clone(), self.received.clone());
+        let leaves = self.leaves.clone();
         Box::pin(async move {
             let leaf = leaf?;
             let none = || LaneFault::new(FailureClass::Neutral, "the leaf is empty");
             let range = ByteRange::new(leaf.offset, leaf.offset.saturating_add(leaf.len)).ok_or_else(none)?;
             let bytes = file.read(range, received).await?;
-            loan.admit(leaf, bytes).await.map(Some).map_err(|error| not_a_leaf(&leaf, error, file.vouches_for()))
+            leaves.given.note(unit.0);
+            loan.admit(leaf, bytes).await.map(Some).map_err(|error| {
+                leaves.given.forget(unit.0);
+                not_a_leaf(&leaf, error, file.vouches_for())
+            })
         })
     }
 

@@ -8,7 +8,8 @@
 //! * `torrents`, `dags`: a content by its infohash, and by its CID: what its units are and who may have them.
 //! * `inner`: what fetches share, and which are under way.
 //! * `steer`: which networks may be asked; `totals`: what they have delivered; `outside`: whom a fetch tells.
-//! * `lane`, `lanes`, `mirror`: the sources: a swarm, IPFS, web servers; `segments`: pieces out of files.
+//! * `lane`, `lanes`, `mirror`: the sources: a swarm, IPFS, web servers; `segments`: pieces out of files;
+//!   `given`: what came from elsewhere.
 //!
 //! ```text
 //! client ── reader ── Place ─┐                        ┌─ SwarmLane ── TorrentLoan ── BitTorrent's swarm
@@ -26,6 +27,7 @@
 pub mod book;
 mod dags;
 mod fetch;
+mod given;
 mod inner;
 mod lane;
 mod lanes;

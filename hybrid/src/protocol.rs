@@ -68,6 +68,10 @@ pub struct FetchStatus {
     pub sources: Vec<SourceStatus>,
     /// What each has delivered.
     pub shares: Vec<SourceShare>,
+    /// Milliseconds from first asking anybody for a unit to having it: for half of the units, for nineteen of twenty,
+    /// and for ninety-nine of a hundred. Absent until one has come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit_ms: Option<[u64; 3]>,
 }
 
 /// See the module's head.
@@ -124,6 +128,7 @@ impl HybridProtocol {
             readers: fetch.readers(),
             sources: fetch.status(),
             shares: fetch.shares(),
+            unit_ms: fetch.unit_ms(),
         };
         self.inner.ledger.fetches().into_iter().map(status).collect()
     }

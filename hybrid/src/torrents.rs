@@ -14,6 +14,7 @@ use url::Url;
 
 use crate::book::BindingBook;
 use crate::fetch::{Fetch, Ground, Place};
+use crate::given::Given;
 use crate::inner::Inner;
 use crate::lane::Lane;
 use crate::lanes::{Cut, DagFile, FileSource, PieceLane, SwarmLane};
@@ -69,7 +70,8 @@ pub(crate) fn begin(
     // A source that gives whole leaves is not asked for parts of them.
     let leaves = !sources.ipfs.is_empty() || !hints.is_empty() && inner.dags.is_some();
     let cut = Cut::of(&**loan, if leaves { LEAF_BYTES } else { 0 })?;
-    let (policy, lanes) = (inner.policy("bt", wanted), sources.into_lanes(loan, &cut));
+    let given = Arc::<Given>::default();
+    let (policy, lanes) = (inner.policy("bt", wanted), sources.into_lanes(loan, &cut, &given));
     let others = lanes.iter().any(|lane| policy.allows(lane.spec().network));
     if !others && (hints.is_empty() || inner.dags.is_none() || !policy.allows(Network::Ipfs)) {
         return None;
@@ -77,11 +79,11 @@ pub(crate) fn begin(
     let ground = Pieces { loan: loan.clone(), cut: cut.clone(), book: inner.book.clone() };
     let (options, outside) = (inner.plan_options("bt", wanted), inner.outside(loan.meta().id, "bt", wanted));
     let fetch = Fetch::new(cut.units.clone(), options, Arc::new(ground), outside);
-    fetch.add_lane(Arc::new(SwarmLane { loan: loan.clone(), cut: cut.clone() }));
+    fetch.add_lane(Arc::new(SwarmLane { loan: loan.clone(), cut: cut.clone(), given: given.clone() }));
     lanes.into_iter().for_each(|lane| fetch.add_lane(lane));
     if let Some(dags) = inner.dags.clone().filter(|_| !hints.is_empty()) {
         let (fetch, loan, book) = (fetch.clone(), loan.clone(), inner.book.clone());
-        inner.spawn(async move { follow_hints(&fetch, &loan, &book, &*dags, &hints, cut).await });
+        inner.spawn(async move { follow_hints(&fetch, &loan, &book, &*dags, &hints, (cut, given)).await });
     }
     Some(fetch)
 }
@@ -98,9 +100,12 @@ struct Sources {
 }
 
 impl Sources {
-    fn into_lanes(self, loan: &Arc<dyn TorrentLoan>, cut: &Cut) -> Vec<Arc<dyn Lane>> {
+    fn into_lanes(self, loan: &Arc<dyn TorrentLoan>, cut: &Cut, given: &Arc<Given>) -> Vec<Arc<dyn Lane>> {
         let sources = self.servers.into_values().chain([self.ipfs]);
-        let lane = |files| Some(Arc::new(PieceLane::new(loan.clone(), cut.clone(), files)?) as Arc<dyn Lane>);
+        let lane = |files| {
+            let lane = PieceLane::new(loan.clone(), cut.clone(), given.clone(), files)?;
+            Some(Arc::new(lane) as Arc<dyn Lane>)
+        };
         sources.filter_map(lane).collect()
     }
 }
@@ -162,7 +167,7 @@ async fn follow_hints(
     book: &BindingBook,
     dags: &dyn DagLender,
     hints: &[IpfsHint],
-    cut: Cut,
+    (cut, given): (Cut, Arc<Given>),
 ) {
     let meta = loan.meta();
     for hint in hints {
@@ -178,7 +183,7 @@ async fn follow_hints(
             }
             sources.insert(index, Arc::new(DagFile::lent(dags.lend_dag(cid))));
         }
-        if let Some(lane) = PieceLane::new(loan.clone(), cut.clone(), sources) {
+        if let Some(lane) = PieceLane::new(loan.clone(), cut.clone(), given.clone(), sources) {
             fetch.add_lane(Arc::new(lane));
         }
     }

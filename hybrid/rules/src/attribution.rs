@@ -12,6 +12,7 @@ use serde::Serialize;
 use swarmgate_content::SourceMix;
 
 use crate::demand::ReaderKey;
+use crate::latencies::Latencies;
 use crate::source::{Network, SourceKey};
 use crate::units::Unit;
 
@@ -99,6 +100,7 @@ pub struct Attribution {
     origins: BTreeMap<Unit, (SourceKey, Network)>,
     order: VecDeque<Unit>,
     readings: BTreeMap<ReaderKey, Reading>,
+    latencies: Latencies,
 }
 
 impl Attribution {
@@ -111,6 +113,13 @@ impl Attribution {
     #[must_use]
     pub fn network(&self, network: Network) -> (u64, u64) {
         self.networks.get(&network).copied().unwrap_or_default()
+    }
+
+    /// How long units took to come from when each was first asked for, wherever it was queued, taken from and asked for
+    /// again.
+    #[must_use]
+    pub const fn latencies(&self) -> &Latencies {
+        &self.latencies
     }
 
     /// What a reading was handed.
@@ -199,6 +208,11 @@ impl Attribution {
         {
             self.origins.remove(&oldest);
         }
+    }
+
+    /// A unit has come, so long after somebody was first asked for it.
+    pub(crate) fn came_after(&mut self, took: Duration) {
+        self.latencies.count(took);
     }
 
     pub(crate) fn wasted(&mut self, from: (SourceKey, Network), bytes: u64, corrupt: bool) {

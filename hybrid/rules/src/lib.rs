@@ -24,6 +24,7 @@ mod budget;
 mod classify;
 mod demand;
 mod estimate;
+mod latencies;
 mod plan;
 mod policy;
 mod source;
@@ -44,6 +45,7 @@ pub use breaker::{
 pub use budget::{Budget, BudgetOptions, BudgetStatus};
 pub use classify::{Fault, Verdict, class, verdict};
 pub use demand::{MAX_READERS, MAX_WANTS, ReaderKey, ReaderOptions};
+pub use latencies::Latencies;
 pub use plan::{
     Action, AskReason, CancelReason, Delivery, FetchPlan, GiveUpReason, MAX_SOURCES, PlanOptions, SourceStatus,
 };

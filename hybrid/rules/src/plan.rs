@@ -177,6 +177,8 @@ pub struct SourceStatus {
 #[derive(Debug, Default)]
 struct Progress {
     asked: Vec<SourceKey>,
+    /// When anybody was first asked for it.
+    first_asked: Option<Instant>,
     hedged: bool,
     failures: u32,
     /// Whether the next request for it is a retry, which has its own budget.
@@ -334,6 +336,9 @@ impl FetchPlan {
         if !new {
             return Delivery::Wasted;
         }
+        if let Some(at) = self.progress.get(&unit).and_then(|progress| progress.first_asked) {
+            self.attribution.came_after(now.saturating_duration_since(at));
+        }
         self.had(unit);
         Delivery::Useful
     }
@@ -365,6 +370,14 @@ impl FetchPlan {
         if let Some(lane) = self.lanes.get_mut(&key) {
             lane.rest_from(now, unit, rest);
         }
+    }
+
+    /// A unit came by other means while a source was asked for it: that is over, and says nothing of the source.
+    pub fn on_elsewhere(&mut self, key: SourceKey, unit: Unit) {
+        if let Some(lane) = self.lanes.get_mut(&key) {
+            drop(lane.take(unit));
+        }
+        self.release(key, unit);
     }
 
     /// Bytes of a source are coming in, though no unit is complete yet: it is not silent.

@@ -6,6 +6,7 @@
 //! nobody here reads that clock and none can be set for one process, and how it compares with rules that do not learn,
 //! for the gateway has none.
 //!
+//! * `silence`: who falls silent.
 //! * `liars`: who lies now and then.
 //! * `probes`: a thousand requests at once, and one source whose breaker is half open.
 //! * `costs`: what it costs where one source is all there is.
@@ -13,6 +14,7 @@
 mod costs;
 mod liars;
 mod probes;
+mod silence;
 
 use std::time::{Duration, Instant};
 

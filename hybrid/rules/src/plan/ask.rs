@@ -92,6 +92,7 @@ impl FetchPlan {
         }
         progress.hedged |= hedge;
         progress.asked.push(key);
+        progress.first_asked.get_or_insert(now);
         lane.ask(now, want.unit, len, hedge, permit);
         if lane.gate == Gate::Trial {
             lane.gate = Gate::Shut(None);

@@ -128,6 +128,20 @@ fn hedges(actions: &[Action]) -> Vec<(SourceKey, u32)> {
 }
 
 #[test]
+fn what_came_by_other_means_is_to_nobodys_credit_and_shows_nothing_of_who_was_asked() {
+    let mut rig = Rig::new([spec(A), spec(B)]);
+    rig.read(0, 1.0);
+    assert_eq!(rig.asks(), [(A, 0), (A, 1)]);
+    rig.now += ms(50);
+    rig.plan.on_elsewhere(A, Unit(0));
+    rig.plan.mark_had(Unit(0));
+    let status = &rig.plan.status()[0];
+    assert_eq!((status.goodput, status.in_flight_units), (None, 1));
+    assert!(rig.plan.attribution().sources().all(|share| share.units == 0 && share.wasted_bytes == 0));
+    assert_eq!(rig.breakers.status(rig.now)[0].successes, 0);
+}
+
+#[test]
 fn sources_start_one_after_the_other_and_the_first_delivery_cancels_nobody() {
     let mut rig = Rig::new([spec(A), spec(B), spec(C), spec(SourceKey(3))]);
     rig.read(0, 1.0);
