@@ -4,7 +4,7 @@
 //! plan asked to be woken, the task has it decide anew. Nobody waits for anybody: a reader that sleeps holds nothing
 //! that the task needs, and a lane that is silent is a future among others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +22,7 @@ use swarmgate_hybrid_rules::{
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::crowd::{Crowd, Crowds};
 use crate::lane::{Lane, LaneFault};
 use crate::outside::Outside;
 
@@ -57,6 +58,8 @@ pub(crate) struct Fetch {
     waiters: Mutex<BTreeMap<Unit, Vec<oneshot::Sender<VerifiedBytes>>>>,
     ground: Arc<dyn Ground>,
     outside: Outside,
+    /// Crowds that the task does not look at yet.
+    crowds: Mutex<Vec<(SourceKey, Crowd)>>,
     bell: Notify,
     next: AtomicU64,
 }
@@ -78,6 +81,9 @@ struct Driver {
     received: BTreeMap<SourceKey, u64>,
     /// Who was asked last for units that were withdrawn: a swarm may send them all the same.
     withdrawn: BTreeMap<Unit, SourceKey>,
+    crowds: Crowds,
+    /// Crowds of which nobody is there.
+    deserted: BTreeSet<SourceKey>,
     /// What was found out and is to be noted.
     notes: Vec<BoxFuture<'static, ()>>,
 }
@@ -91,6 +97,7 @@ impl Fetch {
             waiters: Mutex::default(),
             ground,
             outside,
+            crowds: Mutex::default(),
             bell: Notify::new(),
             next: AtomicU64::new(0),
         })
@@ -106,6 +113,7 @@ impl Fetch {
         let key = SourceKey(self.next.fetch_add(1, Ordering::Relaxed));
         let (spec, holdings) = (lane.spec(), lane.holdings());
         self.outside.source(&spec, true);
+        self.crowds.lock().extend(lane.crowd().map(|crowd| (key, crowd)));
         self.lanes.lock().insert(key, lane);
         self.plan.lock().join(key, spec, holdings);
         self.bell.notify_one();
@@ -188,6 +196,8 @@ impl Fetch {
             asked: BTreeMap::new(),
             received: BTreeMap::new(),
             withdrawn: BTreeMap::new(),
+            crowds: Crowds::default(),
+            deserted: BTreeSet::new(),
             notes: Vec::new(),
         };
         let mut idle_since = Instant::now();
@@ -195,6 +205,7 @@ impl Fetch {
             for note in std::mem::take(&mut driver.notes) {
                 note.await;
             }
+            driver.meet_crowds();
             let wake = driver.decide();
             if driver.fetch.readers() > 0 {
                 idle_since = Instant::now();
@@ -210,6 +221,7 @@ impl Fetch {
                         driver.hear(key, unit, number, outcome);
                     }
                 }
+                (key, somebody) = driver.crowds.next() => driver.on_crowd(key, somebody),
                 () = driver.fetch.bell.notified() => {}
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
@@ -244,6 +256,36 @@ impl Fetch {
 }
 
 impl Driver {
+    fn meet_crowds(&mut self) {
+        let news = std::mem::take(&mut *self.fetch.crowds.lock());
+        news.into_iter().for_each(|(key, crowd)| self.crowds.watch(key, crowd));
+    }
+
+    /// The last of a crowd has left, or somebody is there again: until then others have what it was asked for.
+    fn on_crowd(&mut self, key: SourceKey, somebody: bool) {
+        let Some(lane) = self.fetch.lanes.lock().get(&key).cloned() else { return };
+        if somebody && self.deserted.remove(&key) {
+            self.fetch.outside.source(&lane.spec(), true);
+            self.fetch.plan.lock().join(key, lane.spec(), lane.holdings());
+        } else if !somebody && self.deserted.insert(key) {
+            self.fetch.outside.source(&lane.spec(), false);
+            self.fetch.plan.lock().leave(key);
+            self.withdraw_all(key);
+            lane.seek();
+        }
+    }
+
+    /// Ends every request to a source, which may deliver all the same.
+    fn withdraw_all(&mut self, key: SourceKey) {
+        let asked: Vec<_> = self.asked.keys().filter(|(source, _)| *source == key).copied().collect();
+        for (source, unit) in asked {
+            if let Some(asked) = self.asked.remove(&(source, unit)) {
+                asked.abort.abort();
+                self.note_withdrawn(source, unit, CancelReason::Silent);
+            }
+        }
+    }
+
     /// Has the plan decide, does what it says, and tells when it wants to be asked again.
     fn decide(&mut self) -> Option<Instant> {
         let now = Instant::now();

@@ -5,6 +5,8 @@ use std::fmt;
 use swarmgate_content::{BoxFuture, FailureClass, LoanError, VerifiedBytes};
 use swarmgate_hybrid_rules::{Holdings, Name, SourceSpec, Unit};
 
+use crate::crowd::Crowd;
+
 /// Why a lane did not deliver a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LaneFault {
@@ -39,6 +41,14 @@ pub(crate) trait Lane: Send + Sync + fmt::Debug {
     /// Gets a unit, verified by the content's own name and put where its readers find it. Returns the unit's block when
     /// readers do not find it by themselves. Dropping the future withdraws the request.
     fn fetch(&self, unit: Unit) -> BoxFuture<'static, Result<Option<VerifiedBytes>, LaneFault>>;
+
+    /// How many it is made of, if it is there only as long as anybody is.
+    fn crowd(&self) -> Option<Crowd> {
+        None
+    }
+
+    /// Has somebody sought, when nobody is there.
+    fn seek(&self) {}
 
     /// Bytes that it has sent so far, whole units or not: grows while it sends.
     fn received_bytes(&self) -> u64;

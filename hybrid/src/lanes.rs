@@ -16,6 +16,7 @@ use swarmgate_content::{
 };
 use swarmgate_hybrid_rules::{BreakerKey, Domain, Holdings, Name, Network, Operation, SourceSpec, Unit, Units};
 
+use crate::crowd::Crowd;
 use crate::given::Given;
 use crate::lane::{Lane, LaneFault};
 use crate::segments::{Segment, segments};
@@ -102,7 +103,7 @@ fn swarm_spec(loan: &dyn TorrentLoan, rank: u32) -> SourceSpec {
 impl Lane for SwarmLane {
     fn spec(&self) -> SourceSpec {
         // One without peers starts last: it would have the first pieces asked of it, and nobody to ask.
-        let rank = if self.loan.peers() == 0 { 3 } else { 0 };
+        let rank = if *self.loan.peers().borrow() == 0 { 3 } else { 0 };
         swarm_spec(&*self.loan, rank)
     }
 
@@ -117,6 +118,14 @@ impl Lane for SwarmLane {
             try_join_all(fetches).await?;
             if given.any_since(asked_at, pieces) { Err(LaneFault::Elsewhere) } else { Ok(None) }
         })
+    }
+
+    fn crowd(&self) -> Option<Crowd> {
+        Some(self.loan.peers())
+    }
+
+    fn seek(&self) {
+        self.loan.seek_peers();
     }
 
     fn received_bytes(&self) -> u64 {
@@ -134,6 +143,14 @@ pub(crate) trait FileSource: Send + Sync + fmt::Debug {
 
     /// The name by which this source has verified what it gives; `None` when it has verified nothing.
     fn vouches_for(&self) -> Option<Name>;
+
+    /// As [`Lane::crowd`].
+    fn crowd(&self) -> Option<Crowd> {
+        None
+    }
+
+    /// As [`Lane::seek`].
+    fn seek(&self) {}
 }
 
 /// A torrent's pieces out of files that one source has.
@@ -348,6 +365,14 @@ impl Lane for LeafLane {
         })
     }
 
+    fn crowd(&self) -> Option<Crowd> {
+        self.file.crowd()
+    }
+
+    fn seek(&self) {
+        self.file.seek();
+    }
+
     fn received_bytes(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
@@ -422,6 +447,14 @@ impl FileSource for TorrentFile {
     fn vouches_for(&self) -> Option<Name> {
         let file = u32::try_from(self.file).ok()?;
         Some(Name::Torrent { id: self.loan.meta().id, file })
+    }
+
+    fn crowd(&self) -> Option<Crowd> {
+        Some(self.loan.peers())
+    }
+
+    fn seek(&self) {
+        self.loan.seek_peers();
     }
 }
 

@@ -9,7 +9,7 @@
 //! * `inner`: what fetches share, and which are under way.
 //! * `steer`: which networks may be asked; `totals`: what they have delivered; `outside`: whom a fetch tells.
 //! * `lane`, `lanes`, `mirror`: the sources: a swarm, IPFS, web servers; `segments`: pieces out of files;
-//!   `given`: what came from elsewhere.
+//!   `given`: what came from elsewhere; `crowd`: whether anybody is there.
 //!
 //! ```text
 //! client ── reader ── Place ─┐                        ┌─ SwarmLane ── TorrentLoan ── BitTorrent's swarm
@@ -25,6 +25,7 @@
 //! Because a plan of one has nothing to decide, and its reader would pay for the detour.
 
 pub mod book;
+mod crowd;
 mod dags;
 mod fetch;
 mod given;

@@ -13,6 +13,7 @@ use swarmgate_content::{
     LoanError, ProtocolStats, Stage, TorrentLender, TorrentLoan,
 };
 use swarmgate_swarm::{Known, ReadFault, Stay, SwarmHandle, SwarmReader};
+use tokio::sync::watch;
 
 use crate::items::{Engine, next_bytes};
 use crate::protocol::BitTorrentProtocol;
@@ -56,7 +57,7 @@ impl Loan {
     }
 
     /// What is about to be asked for needs somebody to ask.
-    fn seek_peers(&self) {
+    fn seek(&self) {
         let Some(engine) = self.engine.upgrade() else { return };
         let torrent = engine.items.lock().active.get(&self.handle.infohash()).cloned();
         if let Some(torrent) = torrent {
@@ -85,7 +86,7 @@ impl TorrentLoan for Loan {
 
     fn fetch(&self, piece: u32) -> BoxFuture<'static, Result<(), LoanError>> {
         if !self.has(piece) {
-            self.seek_peers();
+            self.seek();
         }
         let handle = self.handle.clone();
         Box::pin(async move { handle.fetch(PieceIndex(piece)).await })
@@ -100,8 +101,12 @@ impl TorrentLoan for Loan {
         self.handle.received_bytes()
     }
 
-    fn peers(&self) -> usize {
-        *self.handle.peer_count().borrow()
+    fn peers(&self) -> watch::Receiver<usize> {
+        self.handle.peer_count()
+    }
+
+    fn seek_peers(&self) {
+        self.seek();
     }
 
     fn read(&self, range: ByteRange) -> ContentReader {
@@ -124,7 +129,7 @@ impl TorrentLoan for Loan {
             return Box::pin(std::future::ready(Err(LoanError::new(FailureClass::Neutral, refusal))));
         }
         if !self.has_range(range) {
-            self.seek_peers();
+            self.seek();
         }
         let (handle, known) = (self.handle.clone(), self.known.clone());
         Box::pin(async move { collect(handle.read(&known, range.start()..range.end())).await })

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use crate::{
     BoxFuture, ByteRange, Capabilities, Cid, ContentId, ContentMeta, ContentReader, FailureClass, FetchError, FileRef,
@@ -65,8 +66,11 @@ pub trait TorrentLoan: Send + Sync + fmt::Debug {
     /// Bytes of pieces that its peers have sent since the torrent was started: grows while any of them sends.
     fn received_bytes(&self) -> u64;
 
-    /// Peers connected at this moment.
-    fn peers(&self) -> usize;
+    /// How many peers are connected, at this moment and as it changes.
+    fn peers(&self) -> watch::Receiver<usize>;
+
+    /// Has peers sought, if none is connected.
+    fn seek_peers(&self);
 
     /// Reads bytes of the torrent without asking the swarm for them: waits until they come by whatever way. Keeps
     /// what it is about to read from being evicted, as every reader does.
