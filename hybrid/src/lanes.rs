@@ -15,6 +15,7 @@ use swarmgate_content::{
     VerifiedBytes,
 };
 use swarmgate_hybrid_rules::{BreakerKey, Domain, Holdings, Name, Network, Operation, SourceSpec, Unit, Units};
+use swarmgate_ipfs_proto::codec::Codec;
 
 use crate::crowd::Crowd;
 use crate::given::Given;
@@ -24,9 +25,6 @@ use crate::segments::{Segment, segments};
 /// The domains in which the swarm and IPFS fail; a web server's is made of its host's name.
 const SWARM: Domain = Domain(0);
 const IPFS: Domain = Domain(1);
-
-/// The multicodec of blocks without a frame.
-const RAW: u64 = 0x55;
 
 /// What a network may be asked for at a time, in bytes and units.
 #[derive(Debug, Clone, Copy)]
@@ -260,7 +258,7 @@ fn refuted_or(error: LoanError, vouched: Option<Name>) -> LaneFault {
 /// What it says of a source that its bytes did not make a leaf. A leaf without a frame is its bytes. One in dag-pb may
 /// have a frame that is not known here, or be no leaf at all, so right bytes may make another block.
 fn not_a_leaf(leaf: &Leaf, error: LoanError, vouched: Option<Name>) -> LaneFault {
-    if leaf.cid.codec() == RAW || error.class != FailureClass::Corruption {
+    if leaf.cid.codec() == Codec::Raw.code() || error.class != FailureClass::Corruption {
         return refuted_or(error, vouched);
     }
     let class = if vouched.is_some() { FailureClass::Neutral } else { FailureClass::Source };
