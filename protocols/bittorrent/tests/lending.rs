@@ -36,7 +36,7 @@ async fn a_lent_torrent_is_fetched_given_and_read_piece_by_piece() {
     let reading = tokio::spawn(read_all(loan.read(range(3, 5))));
     soon(loan.fetch(4)).await.unwrap();
     assert!(loan.has(4) && !loan.has(3));
-    assert_eq!((loan.peers(), loan.received_bytes()), (1, u64::from(PIECE)));
+    assert_eq!((*loan.peers().borrow(), loan.received_bytes()), (1, u64::from(PIECE)));
     soon(loan.admit(3, slice(&payload, 3, 4))).await.unwrap();
     assert_eq!(soon(reading).await.unwrap().unwrap(), slice(&payload, 3, 5));
     assert_eq!(soon(loan.admit(5, slice(&payload, 3, 4))).await.unwrap_err().class, FailureClass::Corruption);

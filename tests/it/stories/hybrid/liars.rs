@@ -36,8 +36,8 @@ async fn read_past_a_server_that_lies_now_and_then(seed: u64, by_cid: bool) {
     let (took, longest) = world.read(&path, |_| {}).await;
     let (liar, others) = breakers(&world.node, &world.web.address().to_string());
     let lies = world.server.lies();
-    println!("{took:?}, longest pause {longest:?}: {} requests, {lies} lies: {liar:?}", world.server.requests());
-    println!("{}", shares(&world.node));
+    eprintln!("{took:?}, longest pause {longest:?}: {} requests, {lies} lies: {liar:?}", world.server.requests());
+    eprintln!("{}", shares(&world.node));
     assert!(lies > 0 && lies <= 20, "{lies} lies were asked for");
     assert_eq!((liar.state, liar.corruptions), (BreakerState::Open, lies), "{liar:?}");
     for other in &others {
@@ -71,8 +71,8 @@ async fn read_past_a_peer_that_lies_now_and_then(seed: u64, by_cid: bool) {
     let path = if by_cid { world.cid_path() } else { world.content.path(0) };
     let (took, longest) = world.read(&path, |_| {}).await;
     let log = liar.log();
-    println!("{took:?}, longest pause {longest:?}: {} bytes and {} lies from the liar", log.served, log.lies);
-    println!("{}", shares(&world.node));
+    eprintln!("{took:?}, longest pause {longest:?}: {} bytes and {} lies from the liar", log.served, log.lies);
+    eprintln!("{}", shares(&world.node));
     assert!(log.lies > 0 && log.lies <= 20, "{} lies were asked for", log.lies);
     assert_eq!(world.node.stats().peers_banned, 1);
     // One peer of many is bad, and no network for it.

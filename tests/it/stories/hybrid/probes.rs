@@ -22,7 +22,7 @@ const SWARM_RATE: u64 = 100_000;
 /// The breaker of the web server.
 fn breaker(world: &World) -> Option<BreakerStatus> {
     let host = world.web.address().to_string();
-    let all = world.node.app.hybrid().unwrap().breakers().status(Instant::now());
+    let all = world.node.app.hybrid()?.breakers().status(Instant::now());
     all.into_iter().find(|breaker| *breaker.key.source == *host)
 }
 
