@@ -6,15 +6,9 @@
 //! nobody here reads that clock and none can be set for one process, and how it compares with rules that do not learn,
 //! for the gateway has none.
 //!
-//! * `silence`: who falls silent.
-//! * `liars`: who lies now and then.
 //! * `probes`: a thousand requests at once, and one source whose breaker is half open.
-//! * `costs`: what it costs where one source is all there is.
 
-mod costs;
-mod liars;
 mod probes;
-mod silence;
 
 use std::time::{Duration, Instant};
 
@@ -62,23 +56,14 @@ impl World {
         let ipfs = Throttle::start(dag.address(), rates[1] * MB).await;
         let server = WebServer::start([("/film.bin".to_owned(), content.bytes.clone())]).await;
         let web = Throttle::start(server.address(), rates[2] * MB).await;
-        let node = Self::client_of(&dag, &ipfs, |_| {}).await;
+        let node = Self::client_of(&dag, &ipfs).await;
         Self { content, seeder, swarm, dag, ipfs, server, web, node }
     }
 
     /// A gateway that knows the IPFS node, by that way.
-    async fn client_of(dag: &DagSeeder, way: &Throttle, change: impl FnOnce(&mut Config)) -> Node {
+    async fn client_of(dag: &DagSeeder, way: &Throttle) -> Node {
         let provider = dag.multiaddr_at(way.address());
-        let with = |config: &mut Config| {
-            config.ipfs.bootstrap = vec![provider];
-            change(config);
-        };
-        Node::with(with).await
-    }
-
-    /// One more gateway, that knows nothing yet.
-    async fn another_node(&self, change: impl FnOnce(&mut Config)) -> Node {
-        Self::client_of(&self.dag, &self.ipfs, change).await
+        Node::with(|config: &mut Config| config.ipfs.bootstrap = vec![provider]).await
     }
 
     fn torrent(&self) -> Name {
