@@ -227,6 +227,42 @@ async fn a_network_that_comes_back_is_used_again_when_its_breaker_has_been_open_
     world.stop().await;
 }
 
+/// Two of three networks that are bound to have it are gone. A gateway without Hybrid, which does not know of them, is
+/// not faster, nor does it give its first byte much earlier.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn networks_that_are_not_there_cost_little() {
+    let world = World::start(14, 48 * MIB, [1, 1, 1]).await;
+    world.ipfs.cut();
+    world.web.cut();
+    // It takes what there is.
+    let player = Player { bytes_per_second: 1 << 40, buffer: Duration::from_secs(1) };
+    let mut runs: [Vec<Watched>; 2] = Default::default();
+    for run in 0..6 {
+        let node = World::client_of(&world.dag, &world.ipfs).await;
+        if run % 2 == 0 {
+            let (manager, now) = (node.app.manager(), Instant::now());
+            let gone = manager.unregister(swarmgate_content::ProtocolKind::Hybrid, now, std::future::ready(()), now);
+            gone.await.unwrap();
+        } else {
+            world.bind_at(&node, [world.torrent(), world.cid(), world.mirror()]).await;
+        }
+        node.learn(&world.content, &[world.seeder.address()]).await;
+        let path = world.content.path(0);
+        runs[run % 2].push(player.watch(node.address(), &path, &world.content.bytes, |_| true).await);
+        node.stop().await;
+    }
+    let [alone, hybrid] = runs.map(|mut runs| {
+        println!("{runs:?}");
+        runs.sort_by_key(|run| run.first_byte);
+        let first_byte = runs[runs.len() / 2].first_byte;
+        runs.sort_by_key(|run| run.took);
+        (world.content.bytes.len() as f64 / runs[runs.len() / 2].took.as_secs_f64() / 1e6, first_byte)
+    });
+    println!("alone {:.0} MB/s, first byte {:?}; with Hybrid {:.0} MB/s, {:?}", alone.0, alone.1, hybrid.0, hybrid.1);
+    assert!(hybrid.0 >= alone.0 * 0.9, "{:.0} MB/s instead of {:.0}", hybrid.0, alone.0);
+    world.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_film_asked_for_by_infohash_goes_on_over_ipfs_when_its_swarm_is_killed() {
     let world = World::start(2, 24 * MIB, [8, 8, 1]).await;
