@@ -61,11 +61,12 @@ async fn a_thousand_requests_try_a_half_open_source_one_at_a_time() {
     let all_read = async || (world.node.app.hybrid().unwrap().fetches().len() == REQUESTS).then_some(());
     wait::until("all to read", IN_TIME, all_read).await;
     println!("{REQUESTS} read after {:?}: {:?}", begun.elapsed(), breaker(&world));
-    // Whoever tries it finds that out, for all the others too.
-    let tries = breaker(&world).unwrap().opened_in_row + 1;
-    let again = until(&world, "the breaker to open again", |breaker| breaker.opened_in_row >= tries).await;
+    // Whoever tries it finds that out, for all the others too. A try may have met the cut line still and never come here.
+    let known = |breaker: &BreakerStatus| breaker.state == BreakerState::Open && world.server.requests() > 0;
+    let again = until(&world, "the breaker to open again", known).await;
     println!("after {:?}, {} requests: {again:?}", begun.elapsed(), world.server.requests());
-    assert_eq!(world.server.requests(), u64::from(again.opened_in_row) - 1, "one request each time: {again:?}");
+    let tries = u64::from(again.opened_in_row) - 1;
+    assert!(world.server.requests() <= tries, "more than one request a try: {} in {again:?}", world.server.requests());
     // Now it answers, in its own time.
     let before = world.server.log().len();
     world.server.hold(Duration::from_millis(300));
