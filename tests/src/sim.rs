@@ -437,7 +437,7 @@ impl SimWorld {
                     let info = info.into_bytes();
                     let parsed = Info::parse(&info).expect("the hash is right");
                     let geometry = Self::geometry(&parsed);
-                    self.nodes[id.0].torrent.set_info(now, info, geometry, Bitfield::none(geometry.pieces()));
+                    self.nodes[id.0].torrent.set_info(now, info, geometry.clone(), Bitfield::none(geometry.pieces()));
                 }
                 TorrentEvent::PieceComplete { piece, bytes } => {
                     self.at(now + Duration::from_millis(1), Happening::Verify { node: id, piece, bytes });

@@ -84,7 +84,7 @@ impl World {
         let geometry = Geometry::new(PIECE_LEN, u64::from(PIECE_LEN) * u64::from(pieces)).expect("it has pieces");
         let limits = PickerLimits { max_partial_bytes: 64 << 20 };
         let mut world = Self {
-            picker: Picker::new(geometry, Bitfield::none(pieces), limits, 1),
+            picker: Picker::new(geometry.clone(), Bitfield::none(pieces), limits, 1),
             now: Instant::now(),
             random: StdRng::seed_from_u64(u64::from(pieces)),
             asked: VecDeque::new(),
@@ -138,7 +138,7 @@ impl World {
 
     /// The reader takes what has come, and begins again at the end.
     fn read_on(&mut self) {
-        let geometry = *self.picker.geometry();
+        let geometry = self.picker.geometry().clone();
         while self.picker.have().get(geometry.piece_at(self.position)) {
             self.position += u64::from(PIECE_LEN);
             if self.position == geometry.total_len() {

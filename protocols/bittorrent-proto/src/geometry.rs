@@ -1,15 +1,19 @@
 //! Where pieces and blocks lie in a torrent's bytes.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use crate::wire::{BLOCK_LEN, BlockRequest, PieceIndex};
 
-/// A torrent's length and how it is cut into pieces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A torrent's length and how it is cut into pieces. Clones share what is large of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Geometry {
     piece_len: u32,
     total_len: u64,
     pieces: u32,
+    /// The last pieces of a v2 torrent's files, where they are shorter than others, and their lengths.
+    short: Arc<BTreeMap<u32, u32>>,
 }
 
 impl Geometry {
@@ -20,7 +24,14 @@ impl Geometry {
             return None;
         }
         let pieces = u32::try_from(total_len.div_ceil(u64::from(piece_len))).ok()?;
-        Some(Self { piece_len, total_len, pieces })
+        Some(Self { piece_len, total_len, pieces, short: Arc::default() })
+    }
+
+    /// The same where some pieces end early and the next begins where it would: what is between belongs to no file and is
+    /// never asked for (BEP 52).
+    #[must_use]
+    pub fn with_short_pieces(piece_len: u32, total_len: u64, short: BTreeMap<u32, u32>) -> Option<Self> {
+        Some(Self { short: Arc::new(short), ..Self::new(piece_len, total_len)? })
     }
 
     /// How many pieces.
@@ -29,21 +40,24 @@ impl Geometry {
         self.pieces
     }
 
-    /// Bytes in each piece but the last.
+    /// Bytes in each piece but the last, and but those that end early.
     #[must_use]
     pub const fn piece_len(&self) -> u32 {
         self.piece_len
     }
 
-    /// All bytes.
+    /// All bytes, with what is between pieces that end early and the next.
     #[must_use]
     pub const fn total_len(&self) -> u64 {
         self.total_len
     }
 
-    /// Bytes in `piece`: fewer in the last; zero past the end.
+    /// Bytes in `piece`: fewer in the last, and where a piece ends early; zero past the end.
     #[must_use]
     pub fn len_of(&self, piece: PieceIndex) -> u32 {
+        if let Some(short) = self.short.get(&piece.0) {
+            return *short;
+        }
         let left = self.total_len.saturating_sub(self.start_of(piece));
         u32::try_from(left).map_or(self.piece_len, |left| left.min(self.piece_len))
     }

@@ -56,6 +56,19 @@ impl Handshake {
         Self { reserved: [0, 0, 0, 0, 0, 0x10, 0, 0x04], infohash, peer_id }
     }
 
+    /// The same of somebody who would rather speak of the torrent's v2 half (BEP 52).
+    #[must_use]
+    pub const fn or_v2(mut self) -> Self {
+        self.reserved[7] |= 0x10;
+        self
+    }
+
+    /// Whether the sender would rather speak of the torrent's v2 half (BEP 52), and may be answered for that.
+    #[must_use]
+    pub const fn v2(&self) -> bool {
+        self.reserved[7] & 0x10 != 0
+    }
+
     /// Whether the sender speaks the extension protocol (BEP 10).
     #[must_use]
     pub const fn extended(&self) -> bool {
@@ -109,7 +122,8 @@ mod tests {
         assert_eq!(&bytes[..20], b"\x13BitTorrent protocol");
         let received = Handshake::decode(&bytes).unwrap();
         assert_eq!(received, sent);
-        assert!(received.extended() && received.fast());
+        assert!(received.extended() && received.fast() && !received.v2());
+        assert!(Handshake::decode(&sent.or_v2().encode()).unwrap().v2());
     }
 
     #[test]

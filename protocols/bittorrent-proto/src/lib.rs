@@ -11,6 +11,7 @@ pub mod extension;
 pub mod geometry;
 pub mod handshake;
 pub mod magnet;
+pub mod merkle;
 pub mod metainfo;
 pub mod peer_book;
 pub mod picker;

@@ -1,20 +1,21 @@
 //! Metainfo (BEP 3): what a `.torrent` file says.
 //!
-//! The infohash is the SHA-1 of the exact bytes of `info`, whatever their spelling, so those bytes are kept
+//! The infohash is a hash of the exact bytes of `info`, whatever their spelling, so those bytes are kept
 //! ([`Metainfo::info_bytes`]) and every other view is derived from them. [`Info`] is what of it the gateway uses.
 //!
 //! # Which torrents are read?
-//! v1, and hybrids as v1. v2-only torrents (BEP 52) are refused with an error of their own; [`Metainfo`] will grow a
-//! field for them.
+//! v1, v2 (BEP 52), and hybrids of both, whose halves must have the same files in the same places. A hybrid's pieces are
+//! checked by SHA-1, as most of its peers know no other name for them.
 
 mod build;
 mod error;
 mod info;
 mod path;
+mod tree;
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
-use swarmgate_content::InfoHash;
+use swarmgate_content::{InfoHash, InfoHashV2, TorrentId};
 
 use crate::bencode::{DecodeOptions, Dict, OwnedValue, Value, decode};
 
@@ -22,6 +23,7 @@ pub use build::{TorrentBuilder, hash_pieces};
 pub use error::{MetainfoError, PathProblem};
 pub use info::{Info, MAX_CONTENT_BYTES, MAX_FILES, MAX_METADATA_BYTES, MAX_PIECE_BYTES};
 pub use path::{MAX_COMPONENT_BYTES, MAX_COMPONENTS, display_text};
+pub use tree::{FileTree, MAX_TREE_PIECES, TreeFile};
 
 /// Longest `.torrent` read, in bytes: 32 MiB, twice the longest `info`, as v2 layers and web seeds come on top.
 pub const MAX_TORRENT_BYTES: usize = 32 << 20;
@@ -39,7 +41,9 @@ const MAX_NODES: usize = 8_000_000;
 /// What a `.torrent` file says.
 #[derive(Clone)]
 pub struct Metainfo {
-    /// SHA-1 of [`Self::info_bytes`].
+    /// Its infohashes, of [`Self::info_bytes`].
+    pub id: TorrentId,
+    /// The 20 bytes by which it goes on the wire: the SHA-1, or of a torrent that is v2 alone the begin of the SHA2-256.
     pub infohash: InfoHash,
     /// The exact bytes of the `info` dictionary.
     pub info_bytes: Bytes,
@@ -69,6 +73,11 @@ impl Metainfo {
             .ok_or(MetainfoError::WrongType { key: "the top level", expected: "a dictionary" })?;
         let raw_info = top.raw("info").ok_or(MetainfoError::Missing { key: "info" })?;
         let mut metainfo = Self::from_info(bytes.slice_ref(raw_info), announce_tiers(top))?;
+        if let (Some(tree), Some(layers)) = (&metainfo.info.tree, top.get("piece layers").and_then(|it| it.as_dict()))
+            && let Some(roots) = tree.read_layers(layers)?
+        {
+            metainfo.info.roots = Some(roots);
+        }
         metainfo.web_seeds = web_seeds(top);
         metainfo.comment = text(top, "comment.utf-8").or_else(|| text(top, "comment"));
         metainfo.created_by = text(top, "created by");
@@ -82,8 +91,10 @@ impl Metainfo {
     /// What is wrong with which key.
     pub fn from_info(info_bytes: Bytes, announce: Vec<Vec<String>>) -> Result<Self, MetainfoError> {
         let info = Info::parse(&info_bytes)?;
+        let id = info.id(&info_bytes);
         Ok(Self {
-            infohash: infohash_of(&info_bytes),
+            id,
+            infohash: id.wire(),
             info_bytes,
             info,
             announce,
@@ -109,6 +120,9 @@ impl Metainfo {
         if !self.web_seeds.is_empty() {
             entries.push(("url-list", OwnedValue::list(self.web_seeds.iter().map(String::as_str))));
         }
+        if let (Some(tree), Some(roots)) = (&self.info.tree, &self.info.roots) {
+            entries.push(("piece layers", tree.write_layers(roots)));
+        }
         entries.extend(self.comment.as_deref().map(|comment| ("comment", comment.into())));
         entries.extend(self.created_by.as_deref().map(|by| ("created by", by.into())));
         entries.extend(self.creation_date.map(|date| ("creation date", date.into())));
@@ -133,6 +147,13 @@ impl std::fmt::Debug for Metainfo {
 pub fn infohash_of(info_bytes: &[u8]) -> InfoHash {
     let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, info_bytes);
     InfoHash::from_slice(digest.as_ref()).expect("SHA-1 has 20 bytes")
+}
+
+/// The v2 infohash of the exact bytes of an `info` dictionary (BEP 52).
+#[must_use]
+pub fn infohash_v2_of(info_bytes: &[u8]) -> InfoHashV2 {
+    let digest = digest::digest(&digest::SHA256, info_bytes);
+    InfoHashV2::new(digest.as_ref().try_into().expect("SHA2-256 has 32 bytes"))
 }
 
 /// `announce-list` where it names any tracker, else `announce` (BEP 12).

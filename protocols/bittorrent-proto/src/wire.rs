@@ -1,9 +1,11 @@
-//! Peer messages on the wire (BEP 3, 6, 10): a four-byte length, a one-byte id, a payload.
+//! Peer messages on the wire (BEP 3, 6, 10, 52): a four-byte length, a one-byte id, a payload.
 //!
 //! [`complete_frames`] says how much of a buffer is whole messages, so that a shell can hand them over without
 //! copying; [`Message::decode`] reads one.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::merkle::HashRequest;
 
 /// Bytes in a block, the unit of a request (BEP 3). Many clients drop peers that ask for more.
 pub const BLOCK_LEN: u32 = 16 * 1024;
@@ -78,6 +80,17 @@ pub enum Message {
         /// Its payload.
         payload: Bytes,
     },
+    /// Asks for hashes of a file's tree (BEP 52).
+    HashRequest(HashRequest),
+    /// Hashes of a file's tree (BEP 52).
+    Hashes {
+        /// What was asked for.
+        request: HashRequest,
+        /// The run and its uncles, 32 bytes each.
+        hashes: Bytes,
+    },
+    /// A request for hashes will not be answered (BEP 52).
+    HashReject(HashRequest),
     /// A message of a kind we do not know, to be ignored.
     Unknown(u8),
 }
@@ -163,6 +176,12 @@ impl Message {
             17 => sized(4).map(|()| Self::AllowedFast(PieceIndex(frame.get_u32())))?,
             20 if len < 1 => return Err(WireError::BadLength { id, len }),
             20 => Self::Extended { id: frame.get_u8(), payload: frame },
+            21 => sized(HASH_REQUEST_LEN).map(|()| Self::HashRequest(HashRequest::take(&mut frame)))?,
+            22 if len < HASH_REQUEST_LEN || len % 32 != HASH_REQUEST_LEN % 32 => {
+                return Err(WireError::BadLength { id, len });
+            }
+            22 => Self::Hashes { request: HashRequest::take(&mut frame), hashes: frame },
+            23 => sized(HASH_REQUEST_LEN).map(|()| Self::HashReject(HashRequest::take(&mut frame)))?,
             other => Self::Unknown(other),
         };
         Ok(message)
@@ -196,6 +215,14 @@ impl Message {
                 out.put_u8(*id);
                 out.put_slice(payload);
             }
+            Self::HashRequest(request) => put(out, 21, &request.encode()),
+            Self::Hashes { request, hashes } => {
+                put_len(out, 1 + HASH_REQUEST_LEN + hashes.len());
+                out.put_u8(22);
+                out.put_slice(&request.encode());
+                out.put_slice(hashes);
+            }
+            Self::HashReject(request) => put(out, 23, &request.encode()),
             Self::Unknown(id) => put(out, *id, &[]),
         }
     }
@@ -243,6 +270,27 @@ impl BlockRequest {
     }
 }
 
+/// Bytes of a request for hashes.
+const HASH_REQUEST_LEN: usize = 48;
+
+impl HashRequest {
+    fn take(frame: &mut Bytes) -> Self {
+        let mut root = [0; 32];
+        frame.copy_to_slice(&mut root);
+        let mut number = || frame.get_u32();
+        Self { root, base: number(), index: number(), length: number(), proof_layers: number() }
+    }
+
+    fn encode(&self) -> [u8; HASH_REQUEST_LEN] {
+        let mut bytes = [0; HASH_REQUEST_LEN];
+        bytes[..32].copy_from_slice(&self.root);
+        for (place, number) in bytes[32..].chunks_mut(4).zip([self.base, self.index, self.length, self.proof_layers]) {
+            place.copy_from_slice(&number.to_be_bytes());
+        }
+        bytes
+    }
+}
+
 impl std::fmt::Display for PieceIndex {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
@@ -259,6 +307,16 @@ mod tests {
             piece: PieceIndex(piece),
             begin,
             len,
+        })
+    }
+
+    fn hash_request() -> impl Strategy<Value = HashRequest> {
+        any::<([u8; 32], u32, u32, u32, u32)>().prop_map(|(root, base, index, length, proof_layers)| HashRequest {
+            root,
+            base,
+            index,
+            length,
+            proof_layers,
         })
     }
 
@@ -279,6 +337,10 @@ mod tests {
                 data
             }),
             (any::<u8>(), payload()).prop_map(|(id, payload)| Message::Extended { id, payload }),
+            hash_request().prop_map(Message::HashRequest),
+            hash_request().prop_map(Message::HashReject),
+            (hash_request(), 0..6_usize)
+                .prop_map(|(request, count)| Message::Hashes { request, hashes: vec![7; count * 32].into() }),
         ]
     }
 
@@ -314,6 +376,14 @@ mod tests {
     #[test]
     fn an_oversized_length_prefix_is_refused_before_any_of_it_is_kept() {
         assert_eq!(complete_frames(&[0xff, 0xff, 0xff, 0xff]), Err(WireError::TooLong(0xffff_ffff)));
+    }
+
+    #[test]
+    fn hashes_that_are_not_whole_are_refused() {
+        for (id, len) in [(21_u8, 47), (21, 49), (22, 47), (22, 49), (22, 48 + 31), (23, 80)] {
+            let frame: Vec<u8> = std::iter::once(id).chain(std::iter::repeat_n(0, len)).collect();
+            assert_eq!(Message::decode(frame.into()), Err(WireError::BadLength { id, len }));
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The name of a block: which hash, and its value. The one place that knows what is hashed how.
 //!
-//! A torrent's piece is named by SHA-1 or SHA2-256, an IPFS block by whatever its CID says. Every hash that this build
+//! A torrent's piece is named by SHA-1 or the root of its Merkle tree, an IPFS block by whatever its CID says. Every hash that this build
 //! computes has a [`HashKind`]; a name of any other kind cannot be made, so whoever holds a [`BlockHash`] can check it.
 //!
 //! # Why is identity no kind of hash?
@@ -10,7 +10,8 @@
 use aws_lc_rs::digest;
 use multihash::Multihash;
 
-use crate::id::{Cid, InfoHash};
+use crate::id::{Cid, InfoHash, TorrentId};
+use crate::merkle::{self, PieceTree};
 
 /// Multihash code of SHA-1.
 pub const SHA1_CODE: u64 = 0x11;
@@ -20,6 +21,8 @@ pub const SHA2_256_CODE: u64 = 0x12;
 pub const SHA2_512_CODE: u64 = 0x13;
 /// Multihash code of BLAKE3.
 pub const BLAKE3_CODE: u64 = 0x1e;
+/// Multihash code of a v2 torrent's piece: of the range for private use, as the length is part of the digest.
+pub const PIECE_CODE: u64 = 0x30_b702;
 /// Multihash code of BLAKE2b with a digest of no bytes; the code of one with `n` bytes is `n` more.
 const BLAKE2B_CODE: u64 = 0xb200;
 
@@ -41,6 +44,8 @@ pub enum HashKind {
     Blake2b(u8),
     /// BLAKE3, 32 bytes.
     Blake3,
+    /// A v2 torrent's piece (BEP 52): the root of its Merkle tree and its length, [`merkle::PIECE_DIGEST_BYTES`].
+    Piece,
 }
 
 impl HashKind {
@@ -52,6 +57,7 @@ impl HashKind {
             (SHA2_256_CODE, 32) => Some(Self::Sha2_256),
             (SHA2_512_CODE, 64) => Some(Self::Sha2_512),
             (BLAKE3_CODE, 32) => Some(Self::Blake3),
+            (PIECE_CODE, merkle::PIECE_DIGEST_BYTES) => Some(Self::Piece),
             (code, MIN_DIGEST_BYTES..=MAX_DIGEST_BYTES) if code == BLAKE2B_CODE + u64::from(digest_bytes) => {
                 Some(Self::Blake2b(digest_bytes))
             }
@@ -68,6 +74,7 @@ impl HashKind {
             Self::Sha2_512 => SHA2_512_CODE,
             Self::Blake2b(len) => BLAKE2B_CODE + u64::from(len),
             Self::Blake3 => BLAKE3_CODE,
+            Self::Piece => PIECE_CODE,
         }
     }
 
@@ -94,6 +101,7 @@ impl std::fmt::Display for HashKind {
             Self::Sha2_512 => f.write_str("sha2-512"),
             Self::Blake2b(len) => write!(f, "blake2b-{}", u32::from(*len) * 8),
             Self::Blake3 => f.write_str("blake3"),
+            Self::Piece => f.write_str("bt-piece"),
         }
     }
 }
@@ -117,6 +125,12 @@ impl BlockHash {
     #[must_use]
     pub fn sha2_256(value: [u8; 32]) -> Self {
         Self::wrap(SHA2_256_CODE, &value)
+    }
+
+    /// Names a v2 torrent's piece of `len` bytes by the root of its Merkle tree, which may be padded (BEP 52).
+    #[must_use]
+    pub fn piece(root: &merkle::Root, len: u32) -> Self {
+        Self::wrap(PIECE_CODE, &merkle::piece_digest(root, len))
     }
 
     /// Takes a digest of this kind, or `None` when it has another length.
@@ -181,6 +195,16 @@ impl BlockHash {
     }
 }
 
+impl From<TorrentId> for BlockHash {
+    /// An `info` dictionary is a block that either infohash names.
+    fn from(id: TorrentId) -> Self {
+        match id {
+            TorrentId::V1(v1) | TorrentId::Hybrid(v1, _) => Self::from(v1),
+            TorrentId::V2(v2) => Self::sha2_256(*v2.as_bytes()),
+        }
+    }
+}
+
 impl From<InfoHash> for BlockHash {
     /// An `info` dictionary is a block whose SHA-1 is the infohash.
     fn from(hash: InfoHash) -> Self {
@@ -224,8 +248,7 @@ impl BlockHasher {
     /// # Errors
     /// [`HashMismatch`] when they differ.
     pub fn finish(self) -> Result<(), HashMismatch> {
-        let (digest, len) = self.context.finish();
-        if &digest[..len] == self.expected.digest() {
+        if self.context.is(self.expected.digest()) {
             Ok(())
         } else {
             Err(HashMismatch { expected: self.expected, len: self.len })
@@ -270,6 +293,7 @@ enum Context {
     Sha(digest::Context),
     Blake2b(Box<blake2b_simd::State>),
     Blake3(Box<blake3::Hasher>),
+    Piece(Box<PieceTree>),
 }
 
 impl Context {
@@ -282,6 +306,7 @@ impl Context {
                 Self::Blake2b(Box::new(blake2b_simd::Params::new().hash_length(usize::from(len)).to_state()))
             }
             HashKind::Blake3 => Self::Blake3(Box::new(blake3::Hasher::new())),
+            HashKind::Piece => Self::Piece(Box::default()),
         }
     }
 
@@ -294,6 +319,7 @@ impl Context {
             Self::Blake3(hasher) => {
                 hasher.update(bytes);
             }
+            Self::Piece(tree) => tree.update(bytes),
         }
     }
 
@@ -308,8 +334,20 @@ impl Context {
             Self::Sha(context) => keep(context.finish().as_ref()),
             Self::Blake2b(state) => keep(state.finalize().as_bytes()),
             Self::Blake3(hasher) => keep(hasher.finalize().as_bytes()),
+            Self::Piece(tree) => keep(&tree.finish()),
         };
         (digest, len)
+    }
+
+    /// Whether all bytes seen have this digest. A piece's root may be padded to any width.
+    fn is(self, expected: &[u8]) -> bool {
+        match self {
+            Self::Piece(tree) => tree.is(expected),
+            other @ (Self::Sha(_) | Self::Blake2b(_) | Self::Blake3(_)) => {
+                let (digest, len) = other.finish();
+                &digest[..len] == expected
+            }
+        }
     }
 }
 

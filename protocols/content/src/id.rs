@@ -19,6 +19,17 @@ pub struct InfoHash([u8; 20]);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InfoHashV2([u8; 32]);
 
+/// A torrent's names: one or both of its infohashes. A hybrid torrent (BEP 52) is one content under two of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TorrentId {
+    /// A v1 torrent, or a hybrid of which no more is known.
+    V1(InfoHash),
+    /// A v2 torrent, or a hybrid of which no more is known.
+    V2(InfoHashV2),
+    /// A hybrid torrent.
+    Hybrid(InfoHash, InfoHashV2),
+}
+
 /// What a client asks for: the name of immutable bytes on one of the networks.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ContentId {
@@ -94,6 +105,68 @@ impl InfoHashV2 {
     }
 }
 
+impl TorrentId {
+    /// The names that are there; `None` without any.
+    #[must_use]
+    pub const fn new(v1: Option<InfoHash>, v2: Option<InfoHashV2>) -> Option<Self> {
+        match (v1, v2) {
+            (Some(v1), Some(v2)) => Some(Self::Hybrid(v1, v2)),
+            (Some(v1), None) => Some(Self::V1(v1)),
+            (None, Some(v2)) => Some(Self::V2(v2)),
+            (None, None) => None,
+        }
+    }
+
+    /// The v1 infohash.
+    #[must_use]
+    pub const fn v1(&self) -> Option<InfoHash> {
+        match self {
+            Self::V1(v1) | Self::Hybrid(v1, _) => Some(*v1),
+            Self::V2(_) => None,
+        }
+    }
+
+    /// The v2 infohash.
+    #[must_use]
+    pub const fn v2(&self) -> Option<InfoHashV2> {
+        match self {
+            Self::V2(v2) | Self::Hybrid(_, v2) => Some(*v2),
+            Self::V1(_) => None,
+        }
+    }
+
+    /// The 20 bytes by which it goes on the wire, at trackers and in the DHT: of v1 where there is one, since more peers
+    /// know that.
+    #[must_use]
+    pub fn wire(&self) -> InfoHash {
+        match self {
+            Self::V1(v1) | Self::Hybrid(v1, _) => *v1,
+            Self::V2(v2) => v2.truncated(),
+        }
+    }
+
+    /// The id that all answers about it bear, whichever was asked for.
+    #[must_use]
+    pub const fn content(&self) -> ContentId {
+        match self {
+            Self::V1(v1) | Self::Hybrid(v1, _) => ContentId::BtV1(*v1),
+            Self::V2(v2) => ContentId::BtV2(*v2),
+        }
+    }
+}
+
+impl From<InfoHash> for TorrentId {
+    fn from(v1: InfoHash) -> Self {
+        Self::V1(v1)
+    }
+}
+
+impl From<InfoHashV2> for TorrentId {
+    fn from(v2: InfoHashV2) -> Self {
+        Self::V2(v2)
+    }
+}
+
 fn hex<const N: usize>(text: &str, what: &'static str) -> Result<[u8; N], ParseIdError> {
     let bytes = HEXLOWER_PERMISSIVE
         .decode(text.as_bytes())
@@ -160,6 +233,15 @@ impl ContentId {
         match self {
             Self::BtV1(hash) => Some(*hash),
             Self::BtV2(_) | Self::Ipfs(_) => None,
+        }
+    }
+
+    /// The v2 infohash, when that is what this is.
+    #[must_use]
+    pub const fn as_v2(&self) -> Option<InfoHashV2> {
+        match self {
+            Self::BtV2(hash) => Some(*hash),
+            Self::BtV1(_) | Self::Ipfs(_) => None,
         }
     }
 

@@ -18,6 +18,7 @@ mod hash;
 mod id;
 mod lending;
 mod manager;
+pub mod merkle;
 mod meta;
 mod protocol;
 mod range;
@@ -27,13 +28,13 @@ mod verified;
 pub use error::{Attempt, AttemptOutcome, FailureClass, FetchError, FetchErrorKind, Stage};
 pub use event::{EVENT_CAPACITY, Event, EventBus, EventReceiver, EventRecvError, NumberedEvent};
 pub use hash::{
-    BLAKE3_CODE, BlockHash, BlockHasher, HashKind, HashMismatch, MAX_DIGEST_BYTES, MIN_DIGEST_BYTES, Naming, SHA1_CODE,
-    SHA2_256_CODE, SHA2_512_CODE,
+    BLAKE3_CODE, BlockHash, BlockHasher, HashKind, HashMismatch, MAX_DIGEST_BYTES, MIN_DIGEST_BYTES, Naming,
+    PIECE_CODE, SHA1_CODE, SHA2_256_CODE, SHA2_512_CODE,
 };
-pub use id::{Cid, ContentId, InfoHash, InfoHashV2, ParseIdError};
+pub use id::{Cid, ContentId, InfoHash, InfoHashV2, ParseIdError, TorrentId};
 pub use lending::{Borrowed, DagLender, DagLoan, Leaf, Leaves, LoanError, TorrentLender, TorrentLoan};
 pub use manager::{ManagerError, ProtocolManager, ProtocolSnapshot};
-pub use meta::{ContentMeta, FileEntry, FileRef, PieceHashes, Verification};
+pub use meta::{ContentMeta, FileEntry, FileRef, PieceHashes, PieceRoots, Verification};
 pub use protocol::{
     Account, BoxFuture, Capabilities, ContentReader, Health, HealthState, Hints, Protocol, ProtocolKind,
     ResolveRequest, SourceMix,

@@ -50,6 +50,8 @@ pub struct FileRef {
 pub enum Verification {
     /// SHA-1 of fixed-length pieces over all files laid end to end (BEP 3).
     V1(PieceHashes),
+    /// Merkle roots of pieces of which each file begins one (BEP 52).
+    V2(PieceRoots),
     /// Each file is a DAG of blocks, every one named by its hash: the roots, in the order of [`ContentMeta::files`].
     Dag(Vec<Cid>),
 }
@@ -61,6 +63,21 @@ pub struct PieceHashes {
     pub piece_len: u32,
     /// The 20-byte hashes laid end to end.
     pub hashes: Bytes,
+}
+
+/// The Merkle roots of a v2 torrent's pieces.
+#[derive(Clone)]
+pub struct PieceRoots {
+    /// Bytes in each piece but the last of each file.
+    pub piece_len: u32,
+    /// The 32-byte roots laid end to end.
+    pub roots: Bytes,
+}
+
+impl std::fmt::Debug for PieceRoots {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PieceRoots({} of {} bytes)", self.roots.len() / 32, self.piece_len)
+    }
 }
 
 impl FileEntry {

@@ -1,5 +1,6 @@
 //! A block's name, packed for the index: a store of 100 GiB holds some 400 000 of them.
 
+use swarmgate_content::merkle::PIECE_DIGEST_BYTES;
 use swarmgate_content::{BlockHash, HashKind, MAX_DIGEST_BYTES, MIN_DIGEST_BYTES};
 
 /// A [`BlockHash`] in 65 bytes instead of 80.
@@ -23,6 +24,7 @@ fn tag(kind: HashKind) -> u8 {
         HashKind::Sha2_256 => 32,
         HashKind::Sha2_512 => 1,
         HashKind::Blake3 => 2,
+        HashKind::Piece => 3,
         HashKind::Blake2b(len) => 64 + len,
     }
 }
@@ -34,6 +36,7 @@ fn kind(tag: u8) -> Option<(HashKind, usize)> {
         32 => Some((HashKind::Sha2_256, 32)),
         1 => Some((HashKind::Sha2_512, 64)),
         2 => Some((HashKind::Blake3, 32)),
+        3 => Some((HashKind::Piece, PIECE_DIGEST_BYTES.into())),
         other => {
             let len = other.checked_sub(64)?;
             (MIN_DIGEST_BYTES..=MAX_DIGEST_BYTES).contains(&len).then_some((HashKind::Blake2b(len), len.into()))
@@ -91,13 +94,13 @@ mod tests {
 
     #[test]
     fn a_name_survives_packing() {
-        let kinds = [HashKind::Sha1, HashKind::Sha2_256, HashKind::Sha2_512, HashKind::Blake3];
+        let kinds = [HashKind::Sha1, HashKind::Sha2_256, HashKind::Sha2_512, HashKind::Blake3, HashKind::Piece];
         for kind in kinds.into_iter().chain((MIN_DIGEST_BYTES..=MAX_DIGEST_BYTES).map(HashKind::Blake2b)) {
             let hash = kind.hash(b"block");
             let key = Key::from(&hash);
             assert_eq!(key.hash(), hash);
             assert_eq!(Key::from_slice(&key.to_array()), Some(key));
         }
-        assert_eq!(Key::from_slice(&[3; KEY_BYTES]), None, "no hash has three bytes");
+        assert_eq!(Key::from_slice(&[4; KEY_BYTES]), None, "no hash has that number");
     }
 }

@@ -277,7 +277,7 @@ impl Actor {
             return;
         }
         let have = known.have.lock().clone();
-        self.torrent.set_info(Instant::now(), known.info_bytes.clone(), known.geometry, have);
+        self.torrent.set_info(Instant::now(), known.info_bytes.clone(), known.geometry.clone(), have);
         self.share_read_ahead();
         self.keep_info(&known);
         let item = ContentId::BtV1(self.shared.infohash);

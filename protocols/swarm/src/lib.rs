@@ -198,7 +198,7 @@ impl Known {
     /// Which pieces are in the store at this moment.
     #[must_use]
     pub fn snapshot(&self) -> HaveSnapshot {
-        HaveSnapshot { geometry: self.geometry, have: self.have.lock().clone() }
+        HaveSnapshot { geometry: self.geometry.clone(), have: self.have.lock().clone() }
     }
 
     /// How many bytes of it are in the store.

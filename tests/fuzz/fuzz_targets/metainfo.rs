@@ -19,16 +19,25 @@ fuzz_target!(|input: &[u8]| {
 });
 
 fn check(info: &Info) {
+    let alone = info.pieces.count() == 0;
     let mut offset = 0;
     for file in &info.files {
-        assert_eq!(file.offset, offset);
+        assert!(if alone { file.offset.is_multiple_of(info.piece_len.into()) } else { file.offset == offset });
+        assert!(file.offset >= offset, "no two files overlap");
         assert!(!file.path.is_empty());
         for part in &file.path {
             assert!(!matches!(part.as_str(), "" | "." | "..") && !part.contains(['/', '\\', '\0']));
         }
-        offset += file.len;
+        offset = file.offset + file.len;
     }
-    let pieces = u32::try_from(info.pieces.count()).expect("the hashes fit the input");
-    assert_eq!((0..pieces).map(|index| u64::from(info.piece_size(index))).sum::<u64>(), offset);
-    assert_eq!(info.total_len, offset);
+    let geometry = info.geometry();
+    let pieces = info.piece_count();
+    assert_eq!(geometry.pieces(), pieces);
+    let real: u64 = (0..pieces).map(|index| u64::from(info.piece_size(index))).sum();
+    assert_eq!(real, info.files.iter().map(|file| file.len).sum::<u64>());
+    assert!(real <= info.total_len);
+    if let Some(tree) = &info.tree {
+        assert_eq!(tree.pieces(), pieces);
+        assert!(info.roots.as_ref().is_none_or(|roots| tree.accepts(roots)));
+    }
 }

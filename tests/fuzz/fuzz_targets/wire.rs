@@ -33,7 +33,7 @@ fuzz_target!(|input: &[u8]| {
     // The first byte decides whether the metadata is known before the peer speaks, or only afterwards.
     let geometry = Geometry::new(32 * 1024, 200_000).expect("a valid shape");
     let know = |torrent: &mut Torrent| {
-        torrent.set_info(now, Bytes::from_static(b"de"), geometry, Bitfield::all(geometry.pieces()))
+        torrent.set_info(now, Bytes::from_static(b"de"), geometry.clone(), Bitfield::all(geometry.pieces()))
     };
     let early = input.first().is_some_and(|first| first % 2 == 0);
     if early {

@@ -5,7 +5,7 @@
 //! peer do. So each peer asked gets a fetch of its own, and the first that verifies wins.
 
 use bytes::{Bytes, BytesMut};
-use swarmgate_content::{BlockHash, HashMismatch, InfoHash, VerifiedBytes};
+use swarmgate_content::{BlockHash, HashMismatch, TorrentId, VerifiedBytes};
 
 use super::METADATA_PIECE_LEN;
 use crate::metainfo::MAX_METADATA_BYTES;
@@ -16,7 +16,7 @@ pub const MAX_OUTSTANDING: usize = 16;
 /// The metadata, as far as one peer has sent it.
 #[derive(Debug)]
 pub struct MetadataFetch {
-    infohash: InfoHash,
+    id: TorrentId,
     size: u32,
     pieces: Vec<Option<Bytes>>,
     /// Pieces below this were asked for.
@@ -70,10 +70,10 @@ impl MetadataFetch {
     ///
     /// # Errors
     /// When no metadata has such a size.
-    pub fn new(infohash: InfoHash, size: u32) -> Result<Self, MetadataError> {
+    pub fn new(id: impl Into<TorrentId>, size: u32) -> Result<Self, MetadataError> {
         let count = usize::try_from(size).ok().filter(|size| (1..=MAX_METADATA_BYTES).contains(size));
         let count = count.ok_or(MetadataError::Size { size, max: MAX_METADATA_BYTES })?.div_ceil(METADATA_PIECE_LEN);
-        Ok(Self { infohash, size, pieces: vec![None; count], asked: 0, received: 0, failed: false })
+        Ok(Self { id: id.into(), size, pieces: vec![None; count], asked: 0, received: 0, failed: false })
     }
 
     /// The next piece to ask the peer for, while fewer than [`MAX_OUTSTANDING`] wait.
@@ -117,7 +117,7 @@ impl MetadataFetch {
             whole.extend_from_slice(piece);
             whole
         });
-        match VerifiedBytes::check(&BlockHash::from(self.infohash), whole.freeze()) {
+        match VerifiedBytes::check(&BlockHash::from(self.id), whole.freeze()) {
             Ok(info) => Ok(Some(info)),
             Err(mismatch) => self.fail(mismatch.into()),
         }
@@ -193,7 +193,10 @@ mod tests {
     #[test]
     fn absurd_sizes_are_refused_before_anything_is_asked() {
         for size in [0, (16 << 20) + 1, u32::MAX] {
-            assert!(matches!(MetadataFetch::new(InfoHash::new([0; 20]), size), Err(MetadataError::Size { .. })));
+            assert!(matches!(
+                MetadataFetch::new(swarmgate_content::InfoHash::new([0; 20]), size),
+                Err(MetadataError::Size { .. })
+            ));
         }
     }
 

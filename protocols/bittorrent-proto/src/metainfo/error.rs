@@ -83,9 +83,27 @@ pub enum MetainfoError {
         /// The other, equal to it or inside of it.
         second: String,
     },
-    /// A v2-only torrent (BEP 52).
-    #[error("v2-only torrents are not supported yet")]
-    V2Only,
+    /// A v2 torrent has too many pieces.
+    #[error("there are over {max} pieces")]
+    TooManyPieces {
+        /// The limit.
+        max: u32,
+    },
+    /// A v2 torrent's pieces have a length that no Merkle tree has (BEP 52).
+    #[error("`piece length` is {0}, not a power of two from 16384 up")]
+    PieceLength(u32),
+    /// The two halves of a hybrid torrent have different files (BEP 52).
+    #[error("the v1 and v2 halves disagree about the file \"{path}\"")]
+    Halves {
+        /// The file.
+        path: String,
+    },
+    /// The roots of a file's pieces do not lead to the file's root (BEP 52).
+    #[error("`piece layers` are false for the file that begins with piece {first_piece}")]
+    Layer {
+        /// The file's first piece.
+        first_piece: u32,
+    },
 }
 
 /// What is wrong with one file of a torrent. Names are shown escaped and shortened.
@@ -97,6 +115,12 @@ pub enum PathProblem {
     /// It has no usable length.
     #[error("`length` is missing or not a number from 0 up")]
     Length,
+    /// It has bytes and no root (BEP 52).
+    #[error("`pieces root` is missing or not 32 bytes")]
+    Root,
+    /// It is a file and a folder at once (BEP 52).
+    #[error("it is a file and has files in it")]
+    FileAndFolder,
     /// It has no path, or one that is not a list of strings.
     #[error("`path` is missing or not a list of strings")]
     Path,

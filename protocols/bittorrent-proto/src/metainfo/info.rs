@@ -1,11 +1,15 @@
 //! The `info` dictionary: files, pieces and their hashes.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use swarmgate_content::{ContentId, ContentMeta, FileEntry, InfoHash, PieceHashes, Verification};
+use swarmgate_content::{BlockHash, ContentMeta, FileEntry, PieceHashes, PieceRoots, TorrentId, Verification};
 
 use crate::bencode::{DecodeOptions, Dict, Value, decode};
 
+use super::tree::{FileTree, LEAF_LEN};
 use super::{MAX_NODES, MetainfoError, PathProblem, display_text, path};
+use crate::geometry::Geometry;
 
 /// Longest `info` dictionary, in bytes: 16 MiB. The largest seen in the wild is about 8; a peer chooses, so we do.
 pub const MAX_METADATA_BYTES: usize = 16 << 20;
@@ -25,12 +29,16 @@ pub struct Info {
     pub name: String,
     /// Bytes in each piece but the last.
     pub piece_len: u32,
-    /// The pieces' hashes.
+    /// The pieces' SHA-1 hashes; none in a torrent that is v2 alone.
     pub pieces: PieceHashes,
-    /// The files in content order, padding included. Symbolic links (BEP 47) are empty files: what they point to is
+    /// The files' Merkle trees (BEP 52), in a torrent that is v2, or hybrid.
+    pub tree: Option<Arc<FileTree>>,
+    /// The roots of all pieces, 32 bytes each, once known; they are proven. Of v2 torrents only.
+    pub roots: Option<Bytes>,
+    /// The files in content order, padding included. In a torrent that is v2 alone each begins a piece, with no padding. Symbolic links (BEP 47) are empty files: what they point to is
     /// found under its own name, and following them would be a way out of the content.
     pub files: Vec<FileEntry>,
-    /// All files together, in bytes, padding included.
+    /// All files together, in bytes, padding and what is between files included.
     pub total_len: u64,
     /// Whether only its own trackers may be asked for peers (BEP 27).
     pub private: bool,
@@ -49,6 +57,7 @@ struct Keys<'a> {
     files: Option<Value<'a>>,
     private: Option<Value<'a>>,
     meta_version: Option<Value<'a>>,
+    file_tree: Option<Value<'a>>,
 }
 
 impl<'a> Keys<'a> {
@@ -64,11 +73,35 @@ impl<'a> Keys<'a> {
                 b"files" => &mut keys.files,
                 b"private" => &mut keys.private,
                 b"meta version" => &mut keys.meta_version,
+                b"file tree" => &mut keys.file_tree,
                 _ => continue,
             };
             *slot = Some(entry.value);
         }
         keys
+    }
+
+    /// The file tree of a v2 torrent.
+    fn tree(&self, piece_len: u32) -> Result<(Vec<FileEntry>, FileTree), MetainfoError> {
+        if !piece_len.is_power_of_two() || piece_len < LEAF_LEN {
+            return Err(MetainfoError::PieceLength(piece_len));
+        }
+        FileTree::parse(self.file_tree.ok_or(MetainfoError::Missing { key: "file tree" })?, piece_len)
+    }
+
+    /// A torrent that is v2 alone: a single file has the torrent's own name (BEP 52).
+    fn v2_alone(&self, files: Vec<FileEntry>, tree: FileTree, private: bool) -> Result<Info, MetainfoError> {
+        let name = folder_name(self.name()?);
+        let single_file = matches!(&files[..], [only] if only.path == [name.as_str()]);
+        // Two names may look alike once they are safe to show.
+        refuse_collisions(&files)?;
+        let ends = files.iter().filter(|file| file.len > 0).map(|file| file.offset + file.len);
+        let total_len = ends.max().unwrap_or_default();
+        // The empty layers are enough where no file has more than one piece.
+        let roots = tree.roots(&std::collections::BTreeMap::new());
+        let piece_len = tree.piece_len();
+        let pieces = PieceHashes { piece_len, hashes: Bytes::new() };
+        Ok(Info { name, piece_len, pieces, tree: Some(Arc::new(tree)), roots, files, total_len, private, single_file })
     }
 
     /// The name's bytes. Where there is a second, UTF-8 spelling, the first is in some local encoding.
@@ -90,34 +123,105 @@ impl Info {
         let options = DecodeOptions::strict(MAX_METADATA_BYTES).in_any_key_order().with_max_nodes(MAX_NODES);
         let dict = decode(info_bytes, options)?.as_dict();
         let keys = Keys::of(dict.ok_or(MetainfoError::WrongType { key: "info", expected: "a dictionary" })?);
-        if keys.pieces.is_none() && keys.meta_version == Some(Value::Int(2)) {
-            return Err(MetainfoError::V2Only);
-        }
         let piece_len = number(keys.piece_len, "piece length", 1, MAX_PIECE_BYTES.into())?;
-        let single_file = keys.files.is_none();
-        let (name, files) = if single_file { single(&keys)? } else { multi(&keys)? };
-        let total_len = files.last().map_or(0, |last| last.offset + last.len);
-        let pieces = pieces(&keys, info_bytes, piece_len, total_len)?;
+        let tree = (keys.meta_version == Some(Value::Int(2))).then(|| keys.tree(piece_len)).transpose()?;
         let private = keys.private == Some(Value::Int(1));
-        Ok(Self { name, piece_len, pieces, files, total_len, private, single_file })
+        match tree {
+            Some((files, tree)) if keys.pieces.is_none() => keys.v2_alone(files, tree, private),
+            tree => {
+                let single_file = keys.files.is_none();
+                let (name, files) = if single_file { single(&keys)? } else { multi(&keys)? };
+                if let Some((tree_files, tree)) = &tree {
+                    tree.agrees(tree_files, &files)?;
+                }
+                let total_len = files.last().map_or(0, |last| last.offset + last.len);
+                let pieces = pieces(&keys, info_bytes, piece_len, total_len)?;
+                let tree = tree.map(|(_, tree)| Arc::new(tree));
+                Ok(Self { name, piece_len, pieces, tree, roots: None, files, total_len, private, single_file })
+            }
+        }
+    }
+
+    /// Takes the roots of all pieces, when they lead to those of the files (BEP 52). Tells whether they do.
+    pub fn set_roots(&mut self, roots: Bytes) -> bool {
+        let proven = self.tree.as_ref().is_some_and(|tree| tree.accepts(&roots));
+        if proven {
+            self.roots = Some(roots);
+        }
+        proven
+    }
+
+    /// Whether it is v2 alone, and the roots of its pieces have to be asked of peers.
+    #[must_use]
+    pub const fn lacks_roots(&self) -> bool {
+        self.pieces.hashes.is_empty() && self.roots.is_none()
+    }
+
+    /// The torrent's ids; `info_bytes` are what this was read from.
+    #[must_use]
+    pub fn id(&self, info_bytes: &[u8]) -> TorrentId {
+        let v1 = super::infohash_of(info_bytes);
+        match &self.tree {
+            None => TorrentId::V1(v1),
+            Some(_) if self.pieces.hashes.is_empty() => TorrentId::V2(super::infohash_v2_of(info_bytes)),
+            Some(_) => TorrentId::Hybrid(v1, super::infohash_v2_of(info_bytes)),
+        }
+    }
+
+    /// How many pieces.
+    #[must_use]
+    pub fn piece_count(&self) -> u32 {
+        u32::try_from(self.total_len.div_ceil(self.piece_len.into())).unwrap_or(u32::MAX)
+    }
+
+    /// The name of piece `index` as a block: by its SHA-1 where there is one; `None` past the end, and before
+    /// [`Self::roots`] are known.
+    #[must_use]
+    pub fn piece_hash(&self, index: u32) -> Option<BlockHash> {
+        match (&self.tree, &self.roots) {
+            (Some(tree), Some(roots)) if self.pieces.hashes.is_empty() => tree.name(roots, index),
+            _ => self.pieces.get(index as usize),
+        }
+    }
+
+    /// Where pieces and blocks lie.
+    ///
+    /// # Panics
+    /// Never: a parsed dictionary has a length and pieces.
+    #[must_use]
+    pub fn geometry(&self) -> Geometry {
+        let geometry = match &self.tree {
+            Some(tree) if self.pieces.hashes.is_empty() => tree.geometry(),
+            _ => Geometry::new(self.piece_len, self.total_len),
+        };
+        geometry.expect("a parsed info dictionary has a length and pieces")
     }
 
     /// What a reader needs to know of the content.
     #[must_use]
-    pub fn to_meta(&self, infohash: InfoHash) -> ContentMeta {
+    pub fn to_meta(&self, id: impl Into<TorrentId>) -> ContentMeta {
+        let verification = match &self.roots {
+            Some(roots) if self.pieces.hashes.is_empty() => {
+                Verification::V2(PieceRoots { piece_len: self.piece_len, roots: roots.clone() })
+            }
+            _ => Verification::V1(self.pieces.clone()),
+        };
         ContentMeta {
-            id: ContentId::BtV1(infohash),
+            id: id.into().content(),
             name: self.name.clone(),
             files: self.files.clone(),
             total_len: self.total_len,
             private: self.private,
-            verification: Verification::V1(self.pieces.clone()),
+            verification,
         }
     }
 
     /// Bytes in piece `index`: fewer in the last, none past the end.
     #[must_use]
     pub fn piece_size(&self, index: u32) -> u32 {
+        if let Some(tree) = self.tree.as_ref().filter(|_| self.pieces.hashes.is_empty()) {
+            return tree.len_of(index);
+        }
         let left = self.total_len.saturating_sub(u64::from(index) * u64::from(self.piece_len));
         u32::try_from(left).map_or(self.piece_len, |left| left.min(self.piece_len))
     }
@@ -250,7 +354,7 @@ mod tests {
         assert!(info.single_file && info.private);
         assert_eq!(info.files, [FileEntry { path: vec!["n".into()], len: 7, offset: 0, padding: false }]);
         assert_eq!((info.piece_size(0), info.piece_size(1), info.piece_size(2)), (4, 3, 0));
-        let meta = info.to_meta(InfoHash::new([1; 20]));
+        let meta = info.to_meta(swarmgate_content::InfoHash::new([1; 20]));
         assert_eq!((meta.total_len, meta.private, meta.name.as_str()), (7, true, "n"));
     }
 
@@ -336,16 +440,10 @@ mod tests {
     }
 
     #[test]
-    fn a_v2_only_torrent_is_told_from_a_broken_one_and_a_hybrid_is_read_as_v1() {
-        let v2 = OwnedValue::dict([
-            ("meta version", OwnedValue::from(2)),
-            ("name", "n".into()),
-            ("piece length", 16384.into()),
-        ]);
-        assert_eq!(Info::parse(&v2.encode().into()).unwrap_err(), MetainfoError::V2Only);
+    fn a_hybrid_whose_halves_disagree_is_refused() {
         let hybrid =
             info(vec![("meta version", 2.into()), ("file tree", OwnedValue::dict::<&str>([])), ("length", 7.into())]);
-        assert_eq!(hybrid.unwrap().pieces.count(), 2);
+        assert_eq!(hybrid.unwrap_err(), MetainfoError::PieceLength(4));
         assert_eq!(
             info(vec![("pieces", NO_HASHES.into()), ("length", 7.into())]).unwrap_err().to_string(),
             "`pieces` has 0 hashes, but 7 bytes in pieces of 4 need 2"

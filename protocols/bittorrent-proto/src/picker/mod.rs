@@ -10,6 +10,7 @@
 //!
 //! Every change that makes work possible ends in [`Picker::schedule`]; nothing polls.
 
+mod blocks;
 mod demand;
 mod evidence;
 mod partial;
@@ -95,6 +96,8 @@ pub struct Picker {
     evidence: Evidence,
     peers: BTreeMap<PeerKey, Peer>,
     readers: BTreeMap<ReaderKey, Reader>,
+    /// Whether single blocks are of use: then a reader's own block is asked for before the begin of its piece.
+    by_block: bool,
     /// What to begin next, when everything is wanted.
     rarity: Option<Rarity>,
     read_ahead: u64,
@@ -123,6 +126,7 @@ impl Picker {
             evidence: Evidence::default(),
             peers: BTreeMap::new(),
             readers: BTreeMap::new(),
+            by_block: false,
             rarity: None,
             read_ahead: u64::MAX,
             wants: Vec::new(),

@@ -128,6 +128,23 @@ impl Partial {
         Some(owners)
     }
 
+    /// A block's bytes, when they are here.
+    pub(crate) fn received_block(&self, block: usize) -> Option<&[u8]> {
+        let begin = block * BLOCK_LEN as usize;
+        let end = self.bytes.len().min(begin + BLOCK_LEN as usize);
+        matches!(self.blocks.get(block)?, Block::Received(_)).then(|| &self.bytes[begin..end])
+    }
+
+    /// Forgets a block that is here, and tells who sent it.
+    pub(crate) fn forget_block(&mut self, block: usize) -> Option<PeerKey> {
+        let state = self.blocks.get_mut(block)?;
+        let Block::Received(sender) = *state else { return None };
+        *state = Block::Missing;
+        self.missing += 1;
+        self.received -= 1;
+        Some(sender)
+    }
+
     pub(crate) fn is_complete(&self) -> bool {
         self.received as usize == self.blocks.len()
     }

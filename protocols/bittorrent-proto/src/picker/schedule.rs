@@ -73,8 +73,16 @@ impl Picker {
             self.reconsider(piece);
         }
         let disputed = self.evidence.is_open(piece);
-        let mut from = 0;
-        while let Some(block) = self.partials.get(&piece).and_then(|partial| partial.next_missing(from)) {
+        let mut from = self.first_block(piece);
+        let mut wrapped = from == 0;
+        loop {
+            let Some(block) = self.partials.get(&piece).and_then(|partial| partial.next_missing(from)) else {
+                if wrapped {
+                    break;
+                }
+                (from, wrapped) = (0, true);
+                continue;
+            };
             let [Some(peer), _] = self.senders(piece, room) else { break };
             if !disputed && self.better_wait(now, want, peer) {
                 break;

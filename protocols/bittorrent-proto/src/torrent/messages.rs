@@ -58,6 +58,9 @@ impl Torrent {
             Message::Cancel(request) => self.on_cancel(key, request),
             Message::Piece { piece, begin, data } => self.on_piece(now, key, piece, begin, &data)?,
             Message::Reject(request) => self.on_reject(now, key, request),
+            Message::HashRequest(request) => self.on_hash_request(key, request),
+            Message::Hashes { request, hashes } => self.on_hashes(key, &request, &hashes)?,
+            Message::HashReject(request) => self.on_hash_reject(now, key, request),
             Message::Extended { id, payload } => self.on_extended(now, key, id, &payload)?,
         }
         Ok(())
@@ -261,7 +264,7 @@ impl Torrent {
             && session.metadata.is_none()
         {
             // A peer that claims an absurd size is simply never asked.
-            session.metadata = MetadataFetch::new(self.infohash, size).ok();
+            session.metadata = MetadataFetch::new(self.id, size).ok();
             session.metadata_progress = now;
         }
         self.continue_metadata();
@@ -270,7 +273,7 @@ impl Torrent {
 
     /// Asks the next peers for the metadata, while it is unknown.
     pub(super) fn continue_metadata(&mut self) {
-        if self.known.is_some() {
+        if self.known.is_some() || self.seeks_roots() {
             return;
         }
         let latest = self.sessions.values().map(|session| session.last_received).max();
@@ -322,11 +325,12 @@ impl Torrent {
         total_size: u32,
         data: Bytes,
     ) -> Result<(), DropReason> {
+        let unknown = self.known.is_none() && !self.seeks_roots();
         let Some(session) = self.sessions.get_mut(&key) else { return Ok(()) };
         let Some(fetch) = &mut session.metadata else { return Ok(()) };
         session.metadata_progress = now;
         match fetch.on_data(piece, total_size, data) {
-            Ok(Some(info)) if self.known.is_none() => self.events.push_back(TorrentEvent::Metadata(info)),
+            Ok(Some(info)) if unknown => self.events.push_back(TorrentEvent::Metadata(info)),
             Ok(_) | Err(MetadataError::Unrequested { .. }) => self.continue_metadata(),
             Err(error) => {
                 session.metadata = None;

@@ -5,6 +5,7 @@
 //! and calls [`Torrent::handle_timeout`] when [`Torrent::poll_timeout`] says so. Peers are opaque keys; what carries
 //! them is not known here.
 
+mod hashes;
 mod messages;
 mod session;
 
@@ -13,14 +14,17 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use swarmgate_content::{InfoHash, VerifiedBytes};
+use swarmgate_content::{TorrentId, VerifiedBytes};
 
+use self::hashes::Hashes;
+pub use self::hashes::ReceivedBlock;
 use self::session::{Early, Session};
 use crate::bitfield::{Bitfield, BitfieldError};
 use crate::choker::{ChokeCandidate, Choker, RECHOKE_INTERVAL};
 use crate::extension::{ExtensionHandshake, encode_dont_have};
 use crate::geometry::Geometry;
 use crate::handshake::Handshake;
+use crate::merkle::HashRequest;
 use crate::picker::{PeerKey, Picker, PickerAction, PickerLimits, ReaderKey};
 use crate::wire::{BlockRequest, Message, PieceIndex, WireError};
 
@@ -74,6 +78,9 @@ pub enum DropReason {
     /// It does not read what it is sent.
     #[error("reads nothing: {0} bytes wait for it")]
     NotReading(usize),
+    /// It sent hashes that do not lead to the root they were asked under (BEP 52).
+    #[error("sent false hashes")]
+    FalseHashes,
     /// Its extension messages make no sense.
     #[error("broke the protocol: {0}")]
     Extension(String),
@@ -85,6 +92,17 @@ pub enum DropReason {
 pub enum TorrentEvent {
     /// The `info` dictionary arrived and is the one the infohash names: parse it and call [`Torrent::set_info`].
     Metadata(VerifiedBytes),
+    /// The roots of all pieces, 32 bytes each, which the metadata lacked ([`Torrent::seek_roots`]).
+    Roots(Bytes),
+    /// A peer asked for hashes below a piece: read it, hash it and call [`Torrent::leaves_read`].
+    ReadLeaves {
+        /// The peer.
+        peer: PeerKey,
+        /// The piece.
+        piece: PieceIndex,
+        /// What it asked for.
+        request: HashRequest,
+    },
     /// A piece is complete: verify and store it, then call [`Torrent::piece_verified`], [`Torrent::piece_corrupt`] or
     /// [`Torrent::piece_not_stored`].
     PieceComplete {
@@ -170,7 +188,8 @@ struct Known {
 /// See the module's head.
 #[derive(Debug)]
 pub struct Torrent {
-    infohash: InfoHash,
+    id: TorrentId,
+    hashes: Hashes,
     config: TorrentConfig,
     known: Option<Known>,
     sessions: BTreeMap<PeerKey, Session>,
@@ -186,11 +205,12 @@ pub struct Torrent {
 }
 
 impl Torrent {
-    /// Makes a torrent of which only the infohash is known.
+    /// Makes a torrent of which only an infohash is known.
     #[must_use]
-    pub fn new(infohash: InfoHash, config: TorrentConfig) -> Self {
+    pub fn new(id: impl Into<TorrentId>, config: TorrentConfig) -> Self {
         Self {
-            infohash,
+            id: id.into(),
+            hashes: Hashes::default(),
             config,
             known: None,
             sessions: BTreeMap::new(),
@@ -214,11 +234,13 @@ impl Torrent {
         let mut picker = Picker::new(geometry, have, limits, self.config.seed);
         picker.want_everything(self.everything);
         picker.limit_read_ahead(self.read_ahead);
-        for (key, range) in std::mem::take(&mut self.early_readers) {
-            picker.open_reader(now, key, range);
+        let readers = std::mem::take(&mut self.early_readers);
+        for (key, range) in &readers {
+            picker.open_reader(now, *key, range.clone());
         }
         let early: Vec<_> = picker.have().iter().collect();
         self.known = Some(Known { info, picker });
+        self.watch_from_the_start(readers.values().map(|range| range.start).collect());
         for key in self.keys() {
             self.greet_late(now, key, &early);
         }
@@ -314,6 +336,7 @@ impl Torrent {
 
     fn forget_peer(&mut self, key: PeerKey) {
         self.choker.on_gone(key);
+        self.hashes.on_gone(key);
         if let Some(known) = &mut self.known {
             known.picker.peer_left(key);
         }
@@ -369,7 +392,11 @@ impl Torrent {
     /// A reader wants the bytes `range` of the torrent, in order, the first one now.
     pub fn open_reader(&mut self, now: Instant, key: ReaderKey, range: Range<u64>) {
         match &mut self.known {
-            Some(known) => known.picker.open_reader(now, key, range),
+            Some(known) => {
+                let position = range.start;
+                known.picker.open_reader(now, key, range);
+                self.watch_leaves(position);
+            }
             None => drop(self.early_readers.insert(key, range)),
         }
         self.settle(now);
@@ -380,6 +407,7 @@ impl Torrent {
         if let Some(known) = &mut self.known {
             known.picker.advance_reader(now, key, position);
         }
+        self.watch_leaves(position);
         self.settle(now);
     }
 
@@ -414,6 +442,7 @@ impl Torrent {
     /// A piece passed its hash and is in the store. `bytes` are given when it came from peers just now: they acquit or
     /// convict whoever sent other bytes for it earlier.
     pub fn piece_verified(&mut self, now: Instant, piece: PieceIndex, bytes: Option<&[u8]>) {
+        self.forget_leaves(piece);
         let Some(known) = &mut self.known else { return };
         if !known.picker.have().get(piece) {
             self.totals.verified += u64::from(bytes.is_some());
@@ -526,7 +555,8 @@ impl Torrent {
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
         let picker = self.known.as_ref().and_then(|known| known.picker.poll_timeout());
         let tick = self.next_tick.map(|at| (at, "choker and keep-alive"));
-        picker.into_iter().chain(tick).min_by_key(|(at, _)| *at)
+        let hashes = self.hashes.poll_timeout().map(|at| (at, "hashes"));
+        picker.into_iter().chain(tick).chain(hashes).min_by_key(|(at, _)| *at)
     }
 
     /// Does what time has made due.
@@ -594,6 +624,7 @@ impl Torrent {
     /// After any change: hand out work, and turn decisions into messages.
     fn settle(&mut self, now: Instant) {
         self.feed_uploads();
+        self.ask_for_hashes(now);
         let Some(known) = &mut self.known else { return };
         known.picker.schedule(now);
         while let Some(action) = known.picker.poll_action() {

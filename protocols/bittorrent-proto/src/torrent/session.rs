@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
+use swarmgate_content::InfoHash;
 
 use super::Transport;
 use crate::extension::MetadataFetch;
@@ -39,6 +40,8 @@ pub(super) struct Extensions {
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) transport: Transport,
+    /// The infohash of its handshake: of a hybrid torrent's two, that of the half it speaks of.
+    pub(super) named: InfoHash,
     pub(super) fast: bool,
     pub(super) extended: bool,
     pub(super) extensions: Extensions,
@@ -77,6 +80,7 @@ impl Session {
     pub(super) fn new(now: Instant, transport: Transport, handshake: &Handshake) -> Self {
         Self {
             transport,
+            named: handshake.infohash,
             fast: handshake.fast(),
             extended: handshake.extended(),
             extensions: Extensions::default(),

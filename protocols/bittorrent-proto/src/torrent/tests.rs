@@ -1,3 +1,5 @@
+use swarmgate_content::InfoHash;
+
 use super::*;
 use crate::handshake::PeerId;
 use crate::metainfo::{TorrentBuilder, hash_pieces};
