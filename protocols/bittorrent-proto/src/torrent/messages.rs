@@ -41,8 +41,8 @@ impl Torrent {
             | Message::Unknown(_) => {}
             Message::Choke => self.on_choke(key),
             Message::Unchoke => self.on_unchoke(now, key),
-            Message::Interested => self.on_interested(key, true),
-            Message::NotInterested => self.on_interested(key, false),
+            Message::Interested => self.on_interested(now, key, true),
+            Message::NotInterested => self.on_interested(now, key, false),
             Message::Have(piece) => self.on_have(key, piece),
             Message::Bitfield(bits) => {
                 // Some clients tell their progress by further bitfields; the newest counts.
@@ -96,15 +96,8 @@ impl Torrent {
         }
     }
 
-    fn on_interested(&mut self, key: PeerKey, interested: bool) {
-        if let Some(session) = self.sessions.get_mut(&key) {
-            session.peer_interested = interested;
-        }
-        if interested {
-            self.choker.on_interested(key);
-        } else {
-            self.choker.on_gone(key);
-        }
+    fn on_interested(&mut self, now: Instant, key: PeerKey, interested: bool) {
+        self.choker.interest(now, key, interested);
         self.apply_choke(key);
     }
 
@@ -204,7 +197,7 @@ impl Torrent {
         self.totals.downloaded += len;
         self.totals.webrtc_downloaded += if session.transport == Transport::WebRtc { len } else { 0 };
         session.downloaded += len;
-        session.merit += len;
+        self.choker.received(now, key, len);
         if session.was_withdrawn(&BlockRequest { piece, begin, len: u32::try_from(len).unwrap_or(u32::MAX) }) {
             known.picker.on_withdrawn_block(now, key);
         }

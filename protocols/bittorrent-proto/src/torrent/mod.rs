@@ -9,7 +9,7 @@ mod hashes;
 mod messages;
 mod session;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use self::hashes::Hashes;
 pub use self::hashes::ReceivedBlock;
 use self::session::{Early, Session};
 use crate::bitfield::{Bitfield, BitfieldError};
-use crate::choker::{ChokeCandidate, Choker, RECHOKE_INTERVAL};
+use crate::choker::{Choker, RECHOKE_INTERVAL, TurnOrder};
 use crate::extension::{ExtensionHandshake, encode_dont_have};
 use crate::geometry::Geometry;
 use crate::handshake::Handshake;
@@ -198,6 +198,8 @@ pub struct Torrent {
     everything: bool,
     read_ahead: u64,
     choker: Choker,
+    /// Whether blocks are sent at a limited rate.
+    paced: bool,
     next_tick: Option<Instant>,
     events: VecDeque<TorrentEvent>,
     convicted: VecDeque<PeerKey>,
@@ -218,6 +220,7 @@ impl Torrent {
             everything: false,
             read_ahead: u64::MAX,
             choker: Choker::new(config.upload_slots),
+            paced: false,
             next_tick: None,
             events: VecDeque::new(),
             convicted: VecDeque::new(),
@@ -323,6 +326,7 @@ impl Torrent {
             session.send(&Message::HaveNone);
         }
         self.sessions.insert(key, session);
+        self.choker.joined(key);
         self.next_tick.get_or_insert(now + RECHOKE_INTERVAL);
     }
 
@@ -335,7 +339,7 @@ impl Torrent {
     }
 
     fn forget_peer(&mut self, key: PeerKey) {
-        self.choker.on_gone(key);
+        self.choker.gone(key);
         self.hashes.on_gone(key);
         if let Some(known) = &mut self.known {
             known.picker.peer_left(key);
@@ -513,6 +517,7 @@ impl Torrent {
             match data {
                 Some(data) if !session.am_choking => {
                     let len = data.len() as u64;
+                    self.choker.sent(now, peer, len);
                     self.totals.uploaded += len;
                     self.totals.webrtc_uploaded += if session.transport == Transport::WebRtc { len } else { 0 };
                     session.send_block(&request, data);
@@ -584,18 +589,40 @@ impl Torrent {
         lost.into_iter().for_each(|(key, reason)| self.drop_peer(key, reason));
     }
 
+    /// Changes to how many peers is uploaded at a time; 0 ends all uploading at once.
+    pub fn set_upload_slots(&mut self, now: Instant, slots: usize) {
+        self.choker.set_slots(now, slots);
+        self.apply_chokes();
+        self.settle(now);
+    }
+
+    /// Says whether [`TorrentEvent::ReadBlock`] waits for a limit: then only few are asked for a peer at a time, so that all
+    /// peers have their blocks in turn, and a block that is read is soon sent.
+    pub const fn pace_uploads(&mut self, paced: bool) {
+        self.paced = paced;
+    }
+
+    /// Changes in which order peers have the slots that nobody earned.
+    pub const fn set_turn_order(&mut self, order: TurnOrder) {
+        self.choker.set_order(order);
+    }
+
+    /// Whether we let a connected peer ask.
+    #[must_use]
+    pub fn is_unchoked(&self, key: PeerKey) -> bool {
+        self.choker.is_unchoked(key)
+    }
+
     fn rechoke(&mut self, now: Instant) {
-        let candidate = |(key, session): (&PeerKey, &Session)| ChokeCandidate {
-            key: *key,
-            interested: session.peer_interested,
-            merit: session.merit,
-        };
-        let candidates: Vec<_> = self.sessions.iter().map(candidate).collect();
-        self.choker.rechoke(now, &candidates);
-        for key in self.keys() {
-            self.apply_choke(key);
-        }
-        self.sessions.values_mut().for_each(|session| session.merit = 0);
+        let asked = |key: &PeerKey| self.known.as_ref().is_some_and(|known| known.picker.outstanding_at(*key) > 0);
+        let owing = self.sessions.iter().filter(|(key, session)| !session.peer_choking && asked(key));
+        let owing: BTreeSet<_> = owing.map(|(key, _)| *key).collect();
+        self.choker.rechoke(now, &owing);
+        self.apply_chokes();
+    }
+
+    fn apply_chokes(&mut self) {
+        self.keys().into_iter().for_each(|key| self.apply_choke(key));
     }
 
     /// Makes a session's choke state what the choker says, and tells the peer if that is news.
@@ -615,7 +642,7 @@ impl Torrent {
 
     fn feed_uploads(&mut self) {
         for (key, session) in &mut self.sessions {
-            while let Some(request) = session.next_upload() {
+            while let Some(request) = session.next_upload(self.paced) {
                 self.events.push_back(TorrentEvent::ReadBlock { peer: *key, request });
             }
         }

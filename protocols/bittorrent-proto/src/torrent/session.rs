@@ -15,6 +15,8 @@ use crate::wire::{BlockRequest, Message, PieceIndex, piece_header};
 pub(super) const MAX_UPLOAD_QUEUE: usize = 500;
 /// Bytes on their way to a peer, read from the store or unsent, over which no more blocks are read for it.
 pub(super) const UPLOAD_WATERMARK: usize = 512 * 1024;
+/// Blocks read for a peer at a time while uploads are limited: one that waits for the limit, and one behind it.
+const MAX_PACED_READS: usize = 2;
 /// Withdrawn requests remembered of one peer.
 const MAX_WITHDRAWN: usize = 2048;
 /// Haves kept of a peer that spoke before we knew the torrent's metadata.
@@ -53,7 +55,6 @@ pub(super) struct Session {
     pub(super) early_haves: Vec<PieceIndex>,
     pub(super) am_interested: bool,
     pub(super) am_choking: bool,
-    pub(super) peer_interested: bool,
     pub(super) peer_choking: bool,
     /// Whether the first message, the only one that may be a bitfield, has been.
     pub(super) spoke: bool,
@@ -66,7 +67,6 @@ pub(super) struct Session {
     withdrawn: BTreeMap<BlockRequest, u32>,
     pub(super) downloaded: u64,
     pub(super) uploaded: u64,
-    pub(super) merit: u64,
     pub(super) unasked: u64,
     pub(super) last_received: Instant,
     pub(super) last_sent: Instant,
@@ -91,7 +91,6 @@ impl Session {
             early_haves: Vec::new(),
             am_interested: false,
             am_choking: true,
-            peer_interested: false,
             peer_choking: true,
             spoke: false,
             has_all: false,
@@ -100,7 +99,6 @@ impl Session {
             withdrawn: BTreeMap::new(),
             downloaded: 0,
             uploaded: 0,
-            merit: 0,
             unasked: 0,
             last_received: now,
             last_sent: now,
@@ -181,8 +179,9 @@ impl Session {
     }
 
     /// The next block to read for this peer, if it keeps up with what it was sent.
-    pub(super) fn next_upload(&mut self) -> Option<BlockRequest> {
-        if self.uploads.is_empty() || self.on_their_way() >= UPLOAD_WATERMARK {
+    pub(super) fn next_upload(&mut self, paced: bool) -> Option<BlockRequest> {
+        let waits = paced && self.reading.len() >= MAX_PACED_READS;
+        if waits || self.uploads.is_empty() || self.on_their_way() >= UPLOAD_WATERMARK {
             return None;
         }
         let request = self.uploads.pop_front()?;
