@@ -9,12 +9,14 @@ use std::time::Instant;
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use swarmgate_bittorrent_proto::bitfield::Bitfield;
+use swarmgate_bittorrent_proto::choker::slots_for;
 use swarmgate_bittorrent_proto::geometry::Geometry;
 use swarmgate_bittorrent_proto::metainfo::Info;
 use swarmgate_bittorrent_proto::picker::PeerKey;
 use swarmgate_bittorrent_proto::torrent::{DropReason, Torrent, TorrentConfig, TorrentEvent, TorrentTotals};
 use swarmgate_bittorrent_proto::wire::{BlockRequest, PieceIndex};
 use swarmgate_content::{BlockHash, BoxFuture, ContentId, Event, HashMismatch, VerifiedBytes};
+use swarmgate_pace::Line;
 use swarmgate_store::{PutError, Store, StoreEvent};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -68,8 +70,18 @@ pub(crate) struct Actor {
     store_events: broadcast::Receiver<StoreEvent>,
     counted: TorrentTotals,
     told_progress: Instant,
+    uploads: Uploads,
+    downloads: Line,
     tasks: TaskTracker,
     cancel: CancellationToken,
+}
+
+/// What uploading goes by.
+struct Uploads {
+    line: Line,
+    slots: usize,
+    /// What the rules were told: the slots that the line is worth.
+    told: usize,
 }
 
 impl Actor {
@@ -89,6 +101,12 @@ impl Actor {
         Self {
             torrent: Torrent::new(shared.infohash, config),
             store_events: shared.context.store.subscribe(),
+            uploads: Uploads {
+                line: shared.context.pace.uploads(),
+                slots: config.upload_slots,
+                told: config.upload_slots,
+            },
+            downloads: shared.context.pace.downloads(),
             shared,
             commands,
             peer_ends,
@@ -138,6 +156,10 @@ impl Actor {
                 }
             }
             Command::SetInfo { known } => self.set_known(known),
+            Command::SetUploads(slots, order) => {
+                self.uploads.slots = slots;
+                self.torrent.set_turn_order(order);
+            }
             Command::WantEverything(everything) => self.torrent.want_everything(Instant::now(), everything),
             Command::CheckStore(done) => {
                 self.check_store();
@@ -157,7 +179,7 @@ impl Actor {
         let (reading, writing) = tokio::io::split(io);
         let (batches, receiver) = mpsc::channel(WRITE_QUEUE);
         let cancel = self.cancel.child_token();
-        let read = peer_io::read(key, reading, self.input_sender.clone());
+        let read = peer_io::read(key, reading, self.input_sender.clone(), self.downloads.clone());
         let write = peer_io::write(key, writing, receiver, self.input_sender.clone());
         self.tasks.spawn(until(cancel.clone(), read));
         self.tasks.spawn(until(cancel.clone(), write));
@@ -393,6 +415,7 @@ impl Actor {
     // --- what goes out -------------------------------------------------------------------------------------------
 
     fn carry_out(&mut self) {
+        self.heed_limits();
         while let Some(event) = self.torrent.poll_event() {
             self.on_event(event);
         }
@@ -406,6 +429,17 @@ impl Actor {
             }
         }
         self.count(now);
+    }
+
+    /// Tells the rules what the limit on uploads is worth, when that has changed.
+    fn heed_limits(&mut self) {
+        let rate = self.uploads.line.rate();
+        self.torrent.pace_uploads(rate > 0);
+        let slots = slots_for(rate, self.uploads.slots);
+        if slots != self.uploads.told {
+            self.uploads.told = slots;
+            self.torrent.set_upload_slots(Instant::now(), slots);
+        }
     }
 
     fn on_event(&mut self, event: TorrentEvent) {
@@ -458,8 +492,9 @@ impl Actor {
 
     fn read_block(&self, peer: PeerKey, request: BlockRequest) {
         let hash = self.known().and_then(|known| known.info.pieces.get(request.piece.0 as usize));
-        let store = self.shared.context.store.clone();
+        let (store, line) = (self.shared.context.store.clone(), self.uploads.line.clone());
         self.pending.push(Box::pin(async move {
+            line.pass(u64::from(request.len)).await;
             let data = match hash {
                 Some(hash) => store.read(&hash, request.begin..request.begin + request.len).await,
                 None => Ok(None),

@@ -18,6 +18,7 @@ pub mod directory;
 pub mod greeting;
 mod held;
 mod loan;
+mod pace;
 mod peer_io;
 mod reader;
 mod status;
@@ -29,6 +30,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use swarmgate_bittorrent_proto::bitfield::Bitfield;
+use swarmgate_bittorrent_proto::choker::TurnOrder;
 use swarmgate_bittorrent_proto::geometry::Geometry;
 use swarmgate_bittorrent_proto::handshake::Handshake;
 use swarmgate_bittorrent_proto::metainfo::Info;
@@ -45,6 +47,7 @@ use crate::directory::SwarmDirectory;
 
 pub use held::Held;
 pub use loan::Stay;
+pub use pace::Pace;
 pub use reader::{ReadFault, SwarmReader};
 pub use status::{SwarmStatus, TransferRates};
 
@@ -83,6 +86,8 @@ pub struct SwarmContext {
     pub webrtc_stats: Arc<ProtocolStats>,
     /// Which swarms are active, for those who bring peers by other ways.
     pub directory: SwarmDirectory,
+    /// How fast peers may give and take.
+    pub pace: Pace,
 }
 
 impl SwarmContext {
@@ -90,7 +95,8 @@ impl SwarmContext {
     #[must_use]
     pub fn new(store: Store, events: EventBus) -> Self {
         let directory = SwarmDirectory::default();
-        Self { store, events, stats: Arc::default(), webrtc_stats: Arc::default(), directory }
+        let pace = Pace::default();
+        Self { store, events, stats: Arc::default(), webrtc_stats: Arc::default(), directory, pace }
     }
 
     /// Where the peers of one transport are counted.
@@ -260,6 +266,7 @@ pub(crate) enum Command {
     AddPeer { io: Box<dyn PeerStream>, origin: PeerOrigin, handshake: Handshake },
     SetInfo { known: Arc<Known> },
     WantEverything(bool),
+    SetUploads(usize, TurnOrder),
     CheckStore(oneshot::Sender<()>),
     Admit(loan::Admission),
 }
@@ -412,6 +419,13 @@ impl SwarmHandle {
     /// When the swarm was shut down.
     pub async fn want_everything(&self, everything: bool) -> Result<(), SwarmGone> {
         self.commands.send(Command::WantEverything(everything)).await.map_err(|_| SwarmGone)
+    }
+
+    /// Changes to how many peers is uploaded at a time, 0 for none, and in which order those have their turns who give
+    /// nothing. Tells whether the swarm had room for the message.
+    #[must_use]
+    pub fn set_uploads(&self, slots: usize, order: TurnOrder) -> bool {
+        self.commands.try_send(Command::SetUploads(slots, order)).is_ok()
     }
 
     /// Looks again at which pieces are in the store, when somebody else put some there, and returns when that is done.

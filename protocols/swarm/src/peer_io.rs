@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use swarmgate_bittorrent_proto::picker::PeerKey;
 use swarmgate_bittorrent_proto::wire::complete_frames;
+use swarmgate_pace::Line;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 
@@ -30,15 +31,24 @@ pub(crate) enum PeerInput {
     Closed(PeerKey, String),
 }
 
-/// Reads until the connection ends or the actor is gone.
-pub(crate) async fn read(key: PeerKey, mut io: ReadHalf<Box<dyn PeerStream>>, inputs: mpsc::Sender<PeerInput>) {
+/// Reads until the connection ends or the actor is gone, no faster than `line` allows.
+pub(crate) async fn read(
+    key: PeerKey,
+    mut io: ReadHalf<Box<dyn PeerStream>>,
+    inputs: mpsc::Sender<PeerInput>,
+    line: Line,
+) {
     let mut buffer = BytesMut::with_capacity(READ_BUFFER);
+    let mut unpaid = 0;
     let reason = loop {
+        // What has come is handed on at once; what comes next waits for its turn in the kernel, or at the peer.
+        line.pass(std::mem::take(&mut unpaid)).await;
         // A message longer than the buffer makes it grow, up to the largest message allowed.
         buffer.reserve(READ_BUFFER / 2);
-        match io.read_buf(&mut buffer).await {
+        let piece = line.piece().and_then(|piece| usize::try_from(piece).ok()).unwrap_or(usize::MAX);
+        match io.read_buf(&mut (&mut buffer).limit(piece)).await {
             Ok(0) => break "closed by the peer".to_owned(),
-            Ok(_) => {}
+            Ok(read) => unpaid = read as u64,
             Err(error) => break error.to_string(),
         }
         let complete = match complete_frames(&buffer) {

@@ -8,15 +8,16 @@ fn root() -> PathBuf {
 }
 
 /// The crates of the product, by folder, with the crates of ours that each may depend on. Dependencies point down only.
-const CRATES: [(&str, &[&str]); 14] = [
+const CRATES: [(&str, &[&str]); 15] = [
     ("protocols/content", &[]),
     ("config", &[]),
+    ("protocols/pace", &[]),
     ("protocols/store", &["content"]),
     ("protocols/bittorrent-proto", &["content"]),
     ("protocols/ipfs-proto", &["content"]),
-    ("protocols/swarm", &["content", "store", "bittorrent-proto"]),
+    ("protocols/swarm", &["content", "store", "bittorrent-proto", "pace"]),
     ("protocols/egress", &[]),
-    ("protocols/bittorrent", &["content", "store", "bittorrent-proto", "swarm", "egress"]),
+    ("protocols/bittorrent", &["content", "store", "bittorrent-proto", "swarm", "egress", "pace"]),
     ("protocols/webtorrent-proto", &["content", "bittorrent-proto"]),
     ("protocols/webtorrent", &["content", "bittorrent-proto", "swarm", "egress", "webtorrent-proto"]),
     ("protocols/ipfs", &["content", "store", "egress", "ipfs-proto"]),
@@ -28,6 +29,7 @@ const CRATES: [(&str, &[&str]); 14] = [
             "config",
             "content",
             "store",
+            "pace",
             "bittorrent-proto",
             "ipfs-proto",
             "swarm",
