@@ -155,6 +155,15 @@ impl Ledger {
         }
     }
 
+    /// Trusts a block no more until it was hashed again; whether it is here.
+    pub(crate) fn doubt(&mut self, key: &Key) -> bool {
+        let entry = self.blocks.get_mut(key);
+        entry.is_some_and(|entry| {
+            entry.proven = false;
+            true
+        })
+    }
+
     /// Begins a put of a block.
     pub(crate) fn begin(&mut self, key: Key, len: u64) -> Begin {
         match self.touch(&key) {

@@ -141,6 +141,22 @@ impl Store {
         reading::read_at_once(&self.inner, hash)
     }
 
+    /// Hashes a block again, off the disk, and lets it go if it is not what its name says; whether it is here after that. A
+    /// block in memory alone, or in a file of somebody else's, is checked whenever it is read.
+    ///
+    /// # Errors
+    /// As [`Store::read`]; the block is then read with no less care than after a crash.
+    pub async fn recheck(&self, hash: &BlockHash) -> Result<bool, ReadError> {
+        let key = Key::from(hash);
+        if self.inner.disk().is_some() {
+            let _cold = {
+                let mut state = self.inner.state.lock();
+                if state.ledger.doubt(&key) { state.hot.remove(&key) } else { None }
+            };
+        }
+        self.read(hash, 0..0).await.map(|read| read.is_some())
+    }
+
     /// Deletes a block, pinned or not; `false` when it is not here. Once it returns, the block is off the disk. Readers
     /// that have bytes of it keep them. Of a referenced block it is the reference that goes; the file is left alone.
     pub async fn remove(&self, hash: &BlockHash) -> bool {

@@ -50,6 +50,24 @@ async fn a_clean_restart_keeps_all_and_hashes_nothing() {
 }
 
 #[tokio::test]
+async fn a_recheck_trusts_nothing_and_drops_what_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = filled(dir.path()).await;
+    assert!(intact(&store, 2, LENGTHS[2]).await, "it is in memory now");
+    let broken = [name(&data(2, LENGTHS[2])), name(&data(3, LENGTHS[3]))];
+    broken.iter().for_each(|hash| damage(dir.path(), hash));
+    for hash in &broken {
+        assert!(!store.recheck(hash).await.unwrap());
+        assert!(!store.contains(hash));
+    }
+    for number in [0, 1] {
+        let at = usize::try_from(number).unwrap();
+        assert!(store.recheck(&name(&data(number, LENGTHS[at]))).await.unwrap());
+        assert!(intact(&store, number, LENGTHS[at]).await);
+    }
+}
+
+#[tokio::test]
 async fn an_unclean_restart_serves_what_is_whole_and_drops_what_is_not() {
     let dir = tempfile::tempdir().unwrap();
     drop(filled(dir.path()).await);
