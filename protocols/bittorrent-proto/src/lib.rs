@@ -13,6 +13,7 @@ pub mod handshake;
 pub mod magnet;
 pub mod merkle;
 pub mod metainfo;
+pub mod mse;
 pub mod peer_book;
 pub mod picker;
 mod seed;
