@@ -194,8 +194,8 @@ fn validators(options: &HttpOptions, meta: &ContentMeta, etag: &str, freshness: 
     };
     headers.insert(CACHE_CONTROL, text(&format!("{whose}, {how_long}")));
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    if let ContentId::BtV1(hash) = &meta.id {
-        headers.insert(X_BT_INFOHASH, text(&hash.to_string()));
+    if let ContentId::BtV1(_) | ContentId::BtV2(_) = &meta.id {
+        headers.insert(X_BT_INFOHASH, text(&meta.id.to_string()));
     }
     headers.insert(X_SWARMGATE_SOURCE, HeaderValue::from_static(meta.id.network()));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use swarmgate_bittorrent::{AddItemError, BitTorrentProtocol, Item};
 use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_bittorrent_proto::metainfo::Metainfo;
-use swarmgate_content::{BoxFuture, InfoHash};
+use swarmgate_content::{BoxFuture, InfoHash, TorrentId};
 use swarmgate_egress::HttpError;
 use url::Url;
 
@@ -44,10 +44,13 @@ impl Catalogue for Torrents {
     }
 
     fn add_magnet(&self, magnet: &Magnet, keep: bool) -> Result<Added, AddError> {
-        let Some(id) = magnet.v1 else {
-            return Err(AddError::Invalid { reason: "the magnet names no v1 infohash (xt=urn:btih:…)".to_owned() });
+        // A hybrid is looked for by its v1 name, which more peers know; that both are the same torrent is only a claim.
+        let named = magnet.v1.map(TorrentId::V1).or(magnet.v2.map(TorrentId::V2));
+        let Some(named) = named else {
+            return Err(AddError::Invalid { reason: "the magnet names no infohash (xt=urn:btih:…)".to_owned() });
         };
-        let already = self.0.add_hints(id, &magnet.hints, keep).map_err(add_error)?;
+        let already = self.0.add_hints(named, &magnet.hints, keep).map_err(add_error)?;
+        let id = named.wire();
         Ok(Added { id, already, metadata_known: self.0.known(&id).is_some() })
     }
 

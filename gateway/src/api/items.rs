@@ -150,7 +150,9 @@ pub async fn remove(State(state): State<GatewayState>, Path(id): Path<String>, u
 
 fn infohash(text: &str) -> Result<InfoHash, Problem> {
     let id = ContentId::parse_torrent(text)?;
-    id.as_v1().ok_or_else(|| Problem::new(ProblemKind::NoSuchItem, "only v1 torrents are items").item(id))
+    // Items of torrents that are v2 alone are listed by the begin of their infohash, as it is on the wire.
+    let wire = id.as_v1().or_else(|| id.as_v2().map(|v2| v2.truncated()));
+    wire.ok_or_else(|| Problem::new(ProblemKind::NoSuchItem, "only torrents are items").item(id))
 }
 
 fn no_item(id: InfoHash) -> Problem {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use swarmgate_bittorrent::BitTorrentProtocol;
 use swarmgate_bittorrent::dht::DhtNode;
 use swarmgate_config::Config;
-use swarmgate_content::{ContentId, ContentMeta, EventBus, Protocol, ResolveRequest};
+use swarmgate_content::{ContentMeta, EventBus, Protocol, ResolveRequest};
 use swarmgate_store::{Store, StoreOptions};
 use swarmgate_swarm::SwarmContext;
 
@@ -77,7 +77,7 @@ impl Engine {
             added.map_err(|error| Failure::new(Exit::Error, error.to_string()))?;
         }
         let request = ResolveRequest {
-            id: ContentId::BtV1(source.infohash),
+            id: source.id.content(),
             hints: source.hints.clone(),
             deadline: Instant::now() + METADATA_PATIENCE,
         };

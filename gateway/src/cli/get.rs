@@ -72,7 +72,7 @@ async fn download(engine: &Engine, options: &GetOptions) -> Result<Vec<PathBuf>,
     let source = Source::read(&options.uri, engine.bittorrent().http_client()).await?;
     let meta = engine.resolve(&source).await?;
     let selected: Vec<usize> = (0..meta.files.len()).filter(|index| is_selected(options, &source, *index)).collect();
-    let known = engine.bittorrent().known(&source.infohash);
+    let known = engine.bittorrent().known(&source.id.wire());
     let known = known.ok_or_else(|| Failure::new(Exit::Error, "the torrent is gone"))?;
     let files = Files::plan(&options.out, &known, &selected)?;
     if files.is_empty() {
@@ -114,14 +114,14 @@ async fn fetch(
     mut done: u64,
 ) -> Result<u64, Failure> {
     let gone = || Failure::new(Exit::Error, "the download was stopped");
-    let mut reader = engine.bittorrent().reader(&source.infohash, known, range.clone()).ok_or_else(gone)?;
+    let mut reader = engine.bittorrent().reader(&source.id.wire(), known, range.clone()).ok_or_else(gone)?;
     let mut position = range.start;
     let mut show = tokio::time::interval(SHOW_EVERY);
     loop {
         let next = tokio::select! {
             next = reader.next() => next,
             _ = show.tick() => {
-                let peers = engine.bittorrent().status(&source.infohash).map_or(0, |status| status.peers);
+                let peers = engine.bittorrent().status(&source.id.wire()).map_or(0, |status| status.peers);
                 progress.set(done, peers);
                 continue;
             }
@@ -147,7 +147,7 @@ async fn check_existing(files: Files, known: Arc<Known>) -> Result<(Files, Vec<R
             for piece in known.geometry.pieces_of(wanted.start, wanted.end).map(PieceIndex) {
                 let start = known.geometry.start_of(piece);
                 let whole = start..start + u64::from(known.geometry.len_of(piece));
-                let hash = known.info.pieces.get(piece.0 as usize);
+                let hash = known.info.piece_hash(piece.0);
                 let bytes = files.read(whole.clone());
                 let right = hash
                     .zip(bytes)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_bittorrent_proto::metainfo::{MAX_TORRENT_BYTES, Metainfo};
-use swarmgate_content::{ContentId, Hints, InfoHash};
+use swarmgate_content::{ContentId, Hints, TorrentId};
 use swarmgate_egress::HttpClient;
 
 use super::Exit;
@@ -18,7 +18,7 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Source {
     /// The torrent.
-    pub infohash: InfoHash,
+    pub id: TorrentId,
     /// What may help to find it.
     pub hints: Hints,
     /// Its metainfo, when that was given.
@@ -59,10 +59,9 @@ impl Source {
             return Self::from_torrent(&bytes, text);
         }
         match ContentId::parse_torrent(text) {
-            Ok(ContentId::BtV1(infohash)) => {
-                Ok(Self { infohash, hints: Hints::default(), metainfo: None, select: None })
-            }
-            Ok(_) => Err(Failure::new(Exit::Usage, "v2 infohashes are not supported yet")),
+            Ok(ContentId::BtV1(v1)) => Ok(Self::named(v1.into())),
+            Ok(ContentId::BtV2(v2)) => Ok(Self::named(v2.into())),
+            Ok(ContentId::Ipfs(_)) => Err(Failure::new(Exit::Usage, "a CID is no torrent")),
             Err(not_id) => Self::from_file(text).await.map_err(|failure| {
                 if failure.exit != Exit::NotFound {
                     return failure;
@@ -73,11 +72,16 @@ impl Source {
         }
     }
 
+    fn named(id: TorrentId) -> Self {
+        Self { id, hints: Hints::default(), metainfo: None, select: None }
+    }
+
     fn from_magnet(text: &str) -> Result<Self, Failure> {
         let magnet = Magnet::parse(text).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
-        let no_v1 = "the magnet names no v1 infohash (xt=urn:btih:…)";
-        let infohash = magnet.v1.ok_or_else(|| Failure::new(Exit::Usage, no_v1))?;
-        Ok(Self { infohash, hints: magnet.hints, metainfo: None, select: magnet.select })
+        // Of a hybrid's two names the first is the one that more peers know.
+        let named = magnet.v1.map(TorrentId::V1).or(magnet.v2.map(TorrentId::V2));
+        let id = named.ok_or_else(|| Failure::new(Exit::Usage, "the magnet names no torrent"))?;
+        Ok(Self { id, hints: magnet.hints, metainfo: None, select: magnet.select })
     }
 
     async fn from_file(text: &str) -> Result<Self, Failure> {
@@ -97,6 +101,6 @@ impl Source {
         let metainfo =
             Metainfo::parse(bytes).map_err(|error| Failure::new(Exit::Integrity, format!("{name}: {error}")))?;
         let hints = Hints { trackers: metainfo.announce.clone(), ..Hints::default() };
-        Ok(Self { infohash: metainfo.infohash, hints, metainfo: Some(metainfo), select: None })
+        Ok(Self { id: metainfo.id, hints, metainfo: Some(metainfo), select: None })
     }
 }

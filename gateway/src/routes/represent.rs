@@ -100,7 +100,8 @@ fn print_playlist(
 }
 
 fn torrent(exchange: &Exchange, meta: &ContentMeta) -> Result<Response, Problem> {
-    let bytes = meta.id.as_v1().and_then(|hash| exchange.state.catalogue.torrent_file(&hash));
+    let wire = meta.id.as_v1().or_else(|| meta.id.as_v2().map(|v2| v2.truncated()));
+    let bytes = wire.and_then(|hash| exchange.state.catalogue.torrent_file(&hash));
     let Some(bytes) = bytes else {
         return Err(Problem::new(ProblemKind::NoSuchItem, "its .torrent file is not known").item(meta.id));
     };

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use swarmgate_bittorrent_proto::handshake::{Handshake, PeerId};
 use swarmgate_bittorrent_proto::metainfo::Info;
 use swarmgate_bittorrent_proto::peer_book::PeerSource;
-use swarmgate_content::{Attempt, AttemptOutcome, Hints, InfoHash};
+use swarmgate_content::{Attempt, AttemptOutcome, Hints, InfoHash, TorrentId};
 use swarmgate_swarm::directory::{Entry, is_websocket_tracker};
 use swarmgate_swarm::{Held, PeerEnd, PeerOrigin, Swarm, SwarmContext, SwarmHandle, SwarmOptions};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -75,18 +75,19 @@ impl ActiveTorrent {
     /// Starts a torrent. With `info`, nothing is said to anybody before it is known whether the torrent is private.
     pub(crate) fn start(
         environment: &Environment,
-        infohash: InfoHash,
+        id: TorrentId,
         info: Option<(Info, Bytes)>,
         trackers: &[Vec<String>],
     ) -> Self {
         let (ends_sender, ends) = mpsc::channel(QUEUE);
-        let swarm = Swarm::spawn(infohash, environment.swarm, environment.context.clone(), ends_sender);
+        let swarm = Swarm::spawn(id, environment.swarm, environment.context.clone(), ends_sender);
         let handle = swarm.handle().clone();
         let (found, found_receiver) = mpsc::channel(QUEUE);
         let (peers, connected) = mpsc::channel(QUEUE);
         let (want_sender, want) = watch::channel(environment.swarm.max_peers);
         let dialer = Arc::new(TorrentDialer::spawn(DialerSetup {
-            ours: Handshake::ours(infohash, environment.peer_id),
+            ours: ours(id, environment.peer_id),
+            upgrade: upgrade_of(id),
             policy: environment.egress,
             limits: DialLimits::default(),
             half_open: environment.half_open.clone(),
@@ -305,6 +306,20 @@ impl ActiveTorrent {
             swarm.shutdown().await;
         }
         self.tasks.wait().await;
+    }
+}
+
+/// The handshake that we open connections with.
+fn ours(id: TorrentId, peer_id: PeerId) -> Handshake {
+    let ours = Handshake::ours(id.wire(), peer_id);
+    if id.v2().is_some() { ours.or_v2() } else { ours }
+}
+
+/// The other name of a hybrid torrent, by which peers may answer who speaks of its v1 half (BEP 52).
+pub(crate) fn upgrade_of(id: TorrentId) -> Option<InfoHash> {
+    match id {
+        TorrentId::Hybrid(_, v2) => Some(v2.truncated()),
+        TorrentId::V1(_) | TorrentId::V2(_) => None,
     }
 }
 

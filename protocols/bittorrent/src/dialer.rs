@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use swarmgate_bittorrent_proto::handshake::Handshake;
 use swarmgate_bittorrent_proto::peer_book::{PeerBook, PeerSource};
-use swarmgate_content::{Attempt, AttemptOutcome, ProtocolStats};
+use swarmgate_content::{Attempt, AttemptOutcome, InfoHash, ProtocolStats};
 use swarmgate_swarm::greeting::{HandshakeError, check_handshake, read_handshake, within, write_handshake};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
@@ -59,6 +59,8 @@ impl Default for DialLimits {
 pub struct DialerSetup {
     /// Our handshake: the torrent and our id.
     pub ours: Handshake,
+    /// Another infohash of the same torrent, for which a peer may answer (BEP 52).
+    pub upgrade: Option<InfoHash>,
     /// Which addresses may be dialled.
     pub policy: EgressPolicy,
     /// How long a dial may take.
@@ -103,6 +105,7 @@ pub struct TorrentDialer {
 #[derive(Debug)]
 struct Shared {
     ours: Handshake,
+    upgrade: Option<InfoHash>,
     policy: EgressPolicy,
     limits: DialLimits,
     half_open: Arc<Semaphore>,
@@ -120,6 +123,7 @@ impl TorrentDialer {
     pub fn spawn(setup: DialerSetup) -> Self {
         let shared = Arc::new(Shared {
             ours: setup.ours,
+            upgrade: setup.upgrade,
             policy: setup.policy,
             limits: setup.limits,
             half_open: setup.half_open,
@@ -260,7 +264,7 @@ impl Shared {
             return self.book.lock().on_dial_cancelled(address);
         };
         let begun = Instant::now();
-        let result = connect(address, &self.ours, &self.limits).await;
+        let result = connect(address, &self.ours, self.upgrade, &self.limits).await;
         drop(place);
         self.count(result.as_ref().err(), begun.elapsed());
         match result {
@@ -296,7 +300,12 @@ impl Shared {
     }
 }
 
-async fn connect(address: SocketAddr, ours: &Handshake, limits: &DialLimits) -> Result<PeerStream, HandshakeError> {
+async fn connect(
+    address: SocketAddr,
+    ours: &Handshake,
+    upgrade: Option<InfoHash>,
+    limits: &DialLimits,
+) -> Result<PeerStream, HandshakeError> {
     let limit = limits.connect_timeout_for(address.ip());
     let mut stream = within(limit, async { Ok(TcpStream::connect(address).await?) }).await?;
     stream.set_nodelay(true)?;
@@ -305,7 +314,9 @@ async fn connect(address: SocketAddr, ours: &Handshake, limits: &DialLimits) -> 
         read_handshake(&mut stream).await
     };
     let handshake = within(limits.handshake_timeout, exchange).await?;
-    check_handshake(ours, &handshake)?;
+    // A peer that would rather speak of the torrent's v2 half answers with that one's name.
+    let named = upgrade.filter(|upgrade| handshake.infohash == *upgrade).unwrap_or(ours.infohash);
+    check_handshake(&Handshake { infohash: named, ..*ours }, &handshake)?;
     Ok(PeerStream { stream, address, handshake })
 }
 

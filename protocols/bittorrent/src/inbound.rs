@@ -186,6 +186,8 @@ async fn greet(
     if ours.peer_id == handshake.peer_id {
         return Err(HandshakeError::Ourselves);
     }
+    // Of a hybrid torrent's two names, both sides go on with the one that was answered (BEP 52).
+    let handshake = Handshake { infohash: ours.infohash, ..handshake };
     Ok(PeerStream { stream, address, handshake })
 }
 

@@ -11,10 +11,11 @@ use parking_lot::Mutex;
 use swarmgate_bittorrent_proto::metainfo::Info;
 use swarmgate_content::{
     Account, BlockHash, ByteRange, ContentId, ContentMeta, ContentReader, Event, FetchError, FetchErrorKind, FileRef,
-    Hints, InfoHash, ProtocolStats, ResolveRequest, SourceMix, Stage,
+    Hints, InfoHash, ProtocolStats, ResolveRequest, SourceMix, Stage, TorrentId,
 };
 use swarmgate_egress::HttpClient;
 use swarmgate_store::{RecordError, Store};
+use swarmgate_swarm::roots;
 use swarmgate_swarm::{HaveSnapshot, Known, ReadFault, SwarmReader, SwarmStatus};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,6 +26,8 @@ use crate::record::Record;
 
 /// The store's table of items that were asked to stay.
 pub(crate) const ITEMS_TABLE: &str = "bittorrent-items";
+/// Names that may lead to items before those of items that are gone are dropped.
+const MAX_ALIASES: usize = 10_000;
 /// How often idle items are looked for, at most and at least.
 const JANITOR_INTERVAL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
 
@@ -76,7 +79,7 @@ pub async fn keep_item(
 ) -> Result<(), RecordError> {
     let known = store.get_record(ITEMS_TABLE, infohash.as_bytes()).await?;
     let mut record: Record = known.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default();
-    record.add(Record { trackers, web_seeds, name: Some(name), kept: true });
+    record.add(Record { trackers, web_seeds, name: Some(name), v2: None, kept: true });
     // Texts always have a spelling in JSON.
     let json = serde_json::to_vec(&record).unwrap_or_default();
     store.put_record(ITEMS_TABLE, infohash.as_bytes(), json.into()).await
@@ -86,6 +89,8 @@ pub async fn keep_item(
 pub(crate) struct Items {
     pub(crate) records: BTreeMap<InfoHash, Record>,
     pub(crate) active: BTreeMap<InfoHash, Arc<ActiveTorrent>>,
+    /// The other names that hybrid torrents go by on the wire (BEP 52), and the ones they are known by here.
+    pub(crate) aliases: BTreeMap<InfoHash, InfoHash>,
     pub(crate) closed: bool,
 }
 
@@ -100,6 +105,35 @@ pub(crate) struct Engine {
 }
 
 impl Items {
+    /// The name that a torrent is known by here, whichever it goes by on the wire.
+    pub(crate) fn key(&self, wire: InfoHash) -> InfoHash {
+        if self.records.contains_key(&wire) || self.active.contains_key(&wire) {
+            return wire;
+        }
+        self.aliases.get(&wire).copied().unwrap_or(wire)
+    }
+
+    /// The ids of the torrent of that name here, as far as they are known.
+    pub(crate) fn id(&self, key: InfoHash) -> TorrentId {
+        self.records.get(&key).map_or(TorrentId::V1(key), |record| record.id(key))
+    }
+
+    /// Takes note of all ids of a torrent whose metadata is known.
+    pub(crate) fn link(&mut self, key: InfoHash, id: TorrentId) {
+        let Some(v2) = id.v2() else { return };
+        if let Some(record) = self.records.get_mut(&key) {
+            record.v2 = Some(v2);
+        }
+        for name in [id.v1(), Some(v2.truncated())].into_iter().flatten().filter(|name| *name != key) {
+            // Aliases go with their torrents; those of torrents long gone make room.
+            if self.aliases.len() >= MAX_ALIASES {
+                let Self { aliases, records, .. } = self;
+                aliases.retain(|_, key| records.contains_key(key));
+            }
+            self.aliases.insert(name, key);
+        }
+    }
+
     pub(crate) fn describe(&self, infohash: &InfoHash, record: &Record) -> Item {
         let torrent = self.active.get(infohash);
         let known = torrent.and_then(|torrent| torrent.handle().known());
@@ -134,9 +168,10 @@ impl Engine {
         let mut items = self.items.lock();
         let already = items.records.contains_key(&infohash);
         items.records.entry(infohash).or_default().add(record);
+        let item = items.id(infohash).content();
         drop(items);
         if !already {
-            self.publish(Event::ItemAdded { item: ContentId::BtV1(infohash) });
+            self.publish(Event::ItemAdded { item });
         }
         already
     }
@@ -149,6 +184,7 @@ impl Engine {
             trackers: public.map(|hints| hints.trackers.clone()).unwrap_or_default(),
             web_seeds: public.map(|hints| hints.web_seeds.clone()).unwrap_or_default(),
             name: hints.name.clone(),
+            v2: None,
             kept: false,
         }
     }
@@ -181,7 +217,9 @@ impl Engine {
                 tracing::warn!("an item's record makes no sense and is left alone");
                 continue;
             };
+            let id = record.id(infohash);
             self.remember(infohash, Record { kept: true, ..record });
+            self.items.lock().link(infohash, id);
             if let Err(error) = self.activate_from_store(infohash).await {
                 tracing::warn!(%infohash, %error, "a kept item is not active");
             }
@@ -198,22 +236,38 @@ impl Engine {
         self.activate(infohash, info)
     }
 
-    /// Stores an `info` dictionary before anybody is told that its torrent was added: a restart finds it.
-    pub(crate) async fn keep_info(&self, infohash: InfoHash, info_bytes: &Bytes) {
+    /// Stores an `info` dictionary before anybody is told that its torrent was added: a restart finds it, by any of its
+    /// names.
+    pub(crate) async fn keep_info(&self, id: TorrentId, info: &Info, info_bytes: &Bytes) {
         let store = &self.environment.context.store;
-        let outcome = match store.verifier().verify(BlockHash::from(infohash), info_bytes.clone()).await {
-            Ok(block) => store.put(block).await.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(error) = outcome {
-            tracing::warn!(%infohash, %error, "the metadata is not cached and will be asked for again after a restart");
+        for name in [id.v1().map(TorrentId::V1), id.v2().map(TorrentId::V2)].into_iter().flatten() {
+            let outcome = match store.verifier().verify(BlockHash::from(name), info_bytes.clone()).await {
+                Ok(block) => store.put(block).await.map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(error) = outcome {
+                let infohash = id.wire();
+                tracing::warn!(%infohash, %error, "the metadata is not cached and will be asked for again after a restart");
+            }
+        }
+        if let (Some(v2), Some(roots)) = (id.v2(), &info.roots) {
+            roots::keep(store, v2, roots.clone()).await;
         }
     }
 
     pub(crate) async fn stored_info(&self, infohash: InfoHash) -> Option<(Info, Bytes)> {
-        let (store, hash) = (&self.environment.context.store, BlockHash::from(infohash));
-        let bytes = store.read_all(&hash).await.ok()??.into_bytes();
-        Info::parse(&bytes).ok().map(|info| (info, bytes))
+        let id = self.items.lock().id(infohash);
+        let store = &self.environment.context.store;
+        let bytes = store.read_all(&BlockHash::from(id)).await.ok()??.into_bytes();
+        let mut info = Info::parse(&bytes).ok()?;
+        if let (Some(v2), Some(_)) = (info.id(&bytes).v2(), &info.tree)
+            && info.roots.is_none()
+            && let Some(roots) = roots::stored(store, v2).await
+        {
+            // What is false is asked of peers.
+            info.set_roots(roots);
+        }
+        Some((info, bytes))
     }
 
     /// Starts a torrent unless it is active. Concurrent callers get one and the same.
@@ -233,7 +287,12 @@ impl Engine {
             self.retire_one(&mut items)?;
         }
         let trackers = items.records.get(&infohash).map(|record| record.trackers.clone()).unwrap_or_default();
-        let torrent = Arc::new(ActiveTorrent::start(&self.environment, infohash, info, &trackers));
+        if let Some((info, bytes)) = &info {
+            let id = info.id(bytes);
+            items.link(infohash, id);
+        }
+        let id = items.id(infohash);
+        let torrent = Arc::new(ActiveTorrent::start(&self.environment, id, info, &trackers));
         items.active.insert(infohash, torrent.clone());
         Ok(torrent)
     }
@@ -251,8 +310,9 @@ impl Engine {
 
     pub(crate) fn retire(&self, items: &mut Items, infohash: InfoHash) {
         if !items.records.get(&infohash).is_some_and(|record| record.kept) {
+            let item = items.id(infohash).content();
             items.records.remove(&infohash);
-            self.publish(Event::ItemRemoved { item: ContentId::BtV1(infohash) });
+            self.publish(Event::ItemRemoved { item });
         }
         if let Some(torrent) = items.active.remove(&infohash) {
             self.tasks.spawn(async move { torrent.shutdown().await });
@@ -287,7 +347,8 @@ impl Engine {
         request: ResolveRequest,
     ) -> Result<Arc<ContentMeta>, FetchError> {
         let fail = |kind, detail: String| FetchError::new(request.id, Stage::Resolve, kind, detail);
-        self.remember(infohash, self.welcome(infohash, &request.hints));
+        let v2 = request.id.as_v2().filter(|v2| v2.truncated() == infohash);
+        self.remember(infohash, Record { v2, ..self.welcome(infohash, &request.hints) });
         let torrent =
             self.activate_from_store(infohash).await.map_err(|error| fail(add_error_kind(error), error.to_string()))?;
         torrent.add_hints(&request.hints);
@@ -300,7 +361,10 @@ impl Engine {
         }
         let deadline = tokio::time::Instant::from_std(request.deadline);
         match tokio::time::timeout_at(deadline, torrent.handle().wait_known()).await {
-            Ok(Ok(Ok(known))) => Ok(known.meta.clone()),
+            Ok(Ok(Ok(known))) => {
+                self.items.lock().link(infohash, known.id);
+                Ok(known.meta.clone())
+            }
             Ok(Ok(Err(reason))) => Err(fail(FetchErrorKind::Invalid, format!("its metadata is malformed: {reason}"))),
             Ok(Err(gone)) => Err(fail(FetchErrorKind::Removed, gone.to_string())),
             Err(_) => {
@@ -316,7 +380,8 @@ impl Engine {
         infohash: InfoHash,
         stage: Stage,
     ) -> Result<(Arc<ActiveTorrent>, Arc<Known>), FetchError> {
-        let fail = |kind, detail: String| FetchError::new(ContentId::BtV1(infohash), stage, kind, detail);
+        let id = self.items.lock().id(infohash).content();
+        let fail = |kind, detail: String| FetchError::new(id, stage, kind, detail);
         let torrent =
             self.activate_from_store(infohash).await.map_err(|error| fail(add_error_kind(error), error.to_string()))?;
         let Ok(Ok(known)) = torrent.handle().wait_known().await else {

@@ -34,6 +34,7 @@ struct Loan {
 impl TorrentLender for BitTorrentProtocol {
     fn lend_torrent(&self, infohash: InfoHash) -> BoxFuture<'_, Result<Arc<dyn TorrentLoan>, FetchError>> {
         Box::pin(async move {
+            let infohash = self.engine.items.lock().key(infohash);
             let (torrent, known) = self.engine.informed(infohash, Stage::FirstByte).await?;
             if !known.has_range(0..known.geometry.total_len()) {
                 torrent.seek_peers();
@@ -49,7 +50,7 @@ impl TorrentLender for BitTorrentProtocol {
 
 impl Loan {
     fn id(&self) -> ContentId {
-        ContentId::BtV1(self.handle.infohash())
+        self.handle.id().content()
     }
 
     fn is_inside(&self, range: ByteRange) -> bool {

@@ -14,7 +14,7 @@ use swarmgate_bittorrent_proto::metainfo::Metainfo;
 use swarmgate_content::{
     Attempt, BlockHash, BoxFuture, ByteRange, Capabilities, ContentId, ContentMeta, ContentReader, Event, FetchError,
     FetchErrorKind, FileRef, Health, HealthState, Hints, InfoHash, Protocol, ProtocolKind, ResolveRequest, Stage,
-    StatsSnapshot,
+    StatsSnapshot, TorrentId,
 };
 use swarmgate_swarm::greeting::HandshakeError;
 use swarmgate_swarm::{Known, SwarmContext, SwarmOptions, SwarmReader, SwarmStatus};
@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::active::Environment;
+use crate::active::{Environment, upgrade_of};
 use crate::dht::DhtHandle;
 use crate::inbound::{Inbound, InboundHandler, InboundLimits};
 use crate::items::{AddItemError, Engine, ITEMS_TABLE, Item};
@@ -164,16 +164,27 @@ impl BitTorrentProtocol {
     /// # Errors
     /// [`AddItemError`].
     pub async fn add_metainfo(&self, metainfo: Metainfo, keep: bool) -> Result<bool, AddItemError> {
-        let Metainfo { infohash, info, info_bytes, announce, web_seeds, .. } = metainfo;
+        let Metainfo { id, infohash, info, info_bytes, announce, web_seeds, .. } = metainfo;
         let web_seeds = if info.private { Vec::new() } else { web_seeds };
-        let record = Record { trackers: announce.clone(), web_seeds, name: Some(info.name.clone()), kept: keep };
-        self.engine.keep_info(infohash, &info_bytes).await;
+        let (name, v2) = (Some(info.name.clone()), id.v2());
+        let record = Record { trackers: announce.clone(), web_seeds, name, v2, kept: keep };
+        self.engine.keep_info(id, &info, &info_bytes).await;
+        // A hybrid torrent may be here under its other name.
+        let names = [Some(infohash), id.v2().map(|v2| v2.truncated())].into_iter().flatten();
+        let infohash = {
+            let items = self.engine.items.lock();
+            names.map(|name| items.key(name)).find(|key| items.records.contains_key(key)).unwrap_or(infohash)
+        };
         let already = self.engine.remember(infohash, record);
         let torrent = self.engine.activate(infohash, Some((info.clone(), info_bytes.clone())))?;
+        self.engine.items.lock().link(infohash, id);
         torrent.add_trackers(&announce);
         // A torrent that was resolving learns its metadata here.
+        let complete = !info.lacks_roots();
         torrent.handle().set_info(info, info_bytes).await.map_err(|_| AddItemError::ShuttingDown)?;
-        torrent.handle().wait_known().await.map_err(|_| AddItemError::ShuttingDown)?.ok();
+        if complete {
+            torrent.handle().wait_known().await.map_err(|_| AddItemError::ShuttingDown)?.ok();
+        }
         self.engine.persist(infohash).await;
         Ok(already)
     }
@@ -183,8 +194,11 @@ impl BitTorrentProtocol {
     ///
     /// # Errors
     /// [`AddItemError`].
-    pub fn add_hints(&self, infohash: InfoHash, hints: &Hints, keep: bool) -> Result<bool, AddItemError> {
-        let record = Record { kept: keep, ..self.engine.welcome(infohash, hints) };
+    pub fn add_hints(&self, id: impl Into<TorrentId>, hints: &Hints, keep: bool) -> Result<bool, AddItemError> {
+        let id = id.into();
+        let infohash = self.key(id.wire());
+        let v2 = id.v2().filter(|v2| v2.truncated() == infohash);
+        let record = Record { kept: keep, v2, ..self.engine.welcome(infohash, hints) };
         let already = self.engine.remember(infohash, record);
         let engine = self.engine.clone();
         if engine.items.lock().closed {
@@ -201,6 +215,19 @@ impl BitTorrentProtocol {
         Ok(already)
     }
 
+    /// The name that a torrent is known by here, whichever of its names this is.
+    fn key(&self, wire: InfoHash) -> InfoHash {
+        self.engine.items.lock().key(wire)
+    }
+
+    fn key_of(&self, id: &ContentId) -> Option<InfoHash> {
+        match id {
+            ContentId::BtV1(v1) => Some(self.key(*v1)),
+            ContentId::BtV2(v2) => Some(self.key(v2.truncated())),
+            ContentId::Ipfs(_) => None,
+        }
+    }
+
     /// Every known item.
     #[must_use]
     pub fn items(&self) -> Vec<Item> {
@@ -212,13 +239,15 @@ impl BitTorrentProtocol {
     #[must_use]
     pub fn item(&self, infohash: &InfoHash) -> Option<Item> {
         let items = self.engine.items.lock();
-        items.records.get(infohash).map(|record| items.describe(infohash, record))
+        let key = items.key(*infohash);
+        items.records.get(&key).map(|record| items.describe(&key, record))
     }
 
     /// A torrent's metadata, if it is active and known.
     #[must_use]
     pub fn known(&self, infohash: &InfoHash) -> Option<Arc<Known>> {
-        self.engine.items.lock().active.get(infohash)?.handle().known()
+        let items = self.engine.items.lock();
+        items.active.get(&items.key(*infohash))?.handle().known()
     }
 
     /// How an active torrent's swarm is doing.
@@ -237,9 +266,11 @@ impl BitTorrentProtocol {
     #[must_use]
     pub fn torrent_file(&self, infohash: &InfoHash) -> Option<Vec<u8>> {
         let known = self.known(infohash)?;
-        let trackers = self.engine.items.lock().records.get(infohash).map(|record| record.trackers.clone());
-        let metainfo = Metainfo::from_info(known.info_bytes.clone(), trackers.unwrap_or_default()).ok()?;
-        let web_seeds = self.engine.web_seeds(infohash, &known);
+        let key = self.key(*infohash);
+        let trackers = self.engine.items.lock().records.get(&key).map(|record| record.trackers.clone());
+        let mut metainfo = Metainfo::from_info(known.info_bytes.clone(), trackers.unwrap_or_default()).ok()?;
+        metainfo.info.roots.clone_from(&known.info.roots);
+        let web_seeds = self.engine.web_seeds(&key, &known);
         Some(Metainfo { web_seeds, ..metainfo }.to_torrent())
     }
 
@@ -255,9 +286,11 @@ impl BitTorrentProtocol {
     /// Forgets an item; its readers end with an error. `purge` removes its data from the cache too. Tells whether it was known.
     pub async fn remove(&self, infohash: &InfoHash, purge: bool) -> bool {
         let known = self.known(infohash);
-        let (record, torrent) = {
+        let infohash = self.key(*infohash);
+        let (record, torrent, id) = {
             let mut items = self.engine.items.lock();
-            (items.records.remove(infohash), items.active.remove(infohash))
+            let id = items.id(infohash);
+            (items.records.remove(&infohash), items.active.remove(&infohash), id)
         };
         if let Some(torrent) = torrent {
             torrent.shutdown().await;
@@ -267,15 +300,17 @@ impl BitTorrentProtocol {
             tracing::warn!(%infohash, %error, "an item's record was not deleted");
         }
         if let (true, Some(known)) = (purge, known) {
-            for piece in 0..known.info.pieces.count() {
-                if let Some(hash) = known.info.pieces.get(piece) {
+            for piece in 0..known.info.piece_count() {
+                if let Some(hash) = known.info.piece_hash(piece) {
                     store.remove(&hash).await;
                 }
             }
-            store.remove(&BlockHash::from(*infohash)).await;
+            for name in [known.id.v1().map(TorrentId::V1), known.id.v2().map(TorrentId::V2)].into_iter().flatten() {
+                store.remove(&BlockHash::from(name)).await;
+            }
         }
         if record.is_some() {
-            self.engine.publish(Event::ItemRemoved { item: ContentId::BtV1(*infohash) });
+            self.engine.publish(Event::ItemRemoved { item: id.content() });
         }
         record.is_some()
     }
@@ -287,12 +322,12 @@ impl Protocol for BitTorrentProtocol {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { infohash_v1: true, infohash_v2: false, cid: false, ranges: true }
+        Capabilities { infohash_v1: true, infohash_v2: true, cid: false, ranges: true }
     }
 
     fn resolve(&self, request: ResolveRequest) -> BoxFuture<'_, Result<Arc<ContentMeta>, FetchError>> {
         Box::pin(async move {
-            let Some(infohash) = request.id.as_v1() else { return Err(unsupported(request.id)) };
+            let Some(infohash) = self.key_of(&request.id) else { return Err(unsupported(request.id)) };
             let stats = &self.engine.environment.context.stats;
             let result = self.engine.resolve(infohash, request).await;
             if result.is_ok() {
@@ -306,7 +341,7 @@ impl Protocol for BitTorrentProtocol {
 
     fn open(&self, file: FileRef, range: ByteRange) -> BoxFuture<'_, Result<ContentReader, FetchError>> {
         Box::pin(async move {
-            let Some(infohash) = file.id.as_v1() else { return Err(unsupported(file.id)) };
+            let Some(infohash) = self.key_of(&file.id) else { return Err(unsupported(file.id)) };
             let result = self.engine.open(infohash, file, range).await;
             self.engine.environment.context.stats.opened(u64::from(result.is_ok()));
             result
@@ -314,7 +349,7 @@ impl Protocol for BitTorrentProtocol {
     }
 
     fn attempts(&self, id: &ContentId) -> Vec<Attempt> {
-        let torrent = id.as_v1().and_then(|infohash| self.engine.items.lock().active.get(&infohash).cloned());
+        let torrent = self.key_of(id).and_then(|infohash| self.engine.items.lock().active.get(&infohash).cloned());
         torrent.map_or_else(Vec::new, |torrent| torrent.attempts(&self.engine.environment))
     }
 
@@ -358,7 +393,7 @@ impl Protocol for BitTorrentProtocol {
 }
 
 fn unsupported(id: ContentId) -> FetchError {
-    FetchError::new(id, Stage::Resolve, FetchErrorKind::Unsupported, "BitTorrent serves v1 infohashes")
+    FetchError::new(id, Stage::Resolve, FetchErrorKind::Unsupported, "BitTorrent serves infohashes")
 }
 
 /// Who dials us: welcome when its torrent is active.
@@ -371,14 +406,22 @@ impl InboundHandler for Door {
         if theirs.peer_id == environment.peer_id {
             return Err(HandshakeError::Ourselves);
         }
-        if !self.0.items.lock().active.contains_key(&theirs.infohash) {
+        let items = self.0.items.lock();
+        let Some(torrent) = items.active.get(&items.key(theirs.infohash)) else {
             return Err(HandshakeError::TurnedAway("its torrent is not active here"));
-        }
-        Ok(Handshake::ours(theirs.infohash, environment.peer_id))
+        };
+        let id = torrent.handle().id();
+        // Who would rather speak of a hybrid torrent's v2 half is answered for that (BEP 52).
+        let named = upgrade_of(id).filter(|_| theirs.v2()).unwrap_or(theirs.infohash);
+        let ours = Handshake::ours(named, environment.peer_id);
+        Ok(if id.v2().is_some() { ours.or_v2() } else { ours })
     }
 
     fn accept(&self, peer: PeerStream) {
-        let torrent = self.0.items.lock().active.get(&peer.handshake.infohash).cloned();
+        let torrent = {
+            let items = self.0.items.lock();
+            items.active.get(&items.key(peer.handshake.infohash)).cloned()
+        };
         if let Some(torrent) = torrent {
             torrent.accept(peer, &self.0.environment.peer_slots);
         }

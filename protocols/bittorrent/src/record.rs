@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use swarmgate_bittorrent_proto::metainfo::{MAX_URL_BYTES, MAX_WEB_SEEDS};
+use swarmgate_content::{InfoHash, InfoHashV2, TorrentId};
 
 /// Trackers kept of one item's record.
 const MAX_TRACKERS: usize = 64;
@@ -18,6 +19,9 @@ pub(crate) struct Record {
     pub(crate) web_seeds: Vec<String>,
     #[serde(default)]
     pub(crate) name: Option<String>,
+    /// Its v2 infohash (BEP 52), where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) v2: Option<InfoHashV2>,
     #[serde(skip)]
     pub(crate) kept: bool,
 }
@@ -26,11 +30,21 @@ impl Record {
     /// Adds what another record knows, as far as there is room.
     pub(crate) fn add(&mut self, other: Self) {
         self.kept |= other.kept;
+        self.v2 = self.v2.or(other.v2);
         self.name = other.name.or_else(|| self.name.take());
         let room = MAX_TRACKERS.saturating_sub(self.trackers.len());
         let new: Vec<_> = other.trackers.into_iter().filter(|tier| !self.trackers.contains(tier)).take(room).collect();
         self.trackers.extend(new);
         other.web_seeds.into_iter().for_each(|url| self.add_web_seed(url));
+    }
+
+    /// The ids of the torrent whose 20 bytes on the wire are `key`.
+    pub(crate) fn id(&self, key: InfoHash) -> TorrentId {
+        match self.v2 {
+            Some(v2) if v2.truncated() == key => TorrentId::V2(v2),
+            Some(v2) => TorrentId::Hybrid(key, v2),
+            None => TorrentId::V1(key),
+        }
     }
 
     fn add_web_seed(&mut self, url: String) {

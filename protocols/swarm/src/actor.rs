@@ -1,6 +1,8 @@
 //! The task that owns the torrent: waits for a command, a peer, a reader, a finished piece, the store or the clock;
 //! hands it to the rules; does what they say; repeats.
 
+mod v2;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,12 +12,13 @@ use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use swarmgate_bittorrent_proto::bitfield::Bitfield;
 use swarmgate_bittorrent_proto::choker::slots_for;
-use swarmgate_bittorrent_proto::geometry::Geometry;
+use swarmgate_bittorrent_proto::merkle::HashRequest;
 use swarmgate_bittorrent_proto::metainfo::Info;
 use swarmgate_bittorrent_proto::picker::PeerKey;
 use swarmgate_bittorrent_proto::torrent::{DropReason, Torrent, TorrentConfig, TorrentEvent, TorrentTotals};
 use swarmgate_bittorrent_proto::wire::{BlockRequest, PieceIndex};
-use swarmgate_content::{BlockHash, BoxFuture, ContentId, Event, HashMismatch, VerifiedBytes};
+use swarmgate_content::merkle::Root;
+use swarmgate_content::{BlockHash, BoxFuture, Event, HashMismatch, TorrentId, VerifiedBytes};
 use swarmgate_pace::Line;
 use swarmgate_store::{PutError, Store, StoreEvent};
 use tokio::sync::{broadcast, mpsc};
@@ -48,6 +51,7 @@ enum Done {
     Piece(PieceIndex, Bytes, Result<VerifiedBytes, PieceFault>),
     Block(PeerKey, BlockRequest, Option<Bytes>),
     Admitted(Admitted),
+    Leaves(PeerKey, HashRequest, Option<Vec<Root>>),
     InfoStored,
 }
 
@@ -59,6 +63,8 @@ enum PieceFault {
 pub(crate) struct Actor {
     shared: Arc<Shared>,
     torrent: Torrent,
+    /// The metadata, while it lacks the roots of pieces.
+    rootless: Option<(Box<Info>, Bytes)>,
     commands: mpsc::Receiver<Command>,
     peer_ends: mpsc::Sender<PeerEnd>,
     inputs: mpsc::Receiver<PeerInput>,
@@ -99,7 +105,8 @@ impl Actor {
         };
         let (input_sender, inputs) = mpsc::channel(INPUT_QUEUE);
         Self {
-            torrent: Torrent::new(shared.infohash, config),
+            torrent: Torrent::new(shared.id, config),
+            rootless: None,
             store_events: shared.context.store.subscribe(),
             uploads: Uploads {
                 line: shared.context.pace.uploads(),
@@ -160,6 +167,7 @@ impl Actor {
                 self.uploads.slots = slots;
                 self.torrent.set_turn_order(order);
             }
+            Command::SeekRoots { info, info_bytes } => self.seek_roots(info, info_bytes),
             Command::WantEverything(everything) => self.torrent.want_everything(Instant::now(), everything),
             Command::CheckStore(done) => {
                 self.check_store();
@@ -299,10 +307,14 @@ impl Actor {
             return;
         }
         let have = known.have.lock().clone();
+        if let Some(tree) = &known.info.tree {
+            self.torrent.set_tree(known.id, tree.clone(), known.info.roots.clone());
+        }
+        self.rootless = None;
         self.torrent.set_info(Instant::now(), known.info_bytes.clone(), known.geometry.clone(), have);
         self.share_read_ahead();
         self.keep_info(&known);
-        let item = ContentId::BtV1(self.shared.infohash);
+        let item = known.meta.id;
         self.shared.context.events.publish(Event::ItemMetadata {
             item,
             name: known.meta.name.clone(),
@@ -312,23 +324,26 @@ impl Actor {
         self.shared.metadata.send_replace(Metadata::Known(known));
     }
 
-    /// The `info` dictionary is a block like any other: with it in the store, a restart serves what is cached offline.
+    /// The `info` dictionary is a block like any other: with it in the store, a restart serves what is cached offline. A
+    /// hybrid torrent's has two names, and may be looked for by either.
     fn keep_info(&self, known: &Known) {
-        let hash = BlockHash::from(self.shared.infohash);
-        let (store, bytes) = (self.shared.context.store.clone(), known.info_bytes.clone());
-        if store.contains(&hash) {
-            return;
-        }
-        self.pending.push(Box::pin(async move {
-            let outcome = match store.verifier().verify(hash, bytes).await {
-                Ok(block) => store.put(block).await.map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-            if let Err(error) = outcome {
-                tracing::debug!(%error, "the info dictionary is not cached");
+        let names = [known.id.v1().map(TorrentId::V1), known.id.v2().map(TorrentId::V2)];
+        for hash in names.into_iter().flatten().map(BlockHash::from) {
+            let (store, bytes) = (self.shared.context.store.clone(), known.info_bytes.clone());
+            if store.contains(&hash) {
+                continue;
             }
-            Done::InfoStored
-        }));
+            self.pending.push(Box::pin(async move {
+                let outcome = match store.verifier().verify(hash, bytes).await {
+                    Ok(block) => store.put(block).await.map_err(|error| error.to_string()),
+                    Err(error) => Err(error.to_string()),
+                };
+                if let Err(error) = outcome {
+                    tracing::debug!(%error, "the info dictionary is not cached");
+                }
+                Done::InfoStored
+            }));
+        }
     }
 
     fn on_done(&mut self, done: Done) {
@@ -337,6 +352,7 @@ impl Actor {
             Done::Block(peer, request, data) => self.torrent.block_read(now, peer, request, data),
             Done::Piece(piece, bytes, outcome) => self.on_piece(piece, &bytes, outcome),
             Done::Admitted(admitted) => self.on_admitted(admitted),
+            Done::Leaves(peer, request, leaves) => self.torrent.leaves_read(now, peer, request, leaves),
             Done::InfoStored => {}
         }
     }
@@ -391,7 +407,7 @@ impl Actor {
     fn on_had(&mut self, piece: PieceIndex, bytes: Option<&Bytes>) {
         let Some(known) = self.known() else { return };
         let now = Instant::now();
-        let twins: Vec<_> = match known.info.pieces.get(piece.0 as usize) {
+        let twins: Vec<_> = match known.info.piece_hash(piece.0) {
             Some(hash) => known.pieces_with(&hash).collect(),
             None => return,
         };
@@ -406,7 +422,7 @@ impl Actor {
         }
         if complete || now.saturating_duration_since(self.told_progress) >= PROGRESS_INTERVAL {
             self.told_progress = now;
-            let item = ContentId::BtV1(self.shared.infohash);
+            let item = self.shared.content();
             let (have_bytes, total_len) = (known.have_bytes(), known.geometry.total_len());
             self.shared.context.events.publish(Event::ItemProgress { item, have_bytes, total_len });
         }
@@ -416,6 +432,7 @@ impl Actor {
 
     fn carry_out(&mut self) {
         self.heed_limits();
+        self.hand_blocks();
         while let Some(event) = self.torrent.poll_event() {
             self.on_event(event);
         }
@@ -447,11 +464,13 @@ impl Actor {
             TorrentEvent::PieceComplete { piece, bytes } => self.verify_and_store(piece, bytes),
             TorrentEvent::ReadBlock { peer, request } => self.read_block(peer, request),
             TorrentEvent::Metadata(info) => self.on_metadata(info),
+            TorrentEvent::Roots(roots) => self.on_roots(roots),
+            TorrentEvent::ReadLeaves { peer, piece, request } => self.read_leaves(peer, piece, request),
             TorrentEvent::Drop { peer, useful, reason } => {
                 let banned = reason == DropReason::Guilty;
                 if banned {
                     self.shared.context.stats.peers_banned(1);
-                    let item = ContentId::BtV1(self.shared.infohash);
+                    let item = self.shared.content();
                     self.shared.context.events.publish(Event::PeerBanned { item });
                 }
                 self.disconnect(peer, useful, banned, reason.to_string());
@@ -463,6 +482,7 @@ impl Actor {
     fn on_metadata(&mut self, info_bytes: VerifiedBytes) {
         let info_bytes = info_bytes.into_bytes();
         match Info::parse(&info_bytes) {
+            Ok(info) if info.lacks_roots() => self.seek_roots(Box::new(info), info_bytes),
             Ok(info) => self.set_known(known(&self.shared, info, info_bytes)),
             // It has the right hash, so no other peer will have a better one.
             Err(error) => {
@@ -473,7 +493,7 @@ impl Actor {
     }
 
     fn verify_and_store(&self, piece: PieceIndex, bytes: Bytes) {
-        let Some(hash) = self.known().and_then(|known| known.info.pieces.get(piece.0 as usize)) else { return };
+        let Some(hash) = self.known().and_then(|known| known.info.piece_hash(piece.0)) else { return };
         let store = self.shared.context.store.clone();
         self.pending.push(Box::pin(async move {
             let outcome = match store.verifier().verify(hash, bytes.clone()).await {
@@ -491,7 +511,7 @@ impl Actor {
     }
 
     fn read_block(&self, peer: PeerKey, request: BlockRequest) {
-        let hash = self.known().and_then(|known| known.info.pieces.get(request.piece.0 as usize));
+        let hash = self.known().and_then(|known| known.info.piece_hash(request.piece.0));
         let (store, line) = (self.shared.context.store.clone(), self.uploads.line.clone());
         self.pending.push(Box::pin(async move {
             line.pass(u64::from(request.len)).await;
@@ -553,18 +573,15 @@ impl Actor {
 
 /// Makes a torrent's [`Known`] and looks up which of its pieces are in the store.
 pub(crate) fn known(shared: &Shared, info: Info, info_bytes: Bytes) -> Arc<Known> {
-    let geometry =
-        Geometry::new(info.piece_len, info.total_len).expect("a parsed info dictionary has a length and pieces");
     let have = stored(&shared.context.store, &info);
-    let meta = Arc::new(info.to_meta(shared.infohash));
-    Arc::new(Known::new(info, info_bytes, meta, geometry, have))
+    Arc::new(Known::new(info, info_bytes, have))
 }
 
 fn stored(store: &Store, info: &Info) -> Bitfield {
-    let count = u32::try_from(info.pieces.count()).expect("a torrent's pieces are counted in u32");
+    let count = info.piece_count();
     let mut have = Bitfield::none(count);
     for piece in (0..count).map(PieceIndex) {
-        if info.pieces.get(piece.0 as usize).is_some_and(|hash| store.contains(&hash)) {
+        if info.piece_hash(piece.0).is_some_and(|hash| store.contains(&hash)) {
             have.set(piece, true);
         }
     }

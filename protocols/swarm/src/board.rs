@@ -80,6 +80,8 @@ struct Row {
     wake: Option<Wake>,
     /// A verified piece that the store had no room for.
     handed: Option<(PieceIndex, VerifiedBytes)>,
+    /// A verified block of a piece that is not whole, and where it begins in the torrent.
+    block: Option<(u64, VerifiedBytes)>,
     bell: Arc<Notify>,
 }
 
@@ -142,6 +144,7 @@ impl Board {
             waiting_for: None,
             wake: None,
             handed: None,
+            block: None,
             bell: Arc::clone(&bell),
         };
         rows.rows.insert(key, row);
@@ -243,6 +246,28 @@ impl Board {
     pub(crate) fn take_handed(&self, key: ReaderKey, piece: PieceIndex) -> Option<VerifiedBytes> {
         let handed = self.rows.lock().rows.get_mut(&key)?.handed.take();
         handed.filter(|(handed, _)| *handed == piece).map(|(_, bytes)| bytes)
+    }
+
+    /// Who waits for bytes, and from where on.
+    pub(crate) fn waiting(&self) -> Vec<(ReaderKey, u64)> {
+        let rows = self.rows.lock();
+        let waiting = rows.rows.iter().filter(|(_, row)| row.role.reads() && row.waiting_for.is_some());
+        waiting.filter(|(_, row)| row.wake.is_none()).map(|(key, row)| (*key, row.rest.start)).collect()
+    }
+
+    /// Gives a verified block, which begins at `start` of the torrent, to a reader that waits within it.
+    pub(crate) fn hand_block(&self, key: ReaderKey, start: u64, bytes: VerifiedBytes) {
+        if let Some(row) = self.rows.lock().rows.get_mut(&key) {
+            row.block = Some((start, bytes));
+            row.ring(&Wake::Here);
+        }
+    }
+
+    /// What a reader at `position` was handed of a block that holds it.
+    pub(crate) fn take_block(&self, key: ReaderKey, position: u64) -> Option<VerifiedBytes> {
+        let (start, bytes) = self.rows.lock().rows.get_mut(&key)?.block.take()?;
+        let from = usize::try_from(position.checked_sub(start)?).ok()?;
+        (from < bytes.len()).then(|| bytes.slice(from..bytes.len()))
     }
 
     /// Ends every reader's wait, now and later.

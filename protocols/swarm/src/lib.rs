@@ -21,6 +21,7 @@ mod loan;
 mod pace;
 mod peer_io;
 mod reader;
+pub mod roots;
 mod status;
 
 use std::net::SocketAddr;
@@ -36,7 +37,7 @@ use swarmgate_bittorrent_proto::handshake::Handshake;
 use swarmgate_bittorrent_proto::metainfo::Info;
 use swarmgate_bittorrent_proto::torrent::Transport;
 use swarmgate_bittorrent_proto::wire::PieceIndex;
-use swarmgate_content::{BlockHash, ContentMeta, EventBus, InfoHash, ProtocolStats};
+use swarmgate_content::{BlockHash, ContentId, ContentMeta, EventBus, InfoHash, ProtocolStats, TorrentId};
 use swarmgate_store::Store;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -148,6 +149,8 @@ pub struct PeerEnd {
 /// A torrent's metadata and shape, once known.
 #[derive(Debug)]
 pub struct Known {
+    /// Its infohashes.
+    pub id: TorrentId,
     /// The parsed `info` dictionary.
     pub info: Info,
     /// Its exact bytes.
@@ -178,19 +181,25 @@ impl HaveSnapshot {
 }
 
 impl Known {
-    fn new(info: Info, info_bytes: Bytes, meta: Arc<ContentMeta>, geometry: Geometry, have: Bitfield) -> Self {
+    fn new(info: Info, info_bytes: Bytes, have: Bitfield) -> Self {
+        let (id, geometry) = (info.id(&info_bytes), info.geometry());
+        let meta = Arc::new(info.to_meta(id));
         let mut by_hash: Vec<_> = (0..geometry.pieces()).collect();
         by_hash.sort_unstable_by_key(|piece| digest(&info, *piece));
-        Self { info, info_bytes, meta, geometry, have: Mutex::new(have), by_hash }
+        Self { id, info, info_bytes, meta, geometry, have: Mutex::new(have), by_hash }
     }
 
     /// Every piece whose bytes have this hash: several when a torrent repeats itself.
     fn pieces_with(&self, hash: &BlockHash) -> impl Iterator<Item = PieceIndex> + use<'_> {
-        let wanted = hash.digest().to_vec();
+        let hash = *hash;
+        let mut wanted = hash.digest().to_vec();
+        // A v2 piece's digest has its length too.
+        wanted.truncate(digest(&self.info, 0).len());
         let from = self.by_hash.partition_point(|piece| digest(&self.info, *piece) < wanted.as_slice());
         let rest = self.by_hash.get(from..).unwrap_or_default();
         rest.iter()
             .take_while(move |piece| digest(&self.info, **piece) == wanted.as_slice())
+            .filter(move |piece| self.info.piece_hash(**piece) == Some(hash))
             .map(|piece| PieceIndex(*piece))
     }
 
@@ -232,13 +241,19 @@ pub enum Metadata {
     Malformed(String),
 }
 
+/// What orders pieces by their names: the SHA-1, or the Merkle root.
 fn digest(info: &Info, piece: u32) -> &[u8] {
-    let start = piece as usize * 20;
-    info.pieces.hashes.get(start..start + 20).unwrap_or_default()
+    let piece = piece as usize;
+    match &info.roots {
+        Some(roots) if info.pieces.hashes.is_empty() => roots.get(piece * 32..piece * 32 + 32).unwrap_or_default(),
+        _ => info.pieces.hashes.get(piece * 20..piece * 20 + 20).unwrap_or_default(),
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct Shared {
+    /// As it was started: a hybrid torrent may be known by one of its ids until its metadata is.
+    id: TorrentId,
     infohash: InfoHash,
     context: SwarmContext,
     options: SwarmOptions,
@@ -260,11 +275,17 @@ impl Shared {
             Metadata::Unknown | Metadata::Malformed(_) => None,
         }
     }
+
+    /// The id that all that is told of it bears.
+    fn content(&self) -> ContentId {
+        self.known().map_or_else(|| self.id.content(), |known| known.meta.id)
+    }
 }
 
 pub(crate) enum Command {
     AddPeer { io: Box<dyn PeerStream>, origin: PeerOrigin, handshake: Handshake },
     SetInfo { known: Arc<Known> },
+    SeekRoots { info: Box<Info>, info_bytes: Bytes },
     WantEverything(bool),
     SetUploads(usize, TurnOrder),
     CheckStore(oneshot::Sender<()>),
@@ -295,14 +316,16 @@ impl Swarm {
     /// Starts a torrent's actor. `peer_ends` hears of every peer that leaves; what does not fit there is not told.
     #[must_use]
     pub fn spawn(
-        infohash: InfoHash,
+        id: impl Into<TorrentId>,
         options: SwarmOptions,
         context: SwarmContext,
         peer_ends: mpsc::Sender<PeerEnd>,
     ) -> Self {
         let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
+        let id = id.into();
         let shared = Arc::new(Shared {
-            infohash,
+            id,
+            infohash: id.wire(),
             context,
             options,
             metadata: watch::Sender::new(Metadata::Unknown),
@@ -333,7 +356,13 @@ impl Swarm {
 }
 
 impl SwarmHandle {
-    /// The torrent's infohash.
+    /// The torrent's ids, as far as they are known.
+    #[must_use]
+    pub fn id(&self) -> TorrentId {
+        self.shared.known().map_or(self.shared.id, |known| known.id)
+    }
+
+    /// The torrent's infohash, as it is on the wire.
     #[must_use]
     pub fn infohash(&self) -> InfoHash {
         self.shared.infohash
@@ -353,13 +382,18 @@ impl SwarmHandle {
         self.commands.send(command).await.map_err(|_| SwarmGone)
     }
 
-    /// Tells the swarm its metadata; the first one counts.
+    /// Tells the swarm its metadata; the first one counts. Where it lacks the roots of pieces (BEP 52), peers are asked for
+    /// them, and the metadata is known when they are here.
     ///
     /// # Errors
     /// When the swarm was shut down.
     pub async fn set_info(&self, info: Info, info_bytes: Bytes) -> Result<(), SwarmGone> {
-        let known = actor::known(&self.shared, info, info_bytes);
-        self.commands.send(Command::SetInfo { known }).await.map_err(|_| SwarmGone)
+        let command = if info.lacks_roots() {
+            Command::SeekRoots { info: Box::new(info), info_bytes }
+        } else {
+            Command::SetInfo { known: actor::known(&self.shared, info, info_bytes) }
+        };
+        self.commands.send(command).await.map_err(|_| SwarmGone)
     }
 
     /// The metadata, if it is known.

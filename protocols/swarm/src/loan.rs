@@ -143,7 +143,7 @@ impl SwarmHandle {
     fn piece(&self, piece: PieceIndex) -> Result<(Arc<Known>, BlockHash), LoanError> {
         let neutral = |detail| LoanError::new(FailureClass::Neutral, detail);
         let known = self.known().ok_or_else(|| neutral("the torrent's metadata is not known".to_owned()))?;
-        let hash = known.info.pieces.get(piece.0 as usize);
+        let hash = known.info.piece_hash(piece.0);
         let hash = hash.ok_or_else(|| neutral(format!("the torrent has no piece {piece}")))?;
         Ok((known, hash))
     }

@@ -62,20 +62,33 @@ impl SwarmReader {
         if self.rest.is_empty() {
             return None;
         }
-        let piece = self.known.geometry.piece_at(self.rest.start);
+        let piece = self.at_piece()?;
         self.guard(piece);
         let start = self.rest.start - self.known.geometry.start_of(piece);
         let left_in_piece = u64::from(self.known.geometry.len_of(piece)) - start;
         let len = left_in_piece.min(CHUNK).min(self.rest.end - self.rest.start);
         let (start, end) = (narrow(start), narrow(start + len));
         let result = self.read_piece(piece, start..end).await;
-        if result.is_ok() {
-            let from = self.rest.start;
+        if let Ok(bytes) = &result {
+            let (from, len) = (self.rest.start, bytes.len() as u64);
             self.rest.start += len;
             self.shared.board.moved(self.key, self.rest.start, self.is_news(from));
             self.shared.context.stats.bytes_delivered(len);
         }
         Some(result)
+    }
+
+    /// The piece to read on in. Where a v2 torrent's file ends within a piece, the next begins with a piece of its own, and
+    /// nothing is between.
+    fn at_piece(&mut self) -> Option<PieceIndex> {
+        let geometry = &self.known.geometry;
+        let piece = geometry.piece_at(self.rest.start);
+        let (start, len) = (geometry.start_of(piece), u64::from(geometry.len_of(piece)));
+        if self.rest.start < start + len {
+            return Some(piece);
+        }
+        self.rest.start = (start + u64::from(geometry.piece_len())).min(self.rest.end);
+        (!self.rest.is_empty()).then(|| geometry.piece_at(self.rest.start))
     }
 
     /// Whether the actor should know of the step from `from` to here: a piece or a mebibyte on, while there is anything
@@ -86,7 +99,7 @@ impl SwarmReader {
     }
 
     async fn read_piece(&mut self, piece: PieceIndex, range: Range<u32>) -> Result<VerifiedBytes, ReadFault> {
-        let Some(hash) = self.known.info.pieces.get(piece.0 as usize) else { return Err(ReadFault::Gone) };
+        let Some(hash) = self.known.info.piece_hash(piece.0) else { return Err(ReadFault::Gone) };
         let mut lost = false;
         loop {
             if let Some(bytes) = self.shared.board.take_handed(self.key, piece) {
@@ -94,6 +107,10 @@ impl SwarmReader {
             }
             if let Some((_, bytes)) = self.held.as_ref().filter(|(held, _)| *held == piece) {
                 return Ok(bytes.slice(range.start as usize..range.end as usize));
+            }
+            if let Some(block) = self.shared.board.take_block(self.key, self.rest.start) {
+                let most = (range.end - range.start) as usize;
+                return Ok(block.slice(0..block.len().min(most)));
             }
             if self.known.have.lock().get(piece) {
                 match self.shared.context.store.read(&hash, range.clone()).await {
@@ -140,8 +157,7 @@ impl SwarmReader {
         let mut pieces: Vec<_> = pieces.collect();
         pieces.sort_unstable();
         pieces.dedup();
-        let hashes: Vec<BlockHash> =
-            pieces.into_iter().filter_map(|piece| self.known.info.pieces.get(piece as usize)).collect();
+        let hashes: Vec<BlockHash> = pieces.into_iter().filter_map(|piece| self.known.info.piece_hash(piece)).collect();
         self.window.set(hashes);
     }
 }

@@ -30,6 +30,7 @@ fn world_with(allow_private: bool, wanted: usize, handshake_timeout: Duration) -
     let limits = DialLimits { handshake_timeout, ..DialLimits::default() };
     let dialer = TorrentDialer::spawn(DialerSetup {
         ours: Handshake::ours(TORRENT, US),
+        upgrade: None,
         policy: EgressPolicy { allow_private },
         limits,
         half_open: Arc::new(Semaphore::new(8)),
