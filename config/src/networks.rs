@@ -1,12 +1,13 @@
 //! The options of the networks. Each doc comment is the option's entry in the manual.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::urls::{ServerUrl, urls};
-use crate::values::{Secret, optional_ip, or_no_ip};
+use crate::values::{Secret, Span, optional_ip, or_no_ip};
 
 /// What the gateway may dial.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -45,6 +46,20 @@ pub struct Bittorrent {
     pub max_peers: usize,
     /// Connections being dialled at once. Lower it when a home router drops out.
     pub max_half_open: usize,
+    /// Whether peers of public torrents are told of each other, and tell of others (BEP 11).
+    pub pex: bool,
+    /// Whether to call out for peers in the local network (BEP 14). Everybody there can then see what is fetched. Private
+    /// torrents never do. Peers in there are dialled only where `network.allow_private` lets them be.
+    pub lsd: bool,
+    /// Whether to ask the router to let peers in, by UPnP, PCP or NAT-PMP.
+    pub port_mapping: bool,
+    /// Files of addresses that are neither dialled nor let in, in the P2P, DAT or CIDR form. They are read again within 10
+    /// seconds of a change.
+    pub peer_blocklists: Vec<PathBuf>,
+    /// Files of addresses, in the same forms, that are let in though a block list names them.
+    pub peer_allowlists: Vec<PathBuf>,
+    /// How long a peer stays banned that is proven to have sent wrong bytes or to have broken the protocol. `0s`: bans nobody.
+    pub ban_time: Span,
 }
 
 /// The WebTorrent network: browsers as peers of the same swarms, over WebRTC.
@@ -141,6 +156,12 @@ impl Default for Bittorrent {
             max_peers_per_torrent: 80,
             max_peers: 400,
             max_half_open: 40,
+            pex: true,
+            lsd: false,
+            port_mapping: false,
+            peer_blocklists: Vec::new(),
+            peer_allowlists: Vec::new(),
+            ban_time: Span::from_secs(3600),
         }
     }
 }

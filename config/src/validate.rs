@@ -47,6 +47,7 @@ pub(crate) const RULES: &[Rule] = &[
     Rule { keys: &["bittorrent.trackers"], check: trackers_can_be_asked },
     Rule { keys: &["bittorrent.max_peers_per_torrent"], check: |c| not_zero(c.bittorrent.max_peers_per_torrent) },
     Rule { keys: &["bittorrent.max_peers"], check: |c| not_zero(c.bittorrent.max_peers) },
+    Rule { keys: &["bittorrent.lsd", "network.allow_private"], check: neighbours_may_be_dialled },
     Rule { keys: &["bittorrent.max_half_open"], check: |c| not_zero(c.bittorrent.max_half_open) },
     Rule {
         keys: &["webtorrent.listen_port", "webtorrent.listen_ip", "bittorrent.dht_port", "bittorrent.listen_port"],
@@ -231,6 +232,12 @@ fn allowed_hosts_are_names(config: &Config) -> Vec<String> {
 fn cache_has_a_place(config: &Config) -> Vec<String> {
     when(config.cache.dir.as_os_str().is_empty(), || {
         "this system names no cache directory for the user; say where content may lie".to_owned()
+    })
+}
+
+fn neighbours_may_be_dialled(config: &Config) -> Vec<String> {
+    when(config.bittorrent.lsd && !config.network.allow_private, || {
+        "finds peers in the local network, which `network.allow_private = false` forbids to dial".to_owned()
     })
 }
 

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use swarmgate_bittorrent::dht::{DhtNode, DhtOptions};
-use swarmgate_bittorrent::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets};
+use swarmgate_bittorrent::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets, FindingOptions};
 use swarmgate_config::{AnonymousContent, Config, SeedingPolicy, TrackerAllow};
 use swarmgate_content::{Event, EventBus, ManagerError, ProtocolManager};
 use swarmgate_egress::EgressPolicy;
@@ -193,6 +193,7 @@ impl App {
             hybrid: self.hybrid.clone(),
             publishing,
             denylists,
+            gate: self.bittorrent.as_ref().map(|bittorrent| bittorrent.gate().clone()),
             tracker: self.webtorrent.as_ref().and_then(|webtorrent| webtorrent.hub().cloned()),
             cache_status: Arc::new(move || cache_status(&store)),
             options,
@@ -245,7 +246,8 @@ impl App {
         sockets: Vec<UdpSocket>,
         context: &SwarmContext,
     ) -> Result<(), StartupError> {
-        let options = webtorrent_options(config, sockets, own_authorities(config, &self.addresses));
+        let mut options = webtorrent_options(config, sockets, own_authorities(config, &self.addresses));
+        options.rtc.gate = self.bittorrent.as_ref().map(|bittorrent| bittorrent.gate().clone());
         let webtorrent = WebTorrentProtocol::start(options, context)?;
         self.webtorrent = Some(Arc::clone(&webtorrent));
         self.manager.register(webtorrent, Instant::now())?;
@@ -423,6 +425,17 @@ pub(crate) fn bittorrent_options(config: &Config, egress: EgressPolicy) -> BitTo
         },
         max_partial_bytes: config.cache.memory.bytes() / PARTIAL_SHARE,
         keep_behind_bytes: KEEP_BEHIND_BYTES,
+        finding: finding_options(config),
+    }
+}
+
+fn finding_options(config: &Config) -> FindingOptions {
+    FindingOptions {
+        pex: config.bittorrent.pex,
+        ban_time: config.bittorrent.ban_time.duration(),
+        blocklists: config.bittorrent.peer_blocklists.clone(),
+        allowlists: config.bittorrent.peer_allowlists.clone(),
+        port_mapping: config.bittorrent.port_mapping,
     }
 }
 

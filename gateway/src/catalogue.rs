@@ -109,4 +109,18 @@ pub struct ItemStatus {
     pub private: bool,
     /// The last thing that went wrong, in words.
     pub last_error: Option<String>,
+    /// What its trackers say of its swarm, where one item is looked at and one of them has said so of late.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swarm: Option<SwarmSize>,
+}
+
+/// A swarm's size, as trackers tell it (BEP 48).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct SwarmSize {
+    /// Peers that have all of it.
+    pub seeds: u32,
+    /// Peers that have not.
+    pub leeches: u32,
+    /// Times it was completed.
+    pub completed: u32,
 }

@@ -3,8 +3,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
-use swarmgate_bittorrent::BitTorrentSockets;
-use swarmgate_bittorrent::listener::{BindError, Binding, bind_tcp, bind_udp};
+use swarmgate_bittorrent::listener::{BindError, Binding, bind_group, bind_tcp, bind_udp};
+use swarmgate_bittorrent::{BitTorrentSockets, LsdSockets};
+use swarmgate_bittorrent_proto::lsd;
 use swarmgate_config::Config;
 use tokio::net::TcpListener;
 
@@ -74,7 +75,24 @@ pub(crate) fn bind_peers(config: &Config) -> Result<BitTorrentSockets, BindError
         }
         IpAddr::V6(ip) => sockets.udp_v6 = Some(any_port(ip.into())?),
     }
+    if config.bittorrent.lsd {
+        sockets.lsd = Some(bind_lsd(address.ip())?);
+    }
     Ok(sockets)
+}
+
+/// The local network's groups, each where its family is listened to.
+fn bind_lsd(listen: IpAddr) -> Result<LsdSockets, BindError> {
+    let join = |ip: IpAddr, group| bind_group(&Binding::new(SocketAddr::new(ip, lsd::PORT), "bittorrent.lsd"), group);
+    Ok(match listen {
+        IpAddr::V4(ip) => LsdSockets { v4: Some(join(ip.into(), lsd::GROUP_V4.into())?), v6: None },
+        IpAddr::V6(ip) if ip.is_unspecified() => LsdSockets {
+            v4: Some(join(Ipv4Addr::UNSPECIFIED.into(), lsd::GROUP_V4.into())?),
+            // A machine without IPv6 has no such neighbours either.
+            v6: join(ip.into(), lsd::GROUP_V6.into()).ok(),
+        },
+        IpAddr::V6(ip) => LsdSockets { v4: None, v6: Some(join(ip.into(), lsd::GROUP_V6.into())?) },
+    })
 }
 
 /// Addresses of this machine that WebRTC is offered at; more would only make descriptions long.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use swarmgate_content::{BoxFuture, ProtocolManager};
+use swarmgate_egress::PeerGate;
 use swarmgate_hybrid::HybridProtocol;
 use swarmgate_ipfs::protocol::IpfsProtocol;
 use swarmgate_webtorrent::hub::TrackerHub;
@@ -47,6 +48,8 @@ pub struct Parts {
     pub denylists: Denylists,
     /// The tracker at `/announce`, unless it is switched off.
     pub tracker: Option<Arc<TrackerHub>>,
+    /// The gate that peers pass, with the bans; `None` where there are no peers.
+    pub gate: Option<PeerGate>,
     /// Facts about the cache.
     pub cache_status: CacheStatus,
     /// How to behave.

@@ -269,6 +269,7 @@ pub(crate) fn item(id: InfoHash, known: bool, kept: bool) -> ItemStatus {
         kept,
         private: false,
         last_error: None,
+        swarm: None,
     }
 }
 
@@ -368,6 +369,7 @@ impl World {
             publishing: None,
             denylists: Denylists::default(),
             tracker: None,
+            gate: None,
             cache_status: Arc::new(|| serde_json::json!({ "used": 7 })),
             options,
             closing: shutdown.clone(),

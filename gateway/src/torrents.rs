@@ -11,7 +11,7 @@ use swarmgate_content::{BoxFuture, InfoHash, TorrentId};
 use swarmgate_egress::HttpError;
 use url::Url;
 
-use crate::catalogue::{AddError, Added, Catalogue, ItemStatus};
+use crate::catalogue::{AddError, Added, Catalogue, ItemStatus, SwarmSize};
 use crate::state::{FetchTorrent, FetchTorrentError};
 
 /// How long the server of a `.torrent` URL may take.
@@ -132,6 +132,11 @@ fn item_status(item: Item) -> ItemStatus {
         kept: item.kept,
         private: item.private,
         last_error: item.last_error,
+        swarm: item.swarm_size.map(|counts| SwarmSize {
+            seeds: counts.complete,
+            leeches: counts.incomplete,
+            completed: counts.downloaded,
+        }),
     }
 }
 

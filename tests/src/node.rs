@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use swarmgate_bittorrent::listener::{Binding, bind_tcp, bind_udp};
-use swarmgate_bittorrent::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets};
+use swarmgate_bittorrent::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets, FindingOptions};
 use swarmgate_bittorrent_proto::bencode::OwnedValue;
 use swarmgate_bittorrent_proto::metainfo::{Metainfo, hash_pieces};
 use swarmgate_config::{Config, Size};
@@ -216,6 +216,7 @@ fn seeder_options() -> BitTorrentOptions {
         upload_slots: 50,
         max_partial_bytes: 1 << 20,
         keep_behind_bytes: 0,
+        finding: FindingOptions::default(),
     }
 }
 
@@ -224,7 +225,7 @@ fn sockets() -> BitTorrentSockets {
     BitTorrentSockets {
         tcp: Some(bind_tcp(&any()).unwrap_or_else(|e| panic!("{e}"))),
         udp_v4: Some(bind_udp(&any()).unwrap_or_else(|e| panic!("{e}"))),
-        udp_v6: None,
+        ..BitTorrentSockets::default()
     }
 }
 

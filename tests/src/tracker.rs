@@ -88,7 +88,8 @@ fn answer(mut stream: &TcpStream, swarms: &Swarms) -> std::io::Result<()> {
         header.clear();
     }
     let target = request_line.split(' ').nth(1).unwrap_or_default();
-    let body = announce(target.split_once('?').map_or("", |(_, query)| query), swarms);
+    let query = target.split_once('?').map_or("", |(_, query)| query);
+    let body = if target.starts_with("/scrape") { scrape(query, swarms) } else { announce(query, swarms) };
     write!(
         stream,
         "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
@@ -97,12 +98,25 @@ fn answer(mut stream: &TcpStream, swarms: &Swarms) -> std::io::Result<()> {
     stream.write_all(&body)
 }
 
+/// The value of one field of a query, as bytes; none when it is absent.
+fn field(query: &str, name: &str) -> Vec<u8> {
+    let found = query.split('&').filter_map(|kv| kv.split_once('=')).find(|(key, _)| *key == name);
+    unescape(found.map_or("", |(_, value)| value))
+}
+
+/// Answers one scrape (BEP 48): everybody it knows counts as having everything.
+fn scrape(query: &str, swarms: &Swarms) -> Vec<u8> {
+    let infohash = field(query, "info_hash");
+    let complete = swarms.lock().get(&infohash).map_or(0, BTreeSet::len);
+    let mut body = format!("d5:filesd{}:", infohash.len()).into_bytes();
+    body.extend_from_slice(&infohash);
+    body.extend_from_slice(format!("d8:completei{complete}e10:downloadedi7e10:incompletei0eeee").as_bytes());
+    body
+}
+
 /// Answers one announce: everyone else of the swarm, compact.
 fn announce(query: &str, swarms: &Swarms) -> Vec<u8> {
-    let field = |name: &str| {
-        let found = query.split('&').filter_map(|kv| kv.split_once('=')).find(|(key, _)| *key == name);
-        unescape(found.map_or("", |(_, value)| value))
-    };
+    let field = |name: &str| field(query, name);
     let port = String::from_utf8_lossy(&field("port")).parse::<u16>().unwrap_or_default();
     let mut swarms = swarms.lock();
     let swarm = swarms.entry(field("info_hash")).or_default();

@@ -1,5 +1,6 @@
 //! `/api/v1`: the control API, JSON, for the operator's own tools. No script of another origin may read it.
 
+pub mod bans;
 pub mod breakers;
 pub mod events;
 pub mod history;
@@ -43,6 +44,8 @@ pub fn routes(state: &GatewayState) -> Router<GatewayState> {
         .route("/api/v1/streams/{sid}", delete(streams::end))
         .route("/api/v1/networks", get(|State(state): State<GatewayState>| async move { networks::list(&state) }))
         .route("/api/v1/networks/{network}", patch(networks::change))
+        .route("/api/v1/bans", get(|State(state): State<GatewayState>| async move { bans::list(&state) }))
+        .route("/api/v1/bans/{peer}", delete(bans::lift))
         .route("/api/v1/breakers", get(|State(state): State<GatewayState>| async move { breakers::list(&state) }))
         .route("/api/v1/breakers/{id}/reset", post(breakers::reset))
         .route_layer(from_fn_with_state(state.clone(), guard::api))

@@ -24,7 +24,7 @@ const ELSEWHERE: [&str; 9] = [
 type Change = fn(&mut Config);
 
 /// Every other option, changed to something that is not its default.
-const CHANGES: [(&str, Change); 72] = [
+const CHANGES: [(&str, Change); 77] = [
     ("server.listen", |c| c.server.listen = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))]),
     ("server.public_url", |c| c.server.public_url = "https://media.example/".parse().ok()),
     ("server.base_path", |c| c.server.base_path = "/gate".to_owned()),
@@ -83,6 +83,11 @@ const CHANGES: [(&str, Change); 72] = [
     ("policy.legal_status", |c| c.policy.legal_status = 410),
     ("ipfs.ipns_max_ttl", |c| c.ipfs.ipns_max_ttl = Span::from_secs(7)),
     ("ipfs.total_wait", |c| c.ipfs.total_wait = Span::from_secs(7)),
+    ("bittorrent.pex", |c| c.bittorrent.pex = false),
+    ("bittorrent.port_mapping", |c| c.bittorrent.port_mapping = true),
+    ("bittorrent.peer_blocklists", |c| c.bittorrent.peer_blocklists = vec!["/etc/block".into()]),
+    ("bittorrent.peer_allowlists", |c| c.bittorrent.peer_allowlists = vec!["/etc/allow".into()]),
+    ("bittorrent.ban_time", |c| c.bittorrent.ban_time = Span::from_secs(7)),
     ("webtorrent.max_connections", |c| c.webtorrent.max_connections = 7),
     ("webtorrent.max_connections_per_torrent", |c| c.webtorrent.max_connections_per_torrent = 7),
     ("webtorrent.builtin_tracker", |c| c.webtorrent.builtin_tracker = false),

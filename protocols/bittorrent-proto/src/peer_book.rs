@@ -1,16 +1,18 @@
 //! The addresses of one torrent's peers, and which to dial next.
 //!
-//! An address is in exactly one state: ready, waiting (for the end of a pause), being dialled, or connected. Hints are
-//! dialled first; then those that never failed, by how their source is trusted. Every failure lengthens an address's
+//! An address is in exactly one state: ready, waiting (for the end of a pause), being dialled, connected, or resting. Hints are
+//! dialled first; then those that never failed, by how their source is trusted and then by rank (BEP 40). Every failure lengthens an address's
 //! pause; after [`MAX_FAILURES`] it is forgotten. The book is bounded: when it is full, a newcomer takes the place of an
 //! address that failed, or finds none.
 //!
 //! Addresses are only where to dial; who a peer is, and whether to keep it, is decided elsewhere.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::peer_priority::OwnAddresses;
 use crate::tracker::compact;
 
 /// Addresses kept for one torrent.
@@ -19,8 +21,6 @@ pub const MAX_ADDRESSES: usize = 2000;
 pub const DEFAULT_HALF_OPEN: usize = 20;
 /// Addresses kept of one host other than this one: more are ports that somebody wants us to scan.
 pub const MAX_PORTS_PER_HOST: usize = 32;
-/// Bans kept; the one that ends first gives way.
-pub const MAX_BANS: usize = 1000;
 /// Failures in a row after which an address is forgotten.
 pub const MAX_FAILURES: u32 = 8;
 /// Pause after an address's first failure; doubled with each.
@@ -41,6 +41,8 @@ pub enum PeerSource {
     Tracker,
     /// The DHT.
     Dht,
+    /// A host in this house that called out (BEP 14).
+    Lsd,
     /// Another peer (BEP 11).
     Pex,
 }
@@ -51,6 +53,7 @@ struct Priority {
     not_hinted: bool,
     failures: u32,
     source: PeerSource,
+    rank: Reverse<Option<u32>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +62,8 @@ enum State {
     Waiting(Instant),
     Dialling,
     Connected,
+    /// It has everything, as we have: not dialled until something is missing.
+    Resting,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +71,8 @@ struct Entry {
     source: PeerSource,
     failures: u32,
     state: State,
+    /// By BEP 40; `None` while we do not know what the peer knows us by.
+    rank: Option<u32>,
 }
 
 /// The addresses of one torrent's peers. Drain [`Self::poll_dial`] after each call, as long as more peers are wanted.
@@ -76,13 +83,18 @@ pub struct PeerBook {
     waiting: BTreeSet<(Instant, SocketAddr)>,
     dialling: usize,
     max_half_open: usize,
-    bans: BTreeMap<IpAddr, Instant>,
     own: BTreeSet<SocketAddr>,
+    known_by: OwnAddresses,
 }
 
 impl Entry {
     fn priority(&self) -> Priority {
-        Priority { not_hinted: self.source != PeerSource::Hint, failures: self.failures, source: self.source }
+        Priority {
+            not_hinted: self.source != PeerSource::Hint,
+            failures: self.failures,
+            source: self.source,
+            rank: Reverse(self.rank),
+        }
     }
 }
 
@@ -102,8 +114,8 @@ impl PeerBook {
             waiting: BTreeSet::new(),
             dialling: 0,
             max_half_open,
-            bans: BTreeMap::new(),
             own: BTreeSet::new(),
+            known_by: OwnAddresses { v4: None, v6: None },
         }
     }
 
@@ -113,6 +125,15 @@ impl PeerBook {
         let ours: Vec<SocketAddr> = self.entries.keys().filter(|address| self.is_own(address)).copied().collect();
         for address in ours {
             self.remove(&address);
+        }
+    }
+
+    /// Tells what the world knows us by, and so how peers rank for us (BEP 40).
+    pub fn set_known_by(&mut self, known_by: OwnAddresses) {
+        self.known_by = known_by;
+        let all: Vec<SocketAddr> = self.entries.keys().copied().collect();
+        for address in all {
+            self.change(&address, |entry| entry.rank = known_by.rank_of(address));
         }
     }
 
@@ -130,7 +151,7 @@ impl PeerBook {
     }
 
     /// Takes an address in. Says whether it is new; one that is known keeps its pause, and its best source.
-    pub fn add(&mut self, now: Instant, address: SocketAddr, source: PeerSource) -> bool {
+    pub fn add(&mut self, address: SocketAddr, source: PeerSource) -> bool {
         let address = canonical(address);
         if !compact::dialable(&address) || self.is_own(&address) {
             return false;
@@ -142,8 +163,8 @@ impl PeerBook {
         if !self.has_room(&address, source) {
             return false;
         }
-        let state = self.banned_until(address.ip(), now).map_or(State::Ready, State::Waiting);
-        self.set(address, Entry { source, failures: 0, state });
+        let rank = self.known_by.rank_of(address);
+        self.set(address, Entry { source, failures: 0, state: State::Ready, rank });
         true
     }
 
@@ -157,7 +178,7 @@ impl PeerBook {
             return true;
         }
         // Whoever waits longest has failed most; else the least trusted gives way to the better trusted.
-        let newcomer = Entry { source, failures: 0, state: State::Ready }.priority();
+        let newcomer = Entry { source, failures: 0, state: State::Ready, rank: None }.priority();
         let worst = self.waiting.last().map(|(_, address)| *address);
         let worst =
             worst.or_else(|| self.ready.last().filter(|(worst, _)| *worst > newcomer).map(|(_, address)| *address));
@@ -204,8 +225,25 @@ impl PeerBook {
             return self.failed(now, address, State::Connected);
         }
         if self.state(&address) == Some(State::Connected) {
-            let until = self.pause_until(now, USEFUL_PAUSE, address.ip());
+            let until = now + USEFUL_PAUSE;
             self.change(&address, |entry| (entry.failures, entry.state) = (0, State::Waiting(until)));
+        }
+    }
+
+    /// A peer left that wants nothing of us, nor we of it: it is not dialled before [`Self::wake_resting`].
+    pub fn on_redundant(&mut self, address: SocketAddr) {
+        let address = canonical(address);
+        if self.state(&address) == Some(State::Connected) {
+            self.change(&address, |entry| (entry.failures, entry.state) = (0, State::Resting));
+        }
+    }
+
+    /// Something is missing again: those that have everything may be dialled.
+    pub fn wake_resting(&mut self) {
+        let resting = self.entries.iter().filter(|(_, entry)| entry.state == State::Resting);
+        let resting: Vec<SocketAddr> = resting.map(|(address, _)| *address).collect();
+        for address in resting {
+            self.change(&address, |entry| entry.state = State::Ready);
         }
     }
 
@@ -217,46 +255,8 @@ impl PeerBook {
             return;
         }
         let pause = (FIRST_PAUSE * 2_u32.pow(entry.failures)).min(MAX_PAUSE);
-        let until = self.pause_until(now, pause, address.ip());
+        let until = now + pause;
         self.set(address, Entry { failures, state: State::Waiting(until), ..entry });
-    }
-
-    fn pause_until(&self, now: Instant, pause: Duration, ip: IpAddr) -> Instant {
-        self.banned_until(ip, now).map_or(now + pause, |until| until.max(now + pause))
-    }
-
-    /// Bans a host: none of its addresses is dialled before `until`. Who is connected stays until its owner drops it.
-    ///
-    /// Peers behind one NAT share a host, so this is for evidence against the host, or for an address that no two share.
-    pub fn ban(&mut self, ip: IpAddr, until: Instant) {
-        let ip = ip.to_canonical();
-        if self.bans.len() >= MAX_BANS && !self.bans.contains_key(&ip) {
-            let first = self.bans.iter().min_by_key(|(_, until)| **until).map(|(ip, _)| *ip);
-            first.map(|first| self.bans.remove(&first));
-        }
-        self.bans.insert(ip, until);
-        let host = SocketAddr::new(ip, 0)..=SocketAddr::new(ip, u16::MAX);
-        let idle = |entry: &Entry| matches!(entry.state, State::Ready | State::Waiting(_));
-        let addresses: Vec<SocketAddr> =
-            self.entries.range(host).filter(|(_, entry)| idle(entry)).map(|(address, _)| *address).collect();
-        for address in addresses {
-            self.change(&address, |entry| entry.state = State::Waiting(until));
-        }
-    }
-
-    /// Bans one address and leaves others of its host alone.
-    pub fn ban_address(&mut self, address: SocketAddr, until: Instant) {
-        self.change(&canonical(address), |entry| entry.state = State::Waiting(until));
-    }
-
-    /// Whether a host is banned: whoever dials from it is turned away.
-    #[must_use]
-    pub fn is_banned(&self, ip: IpAddr, now: Instant) -> bool {
-        self.banned_until(ip.to_canonical(), now).is_some()
-    }
-
-    fn banned_until(&self, ip: IpAddr, now: Instant) -> Option<Instant> {
-        self.bans.get(&ip).copied().filter(|until| *until > now)
     }
 
     /// When the next pause ends, if a dial could be made then.
@@ -302,7 +302,7 @@ impl PeerBook {
             State::Ready => _ = self.ready.insert((entry.priority(), address)),
             State::Waiting(until) => _ = self.waiting.insert((until, address)),
             State::Dialling => self.dialling += 1,
-            State::Connected => {}
+            State::Connected | State::Resting => {}
         }
         self.entries.insert(address, entry);
     }
@@ -313,7 +313,7 @@ impl PeerBook {
             State::Ready => _ = self.ready.remove(&(entry.priority(), *address)),
             State::Waiting(until) => _ = self.waiting.remove(&(until, *address)),
             State::Dialling => self.dialling -= 1,
-            State::Connected => {}
+            State::Connected | State::Resting => {}
         }
         true
     }

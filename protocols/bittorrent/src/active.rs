@@ -12,9 +12,11 @@ use parking_lot::Mutex;
 use swarmgate_bittorrent_proto::handshake::{Handshake, PeerId};
 use swarmgate_bittorrent_proto::metainfo::Info;
 use swarmgate_bittorrent_proto::peer_book::PeerSource;
+use swarmgate_bittorrent_proto::torrent::Transport;
+use swarmgate_bittorrent_proto::tracker::udp::ScrapeCounts;
 use swarmgate_content::{Attempt, AttemptOutcome, Hints, InfoHash, TorrentId};
 use swarmgate_swarm::directory::{Entry, is_websocket_tracker};
-use swarmgate_swarm::{Held, PeerEnd, PeerOrigin, Swarm, SwarmContext, SwarmHandle, SwarmOptions};
+use swarmgate_swarm::{Evidence, Held, PeerEnd, PeerOrigin, Swarm, SwarmContext, SwarmHandle, SwarmOptions};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,12 +24,13 @@ use tokio_util::task::TaskTracker;
 use crate::announcer::{AnnouncerSetup, Progress, TorrentAnnouncer};
 use crate::dht::DhtHandle;
 use crate::dialer::{DialLimits, DialerSetup, Found, TorrentDialer};
+use crate::lsd::LocalNetwork;
 use crate::peer_stream::PeerStream;
+use crate::scraper::Scraper;
+use crate::tips::TipFollower;
 use crate::tracker_client::TrackerClient;
-use swarmgate_egress::{self as egress, EgressPolicy};
+use swarmgate_egress::{PeerGate, Way};
 
-/// How long a peer that sent wrong bytes stays banned.
-const BAN: Duration = Duration::from_secs(3600);
 /// Messages that may wait between the parts of one torrent.
 const QUEUE: usize = 64;
 
@@ -36,12 +39,13 @@ const QUEUE: usize = 64;
 pub(crate) struct Environment {
     pub(crate) context: SwarmContext,
     pub(crate) swarm: SwarmOptions,
-    pub(crate) egress: EgressPolicy,
+    pub(crate) gate: PeerGate,
     pub(crate) half_open: Arc<Semaphore>,
     /// Places for connected peers of all torrents.
     pub(crate) peer_slots: Arc<Semaphore>,
     pub(crate) tracker_client: Arc<TrackerClient>,
     pub(crate) dht: Option<DhtHandle>,
+    pub(crate) lsd: Option<LocalNetwork>,
     /// Trackers that public torrents are announced to besides their own.
     pub(crate) extra_trackers: Vec<String>,
     pub(crate) peer_id: PeerId,
@@ -67,6 +71,7 @@ pub(crate) struct ActiveTorrent {
     /// Ends the DHT's lookups for this torrent, when it turns out to be private.
     public: CancellationToken,
     dht_found: Arc<Mutex<Option<(Instant, usize)>>>,
+    scraper: Scraper,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -88,7 +93,7 @@ impl ActiveTorrent {
         let dialer = Arc::new(TorrentDialer::spawn(DialerSetup {
             ours: ours(id, environment.peer_id),
             upgrade: upgrade_of(id),
-            policy: environment.egress,
+            gate: environment.gate.clone(),
             limits: DialLimits::default(),
             half_open: environment.half_open.clone(),
             stats: environment.context.stats.clone(),
@@ -116,14 +121,18 @@ impl ActiveTorrent {
             found,
             public,
             dht_found: Arc::default(),
+            scraper: Scraper::new(id.wire(), environment.tracker_client.clone(), stop.clone()),
             stop: stop.clone(),
             tasks,
         };
+        let port = environment.listen.map(|listen| listen.port());
+        torrent.tasks.spawn(TipFollower::new(&handle, dialer.clone(), port).run(stop.clone()));
         let usher = Usher {
             handle: handle.clone(),
             dialer,
             max_peers: environment.swarm.max_peers,
             slots: environment.peer_slots.clone(),
+            gate: environment.gate.clone(),
             want: want_sender,
         };
         torrent.tasks.spawn(usher.run(connected, ends, stop));
@@ -131,6 +140,7 @@ impl ActiveTorrent {
         torrent.tell_completion();
         if !private {
             torrent.ask_dht(environment);
+            torrent.call_out(environment);
         }
         torrent.tasks.close();
         torrent
@@ -208,6 +218,20 @@ impl ActiveTorrent {
         });
     }
 
+    /// Calls out in the local network until the torrent ends or is known to be private.
+    fn call_out(&self, environment: &Environment) {
+        let Some(lsd) = &environment.lsd else { return };
+        let calling = lsd.call_out(self.handle.infohash(), self.found.clone());
+        let (public, stop) = (self.public.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = public.cancelled() => {}
+                () = stop.cancelled() => {}
+            }
+            drop(calling);
+        });
+    }
+
     /// A handle to the swarm.
     pub(crate) const fn handle(&self) -> &SwarmHandle {
         &self.handle
@@ -235,6 +259,7 @@ impl ActiveTorrent {
 
     /// Somebody reads what is not here: without a peer to ask, trackers are asked again as soon as they allow.
     pub(crate) fn seek_peers(&self) {
+        self.dialer.wake_resting();
         if *self.handle.peer_count().borrow() > 0 {
             return;
         }
@@ -245,17 +270,22 @@ impl ActiveTorrent {
         }
     }
 
+    /// How many peers its trackers know, as far as that is known now.
+    pub(crate) fn swarm_size(&self) -> Option<ScrapeCounts> {
+        let of = |announcer: &Mutex<Option<TorrentAnnouncer>>| {
+            announcer.lock().as_ref().map_or_else(Vec::new, TorrentAnnouncer::trackers)
+        };
+        self.scraper.look(Instant::now(), &self.tasks, || [of(&self.announcer), of(&self.extra)].concat())
+    }
+
     /// A peer dialled us.
     pub(crate) fn accept(&self, peer: PeerStream, slots: &Arc<Semaphore>) {
-        if self.dialer.is_banned(peer.address.ip()) {
-            return;
-        }
         let Ok(slot) = slots.clone().try_acquire_owned() else { return };
         let handle = self.handle.clone();
         self.tasks.spawn(async move {
             let stream = Held::new(peer.stream, slot);
             // The swarm is gone when this fails, and the peer with it.
-            let _ = handle.add_peer(stream, PeerOrigin::tcp(peer.address), peer.handshake).await;
+            let _ = handle.add_peer(stream, PeerOrigin::tcp(peer.address).inbound(), peer.handshake).await;
         });
     }
 
@@ -291,7 +321,8 @@ impl ActiveTorrent {
         };
         let trackers = asks(&self.announcer) || asks(&self.extra);
         let others = environment.context.directory.may_find(&self.handle.infohash());
-        trackers || others || environment.dht.is_some() || self.dialer.known() > 0 || self.handle.status().peers > 0
+        let asked = environment.dht.is_some() || environment.lsd.is_some();
+        trackers || others || asked || self.dialer.known() > 0 || self.handle.status().peers > 0
     }
 
     /// Stops everything this torrent started, in reverse order, and returns when it has ended.
@@ -363,6 +394,7 @@ struct Usher {
     dialer: Arc<TorrentDialer>,
     max_peers: usize,
     slots: Arc<Semaphore>,
+    gate: PeerGate,
     want: watch::Sender<usize>,
 }
 
@@ -398,15 +430,27 @@ impl Usher {
 
     fn see_out(&self, end: &PeerEnd) {
         let Some(address) = end.addr else { return };
-        self.dialer.on_disconnected(address, end.useful);
-        if end.banned {
-            tracing::warn!(infohash = %self.handle.infohash(), "a peer is banned: {}", end.reason);
-            let until = Instant::now() + BAN;
-            self.dialer.ban_address(address, until);
-            // Who is behind one address of a house or a machine may be many; elsewhere it would come back by another port.
-            if egress::is_public(address.ip()) {
-                self.dialer.ban(address.ip(), until);
-            }
+        if end.redundant {
+            return self.dialer.on_redundant(address);
         }
+        self.dialer.on_disconnected(address, end.useful && end.evidence.is_none());
+        if let Some(evidence) = end.evidence {
+            tracing::warn!(infohash = %self.handle.infohash(), "a peer is banned: {}", end.reason);
+            self.gate.ban(Instant::now(), address, way(end.transport), reason(evidence));
+        }
+    }
+}
+
+const fn way(transport: Transport) -> Way {
+    match transport {
+        Transport::Tcp => Way::Tcp,
+        Transport::WebRtc => Way::WebRtc,
+    }
+}
+
+const fn reason(evidence: Evidence) -> &'static str {
+    match evidence {
+        Evidence::WrongBytes => "sent wrong bytes",
+        Evidence::Violation => "broke the protocol",
     }
 }

@@ -130,6 +130,12 @@ impl TorrentAnnouncer {
         self.shared.rules.lock().swarm_size()
     }
 
+    /// The URLs of its trackers, in the order in which they are asked. Some hold a passkey.
+    #[must_use]
+    pub fn trackers(&self) -> Vec<String> {
+        self.shared.rules.lock().trackers().map(|tracker| tracker.url.to_owned()).collect()
+    }
+
     /// Whether there is a tracker that is asked.
     #[must_use]
     pub fn has_trackers(&self) -> bool {

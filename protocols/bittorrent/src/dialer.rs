@@ -1,7 +1,7 @@
 //! Dials one torrent's peers: found addresses go into the book, the book says whom to dial, connected peers go to the
 //! swarm.
 //!
-//! Nobody is dialled unless the swarm wants peers, the egress policy lets the address be dialled, and a place among
+//! Nobody is dialled unless the swarm wants peers, the gate lets the address be dialled, and a place among
 //! the half-open connections of the whole application is free.
 
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use swarmgate_bittorrent_proto::handshake::Handshake;
 use swarmgate_bittorrent_proto::peer_book::{PeerBook, PeerSource};
+use swarmgate_bittorrent_proto::peer_priority::OwnAddresses;
 use swarmgate_content::{Attempt, AttemptOutcome, InfoHash, ProtocolStats};
 use swarmgate_swarm::greeting::{HandshakeError, check_handshake, read_handshake, within, write_handshake};
 use tokio::net::TcpStream;
@@ -22,7 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::peer_stream::PeerStream;
 use crate::wait::until;
-use swarmgate_egress::EgressPolicy;
+use swarmgate_egress::{PeerGate, Way, is_public};
 
 /// Addresses that somebody told of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +63,7 @@ pub struct DialerSetup {
     /// Another infohash of the same torrent, for which a peer may answer (BEP 52).
     pub upgrade: Option<InfoHash>,
     /// Which addresses may be dialled.
-    pub policy: EgressPolicy,
+    pub gate: PeerGate,
     /// How long a dial may take.
     pub limits: DialLimits,
     /// Places for half-open connections, shared by all torrents.
@@ -90,7 +91,7 @@ pub struct DialTally {
     pub unsuitable: u64,
     /// Turned out to be this process.
     pub ourselves: u64,
-    /// Addresses that the egress policy forbids; not dialled.
+    /// Addresses that the egress policy, a list or a ban forbids; not dialled.
     pub off_limits: u64,
 }
 
@@ -106,7 +107,7 @@ pub struct TorrentDialer {
 struct Shared {
     ours: Handshake,
     upgrade: Option<InfoHash>,
-    policy: EgressPolicy,
+    gate: PeerGate,
     limits: DialLimits,
     half_open: Arc<Semaphore>,
     stats: Arc<ProtocolStats>,
@@ -124,7 +125,7 @@ impl TorrentDialer {
         let shared = Arc::new(Shared {
             ours: setup.ours,
             upgrade: setup.upgrade,
-            policy: setup.policy,
+            gate: setup.gate,
             limits: setup.limits,
             half_open: setup.half_open,
             stats: setup.stats,
@@ -149,31 +150,33 @@ impl TorrentDialer {
         self.shared.book.lock().set_self(own);
     }
 
-    /// A peer of that address connected by itself: it is not dialled while it stays.
-    pub fn on_connected(&self, address: SocketAddr) {
-        self.shared.book.lock().on_connected(address);
-    }
-
     /// A peer left. One that was useful is dialled again soon.
     pub fn on_disconnected(&self, address: SocketAddr, useful: bool) {
         self.shared.book.lock().on_disconnected(Instant::now(), address, useful);
         self.shared.changed.notify_one();
     }
 
-    /// Does not dial a host before `until`, on evidence against it.
-    pub fn ban(&self, host: IpAddr, until: Instant) {
-        self.shared.book.lock().ban(host, until);
+    /// A peer left that wants nothing of us, nor we of it.
+    pub fn on_redundant(&self, address: SocketAddr) {
+        self.shared.book.lock().on_redundant(address);
     }
 
-    /// Does not dial one address before `until`, on evidence against it; others of its host may be honest.
-    pub fn ban_address(&self, address: SocketAddr, until: Instant) {
-        self.shared.book.lock().ban_address(address, until);
+    /// Something is missing: peers that left because they have everything are dialled again.
+    pub fn wake_resting(&self) {
+        self.shared.book.lock().wake_resting();
+        self.shared.changed.notify_one();
     }
 
-    /// Whether a host is banned now: inbound peers from it are turned away.
-    #[must_use]
-    pub fn is_banned(&self, host: IpAddr) -> bool {
-        self.shared.book.lock().is_banned(host, Instant::now())
+    /// A peer that dialled us listens at that address: it is not dialled there while it stays.
+    pub fn meet(&self, address: SocketAddr) {
+        let mut book = self.shared.book.lock();
+        book.add(address, PeerSource::Incoming);
+        book.on_connected(address);
+    }
+
+    /// Tells what the world knows us by, and so how peers rank for us (BEP 40).
+    pub fn set_known_by(&self, known_by: OwnAddresses) {
+        self.shared.book.lock().set_known_by(known_by);
     }
 
     /// How many addresses are known.
@@ -234,16 +237,20 @@ async fn run(
 
 impl Shared {
     fn add(&self, found: &Found) {
-        let now = Instant::now();
         for &address in &found.addresses {
-            match self.policy.check(address.ip()) {
-                Ok(()) => _ = self.book.lock().add(now, address, found.source),
-                Err(refused) => {
-                    self.tally.lock().0.off_limits += 1;
-                    tracing::debug!(%refused, source = ?found.source, "peer address not dialled");
-                }
+            if self.may_dial(address) {
+                self.book.lock().add(address, found.source);
             }
         }
+    }
+
+    fn may_dial(&self, address: SocketAddr) -> bool {
+        let checked = self.gate.check_dial(Instant::now(), address, Way::Tcp);
+        if let Err(refused) = &checked {
+            self.tally.lock().0.off_limits += 1;
+            tracing::debug!(%refused, "peer address not dialled");
+        }
+        checked.is_ok()
     }
 
     /// Dials until enough are under way, and says when to look again. While enough are, only an event changes that.
@@ -263,6 +270,10 @@ impl Shared {
             // The application closes the places when it stops.
             return self.book.lock().on_dial_cancelled(address);
         };
+        // It may have been banned, or listed, since it was told.
+        if !self.may_dial(address) {
+            return self.book.lock().on_dial_failed(Instant::now(), address);
+        }
         let begun = Instant::now();
         let result = connect(address, &self.ours, self.upgrade, &self.limits).await;
         drop(place);
@@ -322,8 +333,7 @@ async fn connect(
 
 impl DialLimits {
     fn connect_timeout_for(&self, ip: IpAddr) -> Duration {
-        let public = EgressPolicy { allow_private: false }.check(ip).is_ok();
-        if public { self.connect_timeout } else { self.local_connect_timeout }
+        if is_public(ip) { self.connect_timeout } else { self.local_connect_timeout }
     }
 }
 

@@ -50,6 +50,11 @@ impl Default for InboundLimits {
 
 /// Knows the torrents and takes the peers. Called from many tasks; neither method may block.
 pub trait InboundHandler: Send + Sync + 'static {
+    /// Whether a connection from there is looked at; one that is not is closed before a byte is read or sent.
+    fn admits(&self, _from: SocketAddr) -> bool {
+        true
+    }
+
     /// Answers a peer's handshake with ours for its torrent.
     ///
     /// # Errors
@@ -67,6 +72,8 @@ pub struct InboundStats {
     pub accepted: u64,
     /// Closed at once: too many half-open.
     pub over_limit: u64,
+    /// Closed at once: on a list, or banned.
+    pub refused: u64,
     /// Closed after a bad, slow, unknown or broken handshake.
     pub failed: u64,
 }
@@ -83,6 +90,7 @@ pub struct Inbound {
 struct Counters {
     accepted: AtomicU64,
     over_limit: AtomicU64,
+    refused: AtomicU64,
     failed: AtomicU64,
 }
 
@@ -111,6 +119,7 @@ impl Inbound {
         InboundStats {
             accepted: read(&counters.accepted),
             over_limit: read(&counters.over_limit),
+            refused: read(&counters.refused),
             failed: read(&counters.failed),
         }
     }
@@ -151,6 +160,10 @@ impl Door {
     }
 
     fn admit(&self, half_open: &mut JoinSet<()>, stream: TcpStream, from: SocketAddr) {
+        if !self.handler.admits(from) {
+            self.counters.refused.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         let Some(slot) = self.limits.take_slot(&self.taken, from.ip()) else {
             self.counters.over_limit.fetch_add(1, Ordering::Relaxed);
             return;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 use swarmgate_bittorrent_proto::metainfo::Info;
+use swarmgate_bittorrent_proto::tracker::udp::ScrapeCounts;
 use swarmgate_content::{
     Account, BlockHash, ByteRange, ContentId, ContentMeta, ContentReader, Event, FetchError, FetchErrorKind, FileRef,
     Hints, InfoHash, ProtocolStats, ResolveRequest, SourceMix, Stage, TorrentId,
@@ -63,6 +64,8 @@ pub struct Item {
     pub last_error: Option<String>,
     /// Its swarm.
     pub status: SwarmStatus,
+    /// How many peers its trackers know (BEP 48), once one has said so.
+    pub swarm_size: Option<ScrapeCounts>,
 }
 
 /// Notes in a store that an item stays, for the engine that starts on that store next. Its `info` dictionary should be
@@ -154,6 +157,7 @@ impl Items {
             private: known.is_some_and(|known| known.meta.private),
             last_error,
             status,
+            swarm_size: None,
         }
     }
 }

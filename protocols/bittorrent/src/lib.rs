@@ -7,18 +7,26 @@ mod active;
 pub mod announcer;
 pub mod dht;
 pub mod dialer;
+mod finding;
 pub mod inbound;
 mod items;
 mod lending;
 pub mod listener;
+mod lsd;
+mod peer_lists;
 pub mod peer_stream;
 mod protocol;
 mod record;
+mod scraper;
 #[cfg(test)]
 mod testing;
+mod tips;
 pub mod tracker_client;
 mod udp_exchange;
 mod wait;
 
+pub use finding::FindingOptions;
 pub use items::{AddItemError, Item, keep_item};
+pub use lsd::LsdSockets;
+pub use peer_lists::ListError;
 pub use protocol::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets, StartError};

@@ -1,7 +1,7 @@
 //! Sockets, each bound once at start-up, or an error that tells the operator which key to change.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UdpSocket};
@@ -103,6 +103,32 @@ pub fn bind_udp(binding: &Binding) -> Result<UdpSocket, BindError> {
         // No SO_REUSEADDR: with it two processes could own one UDP port, and each would miss half its datagrams.
         let socket = binding.socket(Type::DGRAM, Protocol::UDP)?;
         socket.bind(&binding.address.into())?;
+        UdpSocket::from_std(socket.into())
+    };
+    bind().map_err(|error| binding.error("UDP", error))
+}
+
+/// Binds a datagram socket on a port that other programs of this machine may listen on too, and joins a multicast group
+/// there: on the interface whose address the binding names, or on the one that the system chooses. Must be called within a
+/// runtime.
+///
+/// # Errors
+/// As [`bind_tcp`].
+pub fn bind_group(binding: &Binding, group: IpAddr) -> Result<UdpSocket, BindError> {
+    let bind = || {
+        let socket = binding.socket(Type::DGRAM, Protocol::UDP)?;
+        // Every client in the local network listens on this one port: of a group each of them gets every datagram.
+        socket.set_reuse_address(true)?;
+        let any = if group.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+        socket.bind(&SocketAddr::new(any, binding.address.port()).into())?;
+        match (group, binding.address.ip()) {
+            (IpAddr::V4(group), IpAddr::V4(interface)) => {
+                socket.join_multicast_v4(&group, &interface)?;
+                socket.set_multicast_if_v4(&interface)?;
+            }
+            (IpAddr::V6(group), _) => socket.join_multicast_v6(&group, 0)?,
+            (IpAddr::V4(_), IpAddr::V6(_)) => return Err(io::ErrorKind::InvalidInput.into()),
+        }
         UdpSocket::from_std(socket.into())
     };
     bind().map_err(|error| binding.error("UDP", error))

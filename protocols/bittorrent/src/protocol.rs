@@ -25,12 +25,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::active::{Environment, upgrade_of};
 use crate::dht::DhtHandle;
+use crate::finding::FindingOptions;
 use crate::inbound::{Inbound, InboundHandler, InboundLimits};
 use crate::items::{AddItemError, Engine, ITEMS_TABLE, Item};
+use crate::lsd::{LocalNetwork, LsdSockets};
+use crate::peer_lists::{ListError, PeerLists};
 use crate::peer_stream::PeerStream;
 use crate::record::Record;
 use crate::tracker_client::TrackerClient;
-use swarmgate_egress::{EgressPolicy, HttpClient, HttpError};
+use swarmgate_egress::{EgressPolicy, HttpClient, HttpError, PeerGate, Way};
 
 /// The protocol's settings.
 #[derive(Debug, Clone)]
@@ -55,6 +58,8 @@ pub struct BitTorrentOptions {
     pub max_partial_bytes: u64,
     /// Bytes kept behind a reader, for those who seek back.
     pub keep_behind_bytes: u64,
+    /// How peers are found and which are let in.
+    pub finding: FindingOptions,
 }
 
 /// The protocol's sockets, bound at start-up. Without a TCP listener nobody can dial us.
@@ -66,6 +71,8 @@ pub struct BitTorrentSockets {
     pub udp_v4: Option<UdpSocket>,
     /// For UDP trackers over IPv6.
     pub udp_v6: Option<UdpSocket>,
+    /// For calling out in the local network; `None` does not.
+    pub lsd: Option<LsdSockets>,
 }
 
 /// Why the protocol did not start.
@@ -80,6 +87,9 @@ pub enum StartError {
     /// The records of items that were asked to stay.
     #[error("the list of items cannot be read: {0}")]
     Records(String),
+    /// A list of peers.
+    #[error(transparent)]
+    List(#[from] ListError),
 }
 
 /// See the module's head. Its owner must call [`Protocol::shutdown`].
@@ -95,7 +105,9 @@ impl BitTorrentSockets {
     pub fn addresses(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
         let tcp = self.tcp.iter().filter_map(|socket| socket.local_addr().ok()).map(|address| ("tcp", address));
         let udp = [&self.udp_v4, &self.udp_v6].into_iter().flatten();
-        tcp.chain(udp.filter_map(|socket| socket.local_addr().ok()).map(|address| ("udp", address)))
+        let udp = udp.filter_map(|socket| socket.local_addr().ok());
+        let lsd = self.lsd.iter().flat_map(LsdSockets::addresses);
+        tcp.chain(udp.chain(lsd).map(|address| ("udp", address)))
     }
 }
 
@@ -108,10 +120,13 @@ impl BitTorrentProtocol {
         options: BitTorrentOptions,
         sockets: BitTorrentSockets,
         dht: Option<DhtHandle>,
-        context: SwarmContext,
+        mut context: SwarmContext,
     ) -> Result<Arc<Self>, StartError> {
         let http = HttpClient::new(options.egress)?;
         let listen = sockets.tcp.as_ref().map(TcpListener::local_addr).transpose()?;
+        let gate = PeerGate::new(options.egress, options.finding.ban_time);
+        let lists = PeerLists::load(&options.finding, &gate).await?;
+        context.exchange = options.finding.exchange(listen.map(|listen| listen.port()));
         let tracker_client = TrackerClient::new(http.clone(), options.egress, sockets.udp_v4, sockets.udp_v6);
         let environment = Environment {
             swarm: SwarmOptions {
@@ -122,11 +137,13 @@ impl BitTorrentProtocol {
                 seed: rand::random(),
             },
             context,
-            egress: options.egress,
+            gate: gate.clone(),
             half_open: Arc::new(Semaphore::new(options.max_half_open)),
             peer_slots: Arc::new(Semaphore::new(options.max_peers)),
             tracker_client: Arc::new(tracker_client),
             dht,
+            // Who cannot be dialled has no port to call out.
+            lsd: sockets.lsd.zip(listen).map(|(sockets, listen)| LocalNetwork::start(sockets, listen.port())),
             extra_trackers: options.trackers.clone(),
             peer_id: PeerId::ours(rand::random()),
             listen,
@@ -143,6 +160,7 @@ impl BitTorrentProtocol {
         let inbound = sockets.tcp.map(|listener| Inbound::spawn(listener, limits, Arc::new(Door(engine.clone()))));
         engine.restore().await?;
         engine.tasks.spawn(engine.clone().drop_idle_items());
+        engine.tasks.spawn(lists.follow(gate, engine.stop.clone()));
         engine.tasks.close();
         Ok(Arc::new(Self { engine, inbound: Mutex::new(inbound), listen }))
     }
@@ -151,6 +169,12 @@ impl BitTorrentProtocol {
     #[must_use]
     pub const fn listen_address(&self) -> Option<SocketAddr> {
         self.listen
+    }
+
+    /// The gate that every peer passes. WebRTC's have to be led to it, too.
+    #[must_use]
+    pub fn gate(&self) -> &PeerGate {
+        &self.engine.environment.gate
     }
 
     /// The client for URLs that users and torrents name; it obeys the egress policy.
@@ -235,12 +259,14 @@ impl BitTorrentProtocol {
         items.records.iter().map(|(infohash, record)| items.describe(infohash, record)).collect()
     }
 
-    /// One item.
+    /// One item, with what its trackers say of its swarm; when that is old, they are asked for the next time.
     #[must_use]
     pub fn item(&self, infohash: &InfoHash) -> Option<Item> {
         let items = self.engine.items.lock();
         let key = items.key(*infohash);
-        items.records.get(&key).map(|record| items.describe(&key, record))
+        let item = items.records.get(&key).map(|record| items.describe(&key, record))?;
+        let swarm_size = items.active.get(&key).and_then(|torrent| torrent.swarm_size());
+        Some(Item { swarm_size, ..item })
     }
 
     /// A torrent's metadata, if it is active and known.
@@ -384,6 +410,9 @@ impl Protocol for BitTorrentProtocol {
                 all.await;
                 self.engine.tasks.wait().await;
                 self.engine.environment.tracker_client.shutdown().await;
+                if let Some(lsd) = &self.engine.environment.lsd {
+                    lsd.shutdown().await;
+                }
             };
             if tokio::time::timeout_at(deadline.into(), gone).await.is_err() {
                 tracing::warn!("BitTorrent did not stop in time");
@@ -401,6 +430,10 @@ fn unsupported(id: ContentId) -> FetchError {
 struct Door(Arc<Engine>);
 
 impl InboundHandler for Door {
+    fn admits(&self, from: SocketAddr) -> bool {
+        self.0.environment.gate.check_accept(Instant::now(), from, Way::Tcp).is_ok()
+    }
+
     fn answer(&self, theirs: &Handshake, _from: SocketAddr) -> Result<Handshake, HandshakeError> {
         let environment = &self.0.environment;
         if theirs.peer_id == environment.peer_id {

@@ -42,11 +42,19 @@ pub(crate) struct UdpTrackerManners {
 impl UdpTrackerStub {
     /// Starts answering.
     pub(crate) async fn start(manners: UdpTrackerManners) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        Self::serve(UdpSocket::bind("127.0.0.1:0").await.unwrap(), manners)
+    }
+
+    /// The same on a socket of the story's.
+    pub(crate) fn serve(socket: UdpSocket, manners: UdpTrackerManners) -> Self {
         let address = socket.local_addr().unwrap();
         let log = Arc::new(Mutex::new(UdpTrackerLog::default()));
         let task = tokio::spawn(serve_udp(socket, manners, log.clone()));
         Self { address, log, _task: AbortOnDropHandle::new(task) }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
     }
 
     pub(crate) fn url(&self) -> String {
@@ -77,6 +85,8 @@ async fn serve_udp(socket: UdpSocket, manners: UdpTrackerManners, log: Arc<Mutex
         } else if request[..8] != connection || Some(on_connection) == manners.announces_a_connection {
             log.lock().strangers += 1;
             [&[0, 0, 0, 3], transaction, &b"connection id mismatch"[..]].concat()
+        } else if action == [0, 0, 0, 2] {
+            [&[0, 0, 0, 2], transaction, &[0, 0, 0, 5, 0, 0, 0, 50, 0, 0, 0, 10]].concat()
         } else {
             on_connection += 1;
             log.lock().events.push(u32::from_be_bytes(request[80..84].try_into().unwrap()));

@@ -6,13 +6,15 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use parking_lot::Mutex;
 use swarmgate_bittorrent_proto::tracker::http::{self, MAX_RESPONSE_BYTES};
-use swarmgate_bittorrent_proto::tracker::udp::{self, ConnectionId, Family, UdpBody};
+use swarmgate_bittorrent_proto::tracker::udp::{self, ConnectionId, Family, ScrapeCounts, UdpBody};
 use swarmgate_bittorrent_proto::tracker::{AnnounceRequest, AnnounceResponse, TrackerError};
+use swarmgate_content::InfoHash;
 use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -25,6 +27,8 @@ pub use crate::udp_exchange::ExchangeError;
 pub const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(40);
 /// Announces on their way at once, for all torrents; the others queue. Each HTTP one is a descriptor.
 const MAX_CONCURRENT: usize = 64;
+/// How long the answer over one family is held back for that over the other.
+const OTHER_FAMILY_PATIENCE: Duration = Duration::from_secs(1);
 /// Connection ids kept. Each is good for a minute only.
 const MAX_CONNECTIONS: usize = 256;
 /// Addresses of one tracker tried when sending to the one before failed at once.
@@ -132,6 +136,58 @@ impl TrackerClient {
         }
     }
 
+    /// Asks the tracker at `url` for a torrent's counters (BEP 48); `None` when it has no place to ask at.
+    ///
+    /// # Errors
+    /// As [`Self::announce`].
+    pub async fn scrape(&self, url: &str, infohash: InfoHash) -> Result<Option<ScrapeCounts>, AnnounceError> {
+        let deadline = Instant::now() + self.timeout;
+        let scrape = async {
+            let _slot = self.slots.acquire().await.map_err(|_| AnnounceError::Stopped)?;
+            match url.trim().split_once("://") {
+                Some(("udp", _)) => self.scrape_udp(url, infohash, deadline).await,
+                Some(_) | None => self.scrape_http(url, infohash).await,
+            }
+        };
+        match self.stop.run_until_cancelled(timeout_at(deadline, scrape)).await {
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(AnnounceError::Timeout(self.timeout)),
+            None => Err(AnnounceError::Stopped),
+        }
+    }
+
+    async fn scrape_http(&self, url: &str, infohash: InfoHash) -> Result<Option<ScrapeCounts>, AnnounceError> {
+        let Some(url) = http::scrape_url(url, &infohash)? else { return Ok(None) };
+        let body = self.http.get_bytes(url.as_str(), MAX_RESPONSE_BYTES, self.timeout).await?;
+        Ok(Some(http::parse_scrape(&body, &infohash)?))
+    }
+
+    async fn scrape_udp(
+        &self,
+        url: &str,
+        infohash: InfoHash,
+        deadline: Instant,
+    ) -> Result<Option<ScrapeCounts>, AnnounceError> {
+        let (host, port, _) = parse_udp_url(url)?;
+        let addresses = self.policy.resolve(&host, port).await?;
+        let reached = addresses.into_iter().filter(|address| self.udp.reaches(address)).min_by_key(SocketAddr::is_ipv6);
+        let address = reached.ok_or(ResolveError::NoAddress(host))?;
+        let connection = match self.known_connection(address) {
+            Some(connection) => connection,
+            None => self.connect(address, deadline).await?,
+        };
+        let packet = |transaction| udp::encode_scrape(connection, transaction, &[infohash]);
+        match self.ask(address, packet, deadline).await? {
+            UdpBody::Scraped(counts) => Ok(counts.first().copied()),
+            UdpBody::Connected(_) | UdpBody::Announced(_) => Err(TrackerError::Lacks("scrape answer").into()),
+            UdpBody::Refused(reason) => {
+                // It may have forgotten the connection: the next question makes a new one.
+                self.connections.lock().remove(&address);
+                Err(TrackerError::Refused { reason, retry_in: None }.into())
+            }
+        }
+    }
+
     async fn announce_http(&self, url: &str, request: &AnnounceRequest) -> Result<AnnounceResponse, AnnounceError> {
         let url = http::announce_url(url, request)?;
         let body = self.http.get_bytes(url.as_str(), MAX_RESPONSE_BYTES, self.timeout).await?;
@@ -145,12 +201,38 @@ impl TrackerClient {
         deadline: Instant,
     ) -> Result<AnnounceResponse, AnnounceError> {
         let (host, port, url_data) = parse_udp_url(url)?;
-        let mut addresses = self.policy.resolve(&host, port).await?;
-        // Both families lead to one tracker. IPv4 first: nearly all UDP trackers have it.
-        addresses.sort_by_key(|address| (!self.udp.reaches(address), address.is_ipv6()));
-        let mut result = Err(ResolveError::NoAddress(host).into());
+        let addresses = self.policy.resolve(&host, port).await?;
+        let (v4, v6): (Vec<_>, Vec<_>) = addresses.into_iter().partition(SocketAddr::is_ipv4);
+        // A peer of one family hears of us by that family's announce alone (BEP 7).
+        let families = [v4, v6].into_iter().filter(|addresses| addresses.iter().any(|it| self.udp.reaches(it)));
+        let mut asked: FuturesUnordered<_> =
+            families.map(|addresses| self.announce_to_one_of(addresses, request, &url_data, deadline)).collect();
+        let mut result = asked.next().await.unwrap_or_else(|| Err(ResolveError::NoAddress(host).into()));
+        while let Ok(Some(other)) = timeout(Self::patience_after(&result), asked.next()).await {
+            result = either(result, other);
+        }
+        result
+    }
+
+    /// How long the other family is waited for: what the first has given should not grow old.
+    const fn patience_after(result: &Result<AnnounceResponse, AnnounceError>) -> Duration {
+        match result {
+            Ok(_) => OTHER_FAMILY_PATIENCE,
+            Err(_) => ANNOUNCE_TIMEOUT,
+        }
+    }
+
+    /// Announces at one address after the other, as long as sending fails at once.
+    async fn announce_to_one_of(
+        &self,
+        addresses: Vec<SocketAddr>,
+        request: &AnnounceRequest,
+        url_data: &str,
+        deadline: Instant,
+    ) -> Result<AnnounceResponse, AnnounceError> {
+        let mut result = Err(ExchangeError::Timeout.into());
         for address in addresses.into_iter().take(MAX_ADDRESSES) {
-            result = self.announce_at(address, request, &url_data, deadline).await;
+            result = self.announce_at(address, request, url_data, deadline).await;
             if !matches!(result, Err(AnnounceError::Udp(ExchangeError::Send(_) | ExchangeError::NoSocket(_)))) {
                 break;
             }
@@ -249,6 +331,21 @@ fn parse_udp_url(text: &str) -> Result<(String, u16, String), TrackerError> {
     Ok((host.to_owned(), port, url[url::Position::BeforePath..url::Position::AfterQuery].to_owned()))
 }
 
+/// What a tracker answered over both families: all peers, and what else the first says.
+fn either(
+    first: Result<AnnounceResponse, AnnounceError>,
+    second: Result<AnnounceResponse, AnnounceError>,
+) -> Result<AnnounceResponse, AnnounceError> {
+    match (first, second) {
+        (Ok(mut first), Ok(second)) => {
+            first.peers.extend(second.peers);
+            Ok(first)
+        }
+        (Err(_), Ok(second)) => Ok(second),
+        (first, Err(_)) => first,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,6 +389,44 @@ mod tests {
             assert_eq!(response.interval, Some(Duration::from_secs(1800)));
         }
         assert_eq!((stub.log().connects, stub.log().events), (1, vec![2, 0]));
+        client.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn a_tracker_of_both_families_hears_of_us_over_both_and_gives_the_peers_of_both() {
+        let v4 = UdpTrackerStub::start(knows_one()).await;
+        let Ok(v6) = UdpSocket::bind(SocketAddr::new("::1".parse().unwrap(), v4.port())).await else {
+            return; // a machine without IPv6
+        };
+        let v6 = UdpTrackerStub::serve(v6, UdpTrackerManners::default());
+        let here = |ip: &str| SocketAddr::new(ip.parse().unwrap(), 0);
+        let sockets = [UdpSocket::bind(here("127.0.0.1")).await.unwrap(), UdpSocket::bind(here("::1")).await.unwrap()];
+        let [own_v4, own_v6] = sockets;
+        let client = TrackerClient::new(HttpClient::new(HOME).unwrap(), HOME, Some(own_v4), Some(own_v6));
+        let url = format!("udp://localhost:{}/announce", v4.port());
+        let response = client.announce(&url, &announce_request(AnnounceEvent::Started)).await.unwrap();
+        assert_eq!(response.peers, [PEER.parse().unwrap()]);
+        let both = tokio::net::lookup_host("localhost:1").await.unwrap().any(|address| address.is_ipv6());
+        assert_eq!((v4.log().events.len(), v6.log().events.len()), (1, usize::from(both)));
+        client.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn counters_are_asked_for_over_either_transport() {
+        let body = [&b"d5:filesd20:"[..], &[1; 20], b"d8:completei5e10:downloadedi50e10:incompletei10eeee"].concat();
+        let stub = HttpStub::start_bytes(move |_| http_ok(&body)).await;
+        let udp = UdpTrackerStub::start(knows_one()).await;
+        let client = client_with(HOME).await;
+        let infohash = InfoHash::new([1; 20]);
+        let counts = Some(ScrapeCounts { complete: 5, downloaded: 50, incomplete: 10 });
+        assert_eq!(client.scrape(&stub.url("/announce?passkey=k"), infohash).await.unwrap(), counts);
+        let request = stub.requests().pop().unwrap();
+        assert!(request.starts_with("GET /scrape?passkey=k&info_hash=%01"), "{request}");
+        assert_eq!(client.scrape(&stub.url("/elsewhere"), infohash).await.unwrap(), None);
+        for _ in 0..2 {
+            assert_eq!(client.scrape(&udp.url(), infohash).await.unwrap(), counts);
+        }
+        assert_eq!(udp.log().connects, 1);
         client.shutdown().await;
     }
 

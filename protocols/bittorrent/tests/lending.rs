@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use swarmgate_bittorrent::listener::{Binding, bind_tcp, bind_udp};
-use swarmgate_bittorrent::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets};
+use swarmgate_bittorrent::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets, FindingOptions};
 use swarmgate_bittorrent_proto::metainfo::{Metainfo, TorrentBuilder, hash_pieces};
 use swarmgate_content::{
     ByteRange, ContentId, ContentReader, EventBus, FailureClass, FetchError, FetchErrorKind, Hints, Protocol,
@@ -158,12 +158,13 @@ impl Node {
             upload_slots: 4,
             max_partial_bytes: 4 << 20,
             keep_behind_bytes: 0,
+            finding: FindingOptions::default(),
         };
         let any = || Binding::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), "the kit");
         let sockets = BitTorrentSockets {
             tcp: Some(bind_tcp(&any()).unwrap()),
             udp_v4: Some(bind_udp(&any()).unwrap()),
-            udp_v6: None,
+            ..BitTorrentSockets::default()
         };
         let context = SwarmContext::new(store.clone(), EventBus::new());
         Self { protocol: BitTorrentProtocol::start(options, sockets, None, context).await.unwrap(), store }

@@ -4,7 +4,6 @@
 mod v2;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,6 +11,7 @@ use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use swarmgate_bittorrent_proto::bitfield::Bitfield;
 use swarmgate_bittorrent_proto::choker::slots_for;
+use swarmgate_bittorrent_proto::exchange::Contact;
 use swarmgate_bittorrent_proto::merkle::HashRequest;
 use swarmgate_bittorrent_proto::metainfo::Info;
 use swarmgate_bittorrent_proto::picker::PeerKey;
@@ -29,7 +29,7 @@ use crate::board::{Change, Handed, Wake};
 use crate::loan::{Admitted, not_stored};
 use crate::peer_io::{self, PeerInput, WRITE_QUEUE};
 use crate::reader::ReadFault;
-use crate::{Command, Known, Metadata, PeerEnd, PeerOrigin, PeerStream, Shared};
+use crate::{Command, Evidence, Known, Metadata, PeerEnd, PeerOrigin, PeerStream, Shared, Tip};
 
 /// Batches of messages that may wait for the actor; peers wait beyond that.
 const INPUT_QUEUE: usize = 32;
@@ -55,6 +55,14 @@ enum Done {
     InfoStored,
 }
 
+/// How a peer's connection ended; see [`PeerEnd`].
+struct End {
+    useful: bool,
+    redundant: bool,
+    evidence: Option<Evidence>,
+    reason: String,
+}
+
 enum PieceFault {
     Corrupt(HashMismatch),
     NotStored(PutError, VerifiedBytes),
@@ -70,7 +78,7 @@ pub(crate) struct Actor {
     inputs: mpsc::Receiver<PeerInput>,
     input_sender: mpsc::Sender<PeerInput>,
     connections: BTreeMap<PeerKey, Connection>,
-    former: BTreeMap<PeerKey, Option<SocketAddr>>,
+    former: BTreeMap<PeerKey, PeerOrigin>,
     next_peer: u64,
     pending: FuturesUnordered<BoxFuture<'static, Done>>,
     store_events: broadcast::Receiver<StoreEvent>,
@@ -104,8 +112,12 @@ impl Actor {
             seed: shared.options.seed,
         };
         let (input_sender, inputs) = mpsc::channel(INPUT_QUEUE);
+        let mut torrent = Torrent::new(shared.id, config);
+        if let Some(options) = shared.context.exchange {
+            torrent.exchange_peers(options);
+        }
         Self {
-            torrent: Torrent::new(shared.id, config),
+            torrent,
             rootless: None,
             store_events: shared.context.store.subscribe(),
             uploads: Uploads {
@@ -155,11 +167,16 @@ impl Actor {
     fn on_command(&mut self, command: Command) {
         match command {
             Command::AddPeer { io, origin, handshake } => {
-                if self.connections.len() < self.shared.options.max_peers {
+                if self.connections.len() < self.shared.options.max_peers || self.make_room(&origin) {
                     let key = self.connect(io, origin);
                     self.torrent.add_peer(Instant::now(), key, origin.transport, &handshake);
+                    if let Some(address) = origin.addr {
+                        let contact = Contact { address, dialled: origin.dialled };
+                        self.torrent.set_contact(Instant::now(), key, contact);
+                    }
                 } else {
-                    self.tell_end(origin.addr, false, false, "too many peers".to_owned());
+                    let reason = "too many peers".to_owned();
+                    self.tell_end(origin, End { useful: false, redundant: false, evidence: None, reason });
                 }
             }
             Command::SetInfo { known } => self.set_known(known),
@@ -178,6 +195,21 @@ impl Actor {
                 let store = self.shared.context.store.clone();
                 self.pending.push(Box::pin(async move { Done::Admitted(admission.store(&store).await) }));
             }
+        }
+    }
+
+    /// Lets a peer go that was of no use so far, when the newcomer ranks above it (BEP 40). Says whether one was.
+    fn make_room(&mut self, newcomer: &PeerOrigin) -> bool {
+        let own = *self.shared.own.lock();
+        let rank = |origin: &PeerOrigin| own.rank_of(origin.addr?);
+        let idle = self.connections.iter().filter(|(key, _)| !self.torrent.was_useful(**key));
+        let lowest = idle.filter_map(|(key, connection)| Some((rank(&connection.origin)?, *key))).min();
+        match (rank(newcomer), lowest) {
+            (Some(new), Some((old, key))) if old < new => {
+                self.see_off(key, None, "gave its place to a peer that ranks higher".to_owned());
+                true
+            }
+            _ => false,
         }
     }
 
@@ -210,12 +242,16 @@ impl Actor {
         match input {
             PeerInput::Frames(key, frames) => self.torrent.handle_input(now, key, frames),
             PeerInput::Written(key, bytes) => self.torrent.on_written(now, key, bytes),
-            PeerInput::Closed(key, reason) => {
-                let useful = self.torrent.was_useful(key);
-                self.disconnect(key, useful, false, reason);
-                self.torrent.remove_peer(now, key);
-            }
+            PeerInput::Closed(key, reason) => self.see_off(key, None, reason),
+            PeerInput::Broke(key, reason) => self.see_off(key, Some(Evidence::Violation), reason),
         }
+    }
+
+    /// A peer's connection is over for reasons that the rules do not know.
+    fn see_off(&mut self, key: PeerKey, evidence: Option<Evidence>, reason: String) {
+        let useful = self.torrent.was_useful(key);
+        self.disconnect(key, End { useful, evidence, reason, redundant: false });
+        self.torrent.remove_peer(Instant::now(), key);
     }
 
     fn on_board(&mut self) {
@@ -311,6 +347,9 @@ impl Actor {
             self.torrent.set_tree(known.id, tree.clone(), known.info.roots.clone());
         }
         self.rootless = None;
+        if known.info.private {
+            self.torrent.keep_private();
+        }
         self.torrent.set_info(Instant::now(), known.info_bytes.clone(), known.geometry.clone(), have);
         self.share_read_ahead();
         self.keep_info(&known);
@@ -467,13 +506,21 @@ impl Actor {
             TorrentEvent::Roots(roots) => self.on_roots(roots),
             TorrentEvent::ReadLeaves { peer, piece, request } => self.read_leaves(peer, piece, request),
             TorrentEvent::Drop { peer, useful, reason } => {
-                let banned = reason == DropReason::Guilty;
-                if banned {
-                    self.shared.context.stats.peers_banned(1);
-                    let item = self.shared.content();
-                    self.shared.context.events.publish(Event::PeerBanned { item });
+                let redundant = reason == DropReason::Redundant;
+                let evidence = evidence_in(&reason);
+                self.disconnect(peer, End { useful, redundant, evidence, reason: reason.to_string() });
+            }
+            TorrentEvent::PeersFound(addresses) => self.shared.tips.tell(Tip::Told(addresses)),
+            TorrentEvent::Listens { peer, address } => {
+                if let Some(connection) = self.connections.get_mut(&peer) {
+                    connection.origin.addr = Some(address);
+                    self.shared.tips.tell(Tip::Listens(address));
                 }
-                self.disconnect(peer, useful, banned, reason.to_string());
+            }
+            TorrentEvent::SeenAt { peer, at } => {
+                if let Some(by) = self.connections.get(&peer).and_then(|connection| connection.origin.addr) {
+                    self.shared.tips.tell(Tip::SeenAt { by: by.ip(), at });
+                }
             }
             other => tracing::error!(?other, "the shell does not know this event"),
         }
@@ -527,27 +574,37 @@ impl Actor {
         }));
     }
 
-    fn disconnect(&mut self, key: PeerKey, useful: bool, banned: bool, reason: String) {
-        let addr = match self.connections.remove(&key) {
+    fn disconnect(&mut self, key: PeerKey, end: End) {
+        let origin = match self.connections.remove(&key) {
             Some(connection) => {
                 connection.cancel.cancel();
                 self.shared.peers.send_replace(self.connections.len());
-                self.former.insert(key, connection.origin.addr);
+                self.former.insert(key, connection.origin);
                 if self.former.len() > MAX_FORMER {
                     self.former.pop_first();
                 }
-                connection.origin.addr
+                connection.origin
             }
-            None if banned => self.former.get(&key).copied().flatten(),
-            None => return,
+            // Evidence against one who has left is evidence still.
+            None => match self.former.get(&key).filter(|_| end.evidence.is_some()) {
+                Some(origin) => *origin,
+                None => return,
+            },
         };
-        self.tell_end(addr, useful, banned, reason);
+        if end.evidence.is_some() {
+            self.shared.context.stats_of(origin.transport).peers_banned(1);
+            let item = self.shared.content();
+            self.shared.context.events.publish(Event::PeerBanned { item });
+        }
+        self.tell_end(origin, end);
     }
 
-    fn tell_end(&self, addr: Option<SocketAddr>, useful: bool, banned: bool, reason: String) {
-        tracing::debug!(infohash = %self.shared.infohash, ?addr, useful, banned, reason, "peer left");
+    fn tell_end(&self, origin: PeerOrigin, end: End) {
+        let PeerOrigin { addr, transport, .. } = origin;
+        let End { useful, redundant, evidence, reason } = end;
+        tracing::debug!(infohash = %self.shared.infohash, ?addr, useful, ?evidence, reason, "peer left");
         // Whoever dials learns less when it does not listen; nothing else suffers.
-        let _ = self.peer_ends.try_send(PeerEnd { addr, useful, banned, reason });
+        let _ = self.peer_ends.try_send(PeerEnd { addr, transport, useful, redundant, evidence, reason });
     }
 
     /// Counts what the rules have counted since the last time, once.
@@ -568,6 +625,21 @@ impl Actor {
         stats.blocks_verified(totals.verified - before.verified);
         stats.blocks_corrupt(totals.corrupt - before.corrupt);
         self.counted = totals;
+    }
+}
+
+/// What a peer is proven to have done that was dropped for this; slow, silent and absent peers have done nothing.
+const fn evidence_in(reason: &DropReason) -> Option<Evidence> {
+    match reason {
+        DropReason::Guilty => Some(Evidence::WrongBytes),
+        DropReason::Wire(_)
+        | DropReason::Bitfield(_)
+        | DropReason::LateBitfield
+        | DropReason::Unasked(_)
+        | DropReason::FalseHashes
+        | DropReason::Extension(_) => Some(Evidence::Violation),
+        DropReason::TimedOut | DropReason::NotReading(_) | DropReason::Redundant => None,
+        _ => None,
     }
 }
 

@@ -23,6 +23,7 @@ mod peer_io;
 mod reader;
 pub mod roots;
 mod status;
+mod tips;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,9 +33,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use swarmgate_bittorrent_proto::bitfield::Bitfield;
 use swarmgate_bittorrent_proto::choker::TurnOrder;
+use swarmgate_bittorrent_proto::exchange::ExchangeOptions;
 use swarmgate_bittorrent_proto::geometry::Geometry;
 use swarmgate_bittorrent_proto::handshake::Handshake;
 use swarmgate_bittorrent_proto::metainfo::Info;
+use swarmgate_bittorrent_proto::peer_priority::OwnAddresses;
 use swarmgate_bittorrent_proto::torrent::Transport;
 use swarmgate_bittorrent_proto::wire::PieceIndex;
 use swarmgate_content::{BlockHash, ContentId, ContentMeta, EventBus, InfoHash, ProtocolStats, TorrentId};
@@ -51,6 +54,7 @@ pub use loan::Stay;
 pub use pace::Pace;
 pub use reader::{ReadFault, SwarmReader};
 pub use status::{SwarmStatus, TransferRates};
+pub use tips::Tip;
 
 /// Commands that may wait for the actor; a sender waits beyond that.
 const COMMAND_QUEUE: usize = 64;
@@ -89,6 +93,8 @@ pub struct SwarmContext {
     pub directory: SwarmDirectory,
     /// How fast peers may give and take.
     pub pace: Pace,
+    /// How peers of public torrents are told of each other; `None`: not at all.
+    pub exchange: Option<ExchangeOptions>,
 }
 
 impl SwarmContext {
@@ -96,8 +102,8 @@ impl SwarmContext {
     #[must_use]
     pub fn new(store: Store, events: EventBus) -> Self {
         let directory = SwarmDirectory::default();
-        let pace = Pace::default();
-        Self { store, events, stats: Arc::default(), webrtc_stats: Arc::default(), directory, pace }
+        let (stats, webrtc_stats, pace) = (Arc::default(), Arc::default(), Pace::default());
+        Self { store, events, stats, webrtc_stats, directory, pace, exchange: None }
     }
 
     /// Where the peers of one transport are counted.
@@ -116,21 +122,38 @@ pub struct PeerOrigin {
     pub transport: Transport,
     /// Its address, where it has one that means anything to others.
     pub addr: Option<SocketAddr>,
+    /// Whether we dialled that address: the one of a peer that dialled us is good for nothing but telling who it is.
+    pub dialled: bool,
 }
 
 impl PeerOrigin {
-    /// A TCP peer.
+    /// A TCP peer that we dialled.
     #[must_use]
     pub const fn tcp(addr: SocketAddr) -> Self {
-        Self { transport: Transport::Tcp, addr: Some(addr) }
+        Self { transport: Transport::Tcp, addr: Some(addr), dialled: true }
+    }
+
+    /// The same peer, as one that dialled us.
+    #[must_use]
+    pub const fn inbound(self) -> Self {
+        Self { dialled: false, ..self }
     }
 
     /// A WebRTC peer. Its address is nobody else's business: behind it may be a whole house, and no other peer could
     /// dial it.
     #[must_use]
     pub const fn webrtc() -> Self {
-        Self { transport: Transport::WebRtc, addr: None }
+        Self { transport: Transport::WebRtc, addr: None, dialled: false }
     }
+}
+
+/// What a peer is proven to have done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// Sent bytes that are not the content's.
+    WrongBytes,
+    /// Sent what no honest client sends.
+    Violation,
 }
 
 /// How a peer's time in the swarm ended.
@@ -138,10 +161,14 @@ impl PeerOrigin {
 pub struct PeerEnd {
     /// Its address, if it had one.
     pub addr: Option<SocketAddr>,
+    /// What carried it.
+    pub transport: Transport,
     /// Whether it gave or took anything.
     pub useful: bool,
-    /// Whether it is proven to have sent wrong bytes.
-    pub banned: bool,
+    /// Whether it left because neither side wants anything of the other, for now.
+    pub redundant: bool,
+    /// What it is proven to have done.
+    pub evidence: Option<Evidence>,
     /// Why, in words.
     pub reason: String,
 }
@@ -260,6 +287,10 @@ pub(crate) struct Shared {
     metadata: watch::Sender<Metadata>,
     /// Connected peers, whatever carries them.
     peers: watch::Sender<usize>,
+    /// What the world knows us by, for ranking peers.
+    own: Mutex<OwnAddresses>,
+    /// What peers told of others.
+    tips: tips::Tips,
     /// Whether the last missing piece came while the swarm was running.
     completed: watch::Sender<bool>,
     board: board::Board,
@@ -330,6 +361,8 @@ impl Swarm {
             options,
             metadata: watch::Sender::new(Metadata::Unknown),
             peers: watch::Sender::new(0),
+            own: Mutex::default(),
+            tips: tips::Tips::new(),
             completed: watch::Sender::new(false),
             board: board::Board::default(),
             admitting: Arc::new(Semaphore::new(loan::MAX_ADMITTED_AT_ONCE)),

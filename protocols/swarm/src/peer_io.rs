@@ -29,6 +29,8 @@ pub(crate) enum PeerInput {
     Written(PeerKey, usize),
     /// The connection ended.
     Closed(PeerKey, String),
+    /// The peer sent what is no message; it is not read any more.
+    Broke(PeerKey, String),
 }
 
 /// Reads until the connection ends or the actor is gone, no faster than `line` allows.
@@ -54,7 +56,10 @@ pub(crate) async fn read(
         let complete = match complete_frames(&buffer) {
             Ok(0) => continue,
             Ok(complete) => complete,
-            Err(error) => break error.to_string(),
+            Err(error) => {
+                let _ = inputs.send(PeerInput::Broke(key, error.to_string())).await;
+                return;
+            }
         };
         if inputs.send(PeerInput::Frames(key, buffer.split_to(complete).freeze())).await.is_err() {
             return;

@@ -75,7 +75,7 @@ async fn a_cold_swarm_reads_everything_from_a_seed_at_once() {
     assert_eq!(leecher.swarm.handle().status().totals.wasted, 0);
     seeder.swarm.shutdown().await;
     let end = leecher.ends.recv().await.unwrap();
-    assert!(end.useful && !end.banned, "{end:?}");
+    assert!(end.useful && end.evidence.is_none(), "{end:?}");
     leecher.swarm.shutdown().await;
 }
 

@@ -9,6 +9,7 @@ mod cache;
 mod coalescing;
 mod corruption;
 mod disconnect;
+mod finding;
 mod get;
 mod hostile_input;
 mod hybrid;

@@ -1,17 +1,20 @@
 //! A private torrent (BEP 27) is asked for at its own trackers and nowhere else.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use swarmgate_bittorrent::listener::{Binding, bind_group};
 use swarmgate_bittorrent_proto::bencode::{DecodeOptions, OwnedValue, decode};
+use swarmgate_bittorrent_proto::lsd;
 use swarmgate_content::InfoHash;
 use swarmgate_tests::node::{self, Content, Node, Seeder};
 use swarmgate_tests::torrent::escape;
 use swarmgate_tests::tracker::Tracker;
 use swarmgate_tests::wait;
-use tokio::net::UdpSocket;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::KIB;
@@ -39,6 +42,47 @@ impl DhtStub {
     fn was_asked_for(&self, content: &Content) -> bool {
         self.asked.lock().contains(&content.infohash())
     }
+}
+
+/// A neighbour in the local network that writes down which torrents are called out (BEP 14).
+struct Neighbour {
+    heard: Arc<Mutex<Vec<InfoHash>>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Neighbour {
+    fn start() -> Self {
+        let here = Binding::new(SocketAddr::from((Ipv4Addr::LOCALHOST, lsd::PORT)), "the story");
+        let socket = bind_group(&here, lsd::GROUP_V4.into()).unwrap();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&heard);
+        let task = tokio::spawn(async move {
+            let mut buffer = [0; 2048];
+            while let Ok((len, _)) = socket.recv_from(&mut buffer).await {
+                log.lock().extend(lsd::Call::parse(&buffer[..len]).into_iter().flat_map(|call| call.infohashes));
+            }
+        });
+        Self { heard, _task: AbortOnDropHandle::new(task) }
+    }
+
+    fn heard_of(&self, content: &Content) -> bool {
+        self.heard.lock().contains(&content.infohash())
+    }
+}
+
+/// A port that counts who comes and says nothing, as the tracker of browsers.
+async fn counting_door() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, count) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let counter = Arc::clone(&count);
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            counter.fetch_add(1, Ordering::SeqCst);
+            open.push(stream);
+        }
+    });
+    (address, count)
 }
 
 async fn answer(socket: UdpSocket, asked: Arc<Mutex<Vec<InfoHash>>>) {
@@ -162,4 +206,54 @@ async fn a_torrent_file_brings_its_trackers_to_an_infohash_that_was_asked_for_be
     assert_eq!(answer.status, 200, "{}", answer.text());
     announced(&tracker, &node).await;
     node.stop().await;
+}
+
+/// Everything by which peers are found is on, and at each place where a leak would arrive somebody listens: the DHT, the
+/// local network, the operator's trackers of either kind, the tracker of another torrent, a peer that takes exchanges.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_but_its_own_tracker_and_peers_hears_of_a_private_torrent_with_every_way_switched_on() {
+    let (own, configured, others) = (Tracker::start(), Tracker::start(), Tracker::start());
+    let (dht, neighbour, (door, knocks)) = (DhtStub::start().await, Neighbour::start(), counting_door().await);
+    let node = Node::with(|config| {
+        config.bittorrent.dht = true;
+        config.bittorrent.dht_bootstrap = vec![dht.address.to_string()];
+        config.bittorrent.trackers = vec![configured.url().parse().unwrap()];
+        config.bittorrent.lsd = true;
+        config.webtorrent.trackers = vec![format!("ws://{door}/").parse().unwrap()];
+    })
+    .await;
+    let evidence = || node.app.manager().list()[0].health.evidence.clone();
+    let met = async || evidence().contains("1 DHT nodes").then_some(());
+    wait::until("the DHT node to be met", PATIENCE, met).await;
+
+    // Two of its peers, who ask no tracker, will be connected: so there is somebody to be told of somebody.
+    let private = Content::private("members.bin", 66, 64 * KIB, 16 * 1024);
+    let members = [Seeder::start(&private).await, Seeder::start(&private).await];
+    let private = private.with_trackers(&[&own.url()]);
+    upload(&node, &private).await;
+    announced(&own, &node).await;
+    node.learn(&private, &[members[0].address(), members[1].address()]).await;
+    assert!(node.connect().await.get(&private.path(0), &[]).await.body == private.bytes);
+    tokio::time::sleep(WATCH * 4).await;
+    assert!(!dht.was_asked_for(&private), "looked up in the DHT");
+    assert!(!neighbour.heard_of(&private), "called out in the local network");
+    assert!(!configured.knows(peers_port(&node)) && !others.knows(peers_port(&node)), "announced to a stranger");
+    assert_eq!(knocks.load(Ordering::SeqCst), 0, "announced to a tracker of browsers");
+    for member in &members {
+        assert_eq!(member.stats().peers_connected, 1, "told of another by way of us");
+    }
+
+    // The same gateway uses every one of these ways for a public one, so the silence above was no deafness.
+    let public = Content::single("anybody.bin", 67, 64 * KIB, 16 * 1024).with_trackers(&[&others.url()]);
+    upload(&node, &public).await;
+    announced(&configured, &node).await;
+    announced(&others, &node).await;
+    wait::until("the lookup", PATIENCE, async || dht.was_asked_for(&public).then_some(())).await;
+    wait::until("the call", PATIENCE, async || neighbour.heard_of(&public).then_some(())).await;
+    wait::until("the browsers' tracker", PATIENCE, async || (knocks.load(Ordering::SeqCst) > 0).then_some(())).await;
+    assert!(!dht.was_asked_for(&private) && !neighbour.heard_of(&private));
+    node.stop().await;
+    for member in members {
+        member.stop().await;
+    }
 }

@@ -103,6 +103,7 @@ impl IpfsWorld {
             publishing: None,
             denylists: Denylists::new(vec![("test".to_owned(), rules)], setting.legal),
             tracker: None,
+            gate: None,
             cache_status: Arc::new(|| serde_json::Value::Null),
             options: setting.options,
             closing: shutdown.clone(),

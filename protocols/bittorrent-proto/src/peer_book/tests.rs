@@ -5,17 +5,17 @@ use proptest::prelude::*;
 #[test]
 fn hints_are_dialled_first_and_then_by_trust() {
     let (mut book, now) = book();
-    book.add(now, peer(1), PeerSource::Pex);
-    book.add(now, peer(2), PeerSource::Tracker);
-    book.add(now, peer(3), PeerSource::Hint);
-    book.add(now, peer(4), PeerSource::Dht);
+    book.add(peer(1), PeerSource::Pex);
+    book.add(peer(2), PeerSource::Tracker);
+    book.add(peer(3), PeerSource::Hint);
+    book.add(peer(4), PeerSource::Dht);
     assert_eq!(drain(&mut book, now), [3, 2, 4, 1]);
 }
 
 #[test]
 fn a_failed_address_pauses_longer_each_time_and_is_forgotten_in_the_end() {
     let (mut book, mut now) = book();
-    book.add(now, peer(1), PeerSource::Tracker);
+    book.add(peer(1), PeerSource::Tracker);
     let mut pauses = Vec::new();
     while book.known() > 0 {
         assert_eq!(book.poll_dial(now), Some(peer(1)));
@@ -27,14 +27,14 @@ fn a_failed_address_pauses_longer_each_time_and_is_forgotten_in_the_end() {
         }
     }
     assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 640]);
-    assert!(book.add(now, peer(1), PeerSource::Tracker), "whoever tells of it again gives it a new start");
+    assert!(book.add(peer(1), PeerSource::Tracker), "whoever tells of it again gives it a new start");
 }
 
 #[test]
 fn a_useful_peer_is_dialled_again_soon_and_a_useless_one_late() {
     let (mut book, now) = book();
     for port in [1, 2] {
-        book.add(now, peer(port), PeerSource::Tracker);
+        book.add(peer(port), PeerSource::Tracker);
         book.poll_dial(now);
         book.on_connected(peer(port));
     }
@@ -48,21 +48,21 @@ fn a_useful_peer_is_dialled_again_soon_and_a_useless_one_late() {
 #[test]
 fn an_address_is_never_dialled_twice_at_a_time_whoever_tells_of_it() {
     let (mut book, now) = book();
-    book.add(now, peer(1), PeerSource::Dht);
+    book.add(peer(1), PeerSource::Dht);
     assert_eq!(drain(&mut book, now), [1]);
-    assert!(!book.add(now, peer(1), PeerSource::Hint));
+    assert!(!book.add(peer(1), PeerSource::Hint));
     assert!(book.poll_dial(now).is_none());
     book.on_connected(peer(1));
-    assert!(!book.add(now, peer(1), PeerSource::Tracker));
+    assert!(!book.add(peer(1), PeerSource::Tracker));
     assert!(book.poll_dial(now).is_none());
     let mapped = SocketAddr::new("::ffff:127.0.0.1".parse().unwrap(), 1);
-    assert!(!book.add(now, mapped, PeerSource::Hint), "the same address in IPv6 spelling");
+    assert!(!book.add(mapped, PeerSource::Hint), "the same address in IPv6 spelling");
 }
 
 #[test]
 fn a_cancelled_dial_is_no_failure() {
     let (mut book, now) = book();
-    book.add(now, peer(1), PeerSource::Dht);
+    book.add(peer(1), PeerSource::Dht);
     assert_eq!(drain(&mut book, now), [1]);
     book.on_dial_cancelled(peer(1));
     assert_eq!(drain(&mut book, now), [1]);
@@ -71,80 +71,65 @@ fn a_cancelled_dial_is_no_failure() {
 #[test]
 fn we_never_dial_ourselves_nor_what_is_no_host() {
     let (mut book, now) = book();
-    book.add(now, peer(7), PeerSource::Tracker);
+    book.add(peer(7), PeerSource::Tracker);
     book.set_self([peer(7), "0.0.0.0:8".parse().unwrap()]);
     for address in
         ["127.0.0.1:7", "127.0.0.1:8", "[::1]:8", "10.0.0.1:0", "0.0.0.0:5", "224.0.0.1:5", "255.255.255.255:5"]
     {
-        assert!(!book.add(now, address.parse().unwrap(), PeerSource::Hint), "{address}");
+        assert!(!book.add(address.parse().unwrap(), PeerSource::Hint), "{address}");
     }
     assert_eq!(book.poll_dial(now), None);
-    book.add(now, peer(9), PeerSource::Tracker);
+    book.add(peer(9), PeerSource::Tracker);
     book.add_self(peer(9));
     assert_eq!(book.poll_dial(now), None);
-}
-
-#[test]
-fn a_banned_host_is_left_alone_until_its_ban_ends() {
-    let (mut book, now) = book();
-    let (bad, until) = ("10.0.0.1:1".parse().unwrap(), now + Duration::from_secs(600));
-    book.add(now, bad, PeerSource::Tracker);
-    book.ban(bad.ip(), until);
-    book.add(now, "10.0.0.1:2".parse().unwrap(), PeerSource::Hint);
-    assert!(book.is_banned(bad.ip(), now) && !book.is_banned(bad.ip(), until));
-    assert_eq!(book.poll_dial(now), None);
-    assert_eq!(book.poll_timeout(), Some((until, "dial")));
-    assert_eq!(drain(&mut book, until), [2, 1]);
-}
-
-#[test]
-fn a_connected_peer_that_is_banned_is_not_dialled_after_it_left() {
-    let (mut book, now) = book();
-    let until = now + Duration::from_secs(600);
-    for port in [1, 2] {
-        book.add(now, peer(port), PeerSource::Tracker);
-        book.poll_dial(now);
-        book.on_connected(peer(port));
-    }
-    book.ban_address(peer(1), until);
-    book.on_disconnected(now, peer(1), false);
-    book.on_disconnected(now, peer(2), true);
-    assert_eq!(drain(&mut book, until - Duration::from_secs(1)), [2], "the neighbour on the same host is spared");
-    assert_eq!(drain(&mut book, until), [1]);
 }
 
 #[test]
 fn a_full_book_trades_what_failed_for_what_is_new() {
     let (mut book, now) = book();
     for n in 0..2000_u32 {
-        assert!(book.add(now, far(n), PeerSource::Dht));
+        assert!(book.add(far(n), PeerSource::Dht));
     }
-    assert!(!book.add(now, far(5000), PeerSource::Dht), "no better than those there");
-    assert!(book.add(now, far(5001), PeerSource::Tracker), "better trusted");
+    assert!(!book.add(far(5000), PeerSource::Dht), "no better than those there");
+    assert!(book.add(far(5001), PeerSource::Tracker), "better trusted");
     let dialled = book.poll_dial(now).unwrap();
     book.on_dial_failed(now, dialled);
-    assert!(book.add(now, far(5002), PeerSource::Dht));
+    assert!(book.add(far(5002), PeerSource::Dht));
     assert_eq!(book.known(), MAX_ADDRESSES);
-    assert!(book.add(now, dialled, PeerSource::Hint), "the one that failed gave way");
+    assert!(book.add(dialled, PeerSource::Hint), "the one that failed gave way");
+}
+
+#[test]
+fn of_peers_that_are_trusted_alike_those_that_rank_high_are_dialled_first() {
+    let (mut book, now) = book();
+    let known_by = OwnAddresses { v4: Some("8.0.0.1:1".parse().unwrap()), v6: None };
+    (0..20).for_each(|n| _ = book.add(far(n * 77_777), PeerSource::Tracker));
+    book.set_known_by(known_by);
+    (20..40).for_each(|n| _ = book.add(far(n * 77_777), PeerSource::Tracker));
+    let order: Vec<_> = std::iter::from_fn(|| book.poll_dial(now)).map(|address| known_by.rank_of(address)).collect();
+    assert_eq!(order.len(), 20, "as many as may be under way");
+    assert!(order.is_sorted_by(|a, b| a >= b), "{order:?}");
+}
+
+#[test]
+fn a_peer_that_has_everything_rests_until_something_is_missing() {
+    let (mut book, now) = book();
+    book.add(peer(1), PeerSource::Tracker);
+    book.poll_dial(now);
+    book.on_connected(peer(1));
+    book.on_redundant(peer(1));
+    assert_eq!(drain(&mut book, now + Duration::from_secs(86_400)), [0; 0]);
+    book.wake_resting();
+    assert_eq!(drain(&mut book, now), [1]);
 }
 
 #[test]
 fn one_host_gets_few_places() {
-    let (mut book, now) = book();
-    let added =
-        (1..100).filter(|port| book.add(now, SocketAddr::from(([10, 0, 0, 1], *port)), PeerSource::Pex)).count();
+    let (mut book, _) = book();
+    let added = (1..100).filter(|port| book.add(SocketAddr::from(([10, 0, 0, 1], *port)), PeerSource::Pex)).count();
     assert_eq!(added, MAX_PORTS_PER_HOST);
-    let added = (1..100).filter(|port| book.add(now, peer(*port), PeerSource::Pex)).count();
+    let added = (1..100).filter(|port| book.add(peer(*port), PeerSource::Pex)).count();
     assert_eq!(added, 99, "this host is nobody to be protected from us");
-}
-
-#[test]
-fn bans_are_bounded() {
-    let (mut book, now) = book();
-    for n in 0..1500_u32 {
-        book.ban(far(n).ip(), now + Duration::from_secs(60 + u64::from(n)));
-    }
-    assert!(!book.is_banned(far(499).ip(), now) && book.is_banned(far(500).ip(), now));
 }
 
 fn book() -> (PeerBook, Instant) {
@@ -178,8 +163,8 @@ proptest! {
         for (step, port, seconds) in steps {
             let pause = |pauses: &mut BTreeMap<u16, Instant>, s| pauses.insert(port, now + Duration::from_secs(s));
             match step {
-                0 => _ = book.add(now, peer(port), PeerSource::Pex),
-                1 => _ = book.add(now, peer(port), PeerSource::Hint),
+                0 => _ = book.add(peer(port), PeerSource::Pex),
+                1 => _ = book.add(peer(port), PeerSource::Hint),
                 2 => if dialling.remove(&port) { book.on_connected(peer(port)); connected.insert(port); },
                 3 => {
                     book.on_dial_failed(now, peer(port));

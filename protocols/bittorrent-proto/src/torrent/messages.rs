@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::session::{Early, MAX_UNASKED_BYTES, MAX_UPLOAD_QUEUE};
-use super::{DropReason, LT_DONTHAVE, Torrent, TorrentEvent, Transport, UT_METADATA};
+use super::{DropReason, LT_DONTHAVE, Torrent, TorrentEvent, Transport, UT_METADATA, UT_PEX};
 use crate::bitfield::Bitfield;
 use crate::extension::{
     ExtensionError, ExtensionHandshake, MetadataError, MetadataFetch, MetadataMessage, parse_dont_have,
@@ -153,6 +153,7 @@ impl Torrent {
 
     /// Interest is given up when nothing is missing, and taken up again with every peer when something is.
     pub(super) fn review_interest(&mut self) {
+        self.tell_upload_only();
         let Some(known) = &self.known else { return };
         let complete = known.picker.have().is_all();
         for key in self.keys() {
@@ -229,6 +230,7 @@ impl Torrent {
             0 => self.on_extension_handshake(now, key, payload),
             UT_METADATA => self.on_metadata(now, key, payload),
             LT_DONTHAVE => self.on_dont_have(key, payload),
+            UT_PEX => self.on_peer_exchange(now, key, payload),
             _ => Ok(()),
         }
     }
@@ -244,8 +246,10 @@ impl Torrent {
 
     fn on_extension_handshake(&mut self, now: Instant, key: PeerKey, payload: &Bytes) -> Result<(), DropReason> {
         let hello = ExtensionHandshake::parse(payload).map_err(|error| DropReason::Extension(error.to_string()))?;
+        self.note_contact(key, &hello);
         let Some(session) = self.sessions.get_mut(&key) else { return Ok(()) };
         session.extensions.ut_metadata = hello.ut_metadata.or(session.extensions.ut_metadata);
+        session.upload_only = hello.upload_only;
         session.extensions.lt_donthave = hello.lt_donthave.or(session.extensions.lt_donthave);
         if let Some(reqq) = hello.reqq {
             session.reqq = Some(reqq);

@@ -6,10 +6,12 @@
 //! them is not known here.
 
 mod hashes;
+mod introductions;
 mod messages;
 mod session;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -21,7 +23,8 @@ pub use self::hashes::ReceivedBlock;
 use self::session::{Early, Session};
 use crate::bitfield::{Bitfield, BitfieldError};
 use crate::choker::{Choker, RECHOKE_INTERVAL, TurnOrder};
-use crate::extension::{ExtensionHandshake, encode_dont_have};
+use crate::exchange::PeerExchange;
+use crate::extension::encode_dont_have;
 use crate::geometry::Geometry;
 use crate::handshake::Handshake;
 use crate::merkle::HashRequest;
@@ -32,6 +35,8 @@ use crate::wire::{BlockRequest, Message, PieceIndex, WireError};
 const UT_METADATA: u8 = 1;
 /// The number we chose for `lt_donthave` (BEP 54).
 const LT_DONTHAVE: u8 = 2;
+/// The number we chose for `ut_pex` (BEP 11).
+const UT_PEX: u8 = 3;
 /// A keep-alive is sent after this long without sending anything; BEP 3 lets peers close after two minutes.
 const KEEP_ALIVE: Duration = Duration::from_secs(100);
 /// A peer for which this many bytes wait unwritten is dropped. Honest ones stay far below: blocks are read only for
@@ -84,6 +89,9 @@ pub enum DropReason {
     /// Its extension messages make no sense.
     #[error("broke the protocol: {0}")]
     Extension(String),
+    /// Neither of us wants anything of the other (BEP 21).
+    #[error("both sides have everything")]
+    Redundant,
 }
 
 /// What the shell must do.
@@ -126,6 +134,22 @@ pub enum TorrentEvent {
         useful: bool,
         /// Why.
         reason: DropReason,
+    },
+    /// A peer told of others (BEP 11): where they are said to be.
+    PeersFound(Vec<SocketAddr>),
+    /// A peer that dialled us told where it listens: there it is connected already.
+    Listens {
+        /// The peer.
+        peer: PeerKey,
+        /// Where.
+        address: SocketAddr,
+    },
+    /// A peer told at which address it sees us.
+    SeenAt {
+        /// The peer.
+        peer: PeerKey,
+        /// The address.
+        at: IpAddr,
     },
 }
 
@@ -200,6 +224,10 @@ pub struct Torrent {
     choker: Choker,
     /// Whether blocks are sent at a limited rate.
     paced: bool,
+    /// Introduces the peers to each other, where that may be.
+    exchange: Option<PeerExchange>,
+    /// Whether peers were told that we want nothing (BEP 21).
+    upload_only: bool,
     next_tick: Option<Instant>,
     events: VecDeque<TorrentEvent>,
     convicted: VecDeque<PeerKey>,
@@ -221,6 +249,8 @@ impl Torrent {
             read_ahead: u64::MAX,
             choker: Choker::new(config.upload_slots),
             paced: false,
+            exchange: None,
+            upload_only: false,
             next_tick: None,
             events: VecDeque::new(),
             convicted: VecDeque::new(),
@@ -244,6 +274,7 @@ impl Torrent {
         let early: Vec<_> = picker.have().iter().collect();
         self.known = Some(Known { info, picker });
         self.watch_from_the_start(readers.values().map(|range| range.start).collect());
+        self.upload_only = self.is_complete();
         for key in self.keys() {
             self.greet_late(now, key, &early);
         }
@@ -309,14 +340,7 @@ impl Torrent {
     pub fn add_peer(&mut self, now: Instant, key: PeerKey, transport: Transport, handshake: &Handshake) {
         let mut session = Session::new(now, transport, handshake);
         if session.extended {
-            let hello = ExtensionHandshake {
-                ut_metadata: Some(UT_METADATA),
-                lt_donthave: Some(LT_DONTHAVE),
-                metadata_size: self.known.as_ref().and_then(|known| u32::try_from(known.info.len()).ok()),
-                reqq: u32::try_from(session::MAX_UPLOAD_QUEUE).ok(),
-                client: Some(concat!("swarmgate ", env!("CARGO_PKG_VERSION")).to_owned()),
-                ..ExtensionHandshake::default()
-            };
+            let hello = self.our_hello(transport);
             session.send(&Message::Extended { id: 0, payload: hello.encode().into() });
         }
         if let Some(known) = &mut self.known {
@@ -341,6 +365,9 @@ impl Torrent {
     fn forget_peer(&mut self, key: PeerKey) {
         self.choker.gone(key);
         self.hashes.on_gone(key);
+        if let Some(exchange) = &mut self.exchange {
+            exchange.leave(key);
+        }
         if let Some(known) = &mut self.known {
             known.picker.peer_left(key);
         }
@@ -561,7 +588,8 @@ impl Torrent {
         let picker = self.known.as_ref().and_then(|known| known.picker.poll_timeout());
         let tick = self.next_tick.map(|at| (at, "choker and keep-alive"));
         let hashes = self.hashes.poll_timeout().map(|at| (at, "hashes"));
-        picker.into_iter().chain(tick).chain(hashes).min_by_key(|(at, _)| *at)
+        let exchange = self.exchange_timeout().map(|at| (at, "peer exchange"));
+        picker.into_iter().chain(tick).chain(hashes).chain(exchange).min_by_key(|(at, _)| *at)
     }
 
     /// Does what time has made due.
@@ -572,16 +600,20 @@ impl Torrent {
             self.rechoke(now);
             self.continue_metadata();
         }
+        self.introduce_peers(now);
         self.settle(now);
     }
 
     fn mind_keep_alives(&mut self, now: Instant) {
         let mut lost = Vec::new();
+        let complete = self.is_complete();
         for (key, session) in &mut self.sessions {
             if now >= session.last_received + PEER_TIMEOUT {
                 lost.push((*key, DropReason::TimedOut));
             } else if session.queued() > MAX_QUEUED {
                 lost.push((*key, DropReason::NotReading(session.queued())));
+            } else if session.is_redundant(now, complete) {
+                lost.push((*key, DropReason::Redundant));
             } else if now >= session.last_sent + KEEP_ALIVE {
                 session.send(&Message::KeepAlive);
             }
@@ -652,6 +684,9 @@ impl Torrent {
     fn settle(&mut self, now: Instant) {
         self.feed_uploads();
         self.ask_for_hashes(now);
+        if let Some(exchange) = &mut self.exchange {
+            exchange.settle(now);
+        }
         let Some(known) = &mut self.known else { return };
         known.picker.schedule(now);
         while let Some(action) = known.picker.poll_action() {

@@ -1,7 +1,7 @@
 //! One peer's side of the protocol: who chokes whom, what it can do, what is on its way to it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use swarmgate_content::InfoHash;
@@ -23,6 +23,9 @@ const MAX_WITHDRAWN: usize = 2048;
 const MAX_EARLY_HAVES: usize = 4096;
 /// Blocks' worth of bytes that a peer may send unasked (answers to requests we withdrew) before it is dropped.
 pub(super) const MAX_UNASKED_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How long a peer stays that wants nothing of us nor we of it: readers that come back soon find it connected.
+pub(super) const REDUNDANT_AFTER: Duration = Duration::from_secs(60);
 
 /// What a peer said it has, before we could know what that means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +62,10 @@ pub(super) struct Session {
     /// Whether the first message, the only one that may be a bitfield, has been.
     pub(super) spoke: bool,
     pub(super) has_all: bool,
+    /// Whether it wants nothing (BEP 21).
+    pub(super) upload_only: bool,
+    /// Since when neither side wants anything of the other.
+    together_since: Option<Instant>,
     /// Blocks it asked for, in order, and those being read for it.
     pub(super) uploads: VecDeque<BlockRequest>,
     pub(super) reading: BTreeSet<BlockRequest>,
@@ -94,6 +101,8 @@ impl Session {
             peer_choking: true,
             spoke: false,
             has_all: false,
+            upload_only: false,
+            together_since: None,
             uploads: VecDeque::new(),
             reading: BTreeSet::new(),
             withdrawn: BTreeMap::new(),
@@ -111,6 +120,15 @@ impl Session {
     /// Whether the peer gave us a block, or took one.
     pub(super) const fn was_useful(&self) -> bool {
         self.downloaded + self.uploaded > 0
+    }
+
+    /// Whether neither side has wanted anything of the other for [`REDUNDANT_AFTER`]; `complete` is whether we have all.
+    pub(super) fn is_redundant(&mut self, now: Instant, complete: bool) -> bool {
+        if !complete || !(self.upload_only || self.has_all) {
+            self.together_since = None;
+            return false;
+        }
+        now >= *self.together_since.get_or_insert(now) + REDUNDANT_AFTER
     }
 
     pub(super) fn send(&mut self, message: &Message) {

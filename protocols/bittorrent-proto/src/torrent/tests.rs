@@ -1,6 +1,8 @@
 use swarmgate_content::InfoHash;
 
 use super::*;
+use crate::exchange::{Contact, ExchangeOptions};
+use crate::extension::{ExtensionHandshake, PexMessage, PexPeer};
 use crate::handshake::PeerId;
 use crate::metainfo::{TorrentBuilder, hash_pieces};
 use crate::wire::{BLOCK_LEN, complete_frames, next_message};
@@ -18,12 +20,16 @@ struct Alone {
 impl Alone {
     fn knowing(have: Bitfield) -> Self {
         let mut alone = Self::cold();
+        let (info, geometry) = Self::metadata();
+        alone.torrent.set_info(alone.now, info, geometry, have);
+        alone
+    }
+
+    fn metadata() -> (Bytes, Geometry) {
         let data = vec![7; 4 * PIECE as usize];
         let metainfo =
             TorrentBuilder::single_file("f", data.len() as u64, PIECE, hash_pieces(&data, PIECE)).build().unwrap();
-        let geometry = Geometry::new(PIECE, data.len() as u64).unwrap();
-        alone.torrent.set_info(alone.now, metainfo.info_bytes, geometry, have);
-        alone
+        (metainfo.info_bytes, Geometry::new(PIECE, data.len() as u64).unwrap())
     }
 
     fn cold() -> Self {
@@ -231,5 +237,135 @@ proptest::proptest! {
             frame.extend_from_slice(&payload);
             alone.torrent.handle_input(alone.now, PEER, frame.freeze());
         }
+    }
+}
+
+/// What a peer of [`Alone`] with an address tells, and is told.
+fn exchanging(have: Bitfield) -> Alone {
+    let mut alone = Alone::knowing(have);
+    alone.torrent.exchange_peers(ExchangeOptions { listen_port: Some(8421), is_public: |ip| !ip.is_loopback() });
+    alone
+}
+
+fn hello(messages: &[Message]) -> ExtensionHandshake {
+    let hello = messages
+        .iter()
+        .find_map(|message| if let Message::Extended { id: 0, payload } = message { Some(payload) } else { None });
+    ExtensionHandshake::parse(hello.unwrap()).unwrap()
+}
+
+fn ext(id: u8, payload: Vec<u8>) -> Message {
+    Message::Extended { id, payload: payload.into() }
+}
+
+fn contact(address: &str, dialled: bool) -> Contact {
+    Contact { address: address.parse().unwrap(), dialled }
+}
+
+#[test]
+fn peers_with_an_address_are_offered_the_exchange_and_told_where_we_listen() {
+    let offered = hello(&exchanging(Bitfield::none(4)).join());
+    assert_eq!((offered.ut_pex, offered.listen_port), (Some(UT_PEX), Some(8421)));
+    let mut browser = exchanging(Bitfield::none(4));
+    let handshake = Handshake::ours(InfoHash::new([1; 20]), PeerId([2; 20]));
+    browser.torrent.add_peer(browser.now, PEER, Transport::WebRtc, &handshake);
+    let offered = hello(&browser.sent());
+    assert_eq!((offered.ut_pex, offered.listen_port), (None, None));
+}
+
+#[test]
+fn what_a_peer_tells_of_others_comes_out_and_so_does_where_it_listens() {
+    let mut alone = exchanging(Bitfield::none(4));
+    alone.join();
+    alone.torrent.set_contact(alone.now, PEER, contact("8.0.0.1:40000", false));
+    let theirs = ExtensionHandshake { ut_pex: Some(5), listen_port: Some(6881), ..ExtensionHandshake::default() };
+    alone.say(&[ext(0, theirs.encode())]);
+    let told = PexMessage { added: vec![PexPeer { address: "8.0.0.2:2".parse().unwrap(), flags: 0 }], dropped: vec![] };
+    alone.say(&[ext(UT_PEX, told.encode())]);
+    let events: Vec<_> = std::iter::from_fn(|| alone.torrent.poll_event()).map(|event| format!("{event:?}")).collect();
+    assert_eq!(events, ["Listens { peer: PeerKey(1), address: 8.0.0.1:6881 }", "PeersFound([8.0.0.2:2])"]);
+}
+
+#[test]
+fn nobody_is_told_of_anybody_before_the_metadata_says_that_the_torrent_is_public() {
+    let mut alone = Alone::cold();
+    alone.torrent.exchange_peers(ExchangeOptions { listen_port: None, is_public: |_| true });
+    alone.join();
+    alone.torrent.set_contact(alone.now, PEER, contact("8.0.0.1:1", true));
+    let handshake = Handshake::ours(InfoHash::new([1; 20]), PeerId([3; 20]));
+    alone.torrent.add_peer(alone.now, PeerKey(2), Transport::Tcp, &handshake);
+    alone.torrent.set_contact(alone.now, PeerKey(2), contact("8.0.0.2:2", true));
+    let theirs = ExtensionHandshake { ut_pex: Some(5), ..ExtensionHandshake::default() };
+    alone.say(&[ext(0, theirs.encode())]);
+    let pex = |alone: &mut Alone| {
+        alone.now += crate::exchange::GATHER;
+        alone.torrent.handle_timeout(alone.now);
+        let sent = alone.sent();
+        sent.iter().filter(|message| matches!(message, Message::Extended { id: 5, .. })).count()
+    };
+    assert_eq!(pex(&mut alone), 0);
+    let known = Alone::metadata();
+    alone.torrent.set_info(alone.now, known.0, known.1, Bitfield::none(4));
+    assert_eq!(pex(&mut alone), 1, "as soon as it does");
+}
+
+#[test]
+fn a_private_torrent_takes_its_offer_back_and_neither_tells_nor_hears() {
+    let mut alone = exchanging(Bitfield::none(4));
+    alone.join();
+    alone.torrent.set_contact(alone.now, PEER, contact("8.0.0.1:1", true));
+    alone.torrent.keep_private();
+    let taken_back = alone.sent();
+    let Some(Message::Extended { id: 0, payload }) = taken_back.first() else { panic!("{taken_back:?}") };
+    let text = String::from_utf8_lossy(payload);
+    assert!(text.contains("6:ut_pexi0e") && text.contains("11:ut_metadatai1e"), "{text}");
+    let told = PexMessage { added: vec![PexPeer { address: "8.0.0.2:2".parse().unwrap(), flags: 0 }], dropped: vec![] };
+    alone.say(&[ext(UT_PEX, told.encode())]);
+    assert!(alone.torrent.poll_event().is_none());
+    alone.torrent.remove_peer(alone.now, PEER);
+    assert_eq!(hello(&alone.join()).ut_pex, None, "whoever comes later is offered nothing");
+}
+
+#[test]
+fn a_seed_says_that_it_wants_nothing_and_takes_it_back_when_a_piece_is_evicted() {
+    let mut alone = Alone::knowing(Bitfield::all(4));
+    assert!(hello(&alone.join()).upload_only);
+    alone.torrent.piece_evicted(alone.now, PieceIndex(1));
+    assert!(!hello(&alone.sent()).upload_only);
+    alone.torrent.piece_evicted(alone.now, PieceIndex(2));
+    assert!(!alone.sent().iter().any(|message| matches!(message, Message::Extended { id: 0, .. })), "once is enough");
+    for piece in [1, 2] {
+        alone.torrent.piece_verified(alone.now, PieceIndex(piece), None);
+    }
+    let again = hello(&alone.sent());
+    assert!(again.upload_only && again.ut_metadata == Some(UT_METADATA), "and all that was said before");
+}
+
+#[test]
+fn two_that_want_nothing_of_each_other_part_after_a_minute_and_others_do_not() {
+    for (ours, theirs, part) in [
+        (Bitfield::all(4), Some(true), true),
+        (Bitfield::all(4), None, true),
+        (Bitfield::all(4), Some(false), false),
+        (Bitfield::none(4), Some(true), false),
+    ] {
+        let mut alone = Alone::knowing(ours);
+        alone.join();
+        match theirs {
+            Some(upload_only) => {
+                let hello = ExtensionHandshake { upload_only, ..ExtensionHandshake::default() };
+                alone.say(&[ext(0, hello.encode())]);
+            }
+            None => _ = alone.say(&[Message::HaveAll]),
+        }
+        let pass = |alone: &mut Alone, seconds: u64| {
+            for _ in 0..seconds {
+                alone.now += Duration::from_secs(1);
+                alone.torrent.handle_timeout(alone.now);
+            }
+            alone.dropped()
+        };
+        assert_eq!(pass(&mut alone, 60), None);
+        assert_eq!(pass(&mut alone, 30), part.then_some(DropReason::Redundant), "{theirs:?}");
     }
 }

@@ -5,8 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use swarmgate_content::InfoHash;
 use url::Url;
 
+use super::udp::ScrapeCounts;
 use super::{AnnounceEvent, AnnounceRequest, AnnounceResponse, MAX_PEERS, TrackerError, compact, tracker_text};
 use crate::bencode::{DecodeOptions, Dict, List, Value, decode_prefix};
 
@@ -63,6 +65,46 @@ fn query(request: &AnnounceRequest) -> String {
         write!(query, "&trackerid={}", percent_encode(id, UNRESERVED)).expect("writing to a string never fails");
     }
     query
+}
+
+/// The URL that tells a torrent's counters (BEP 48): that of the announce with `scrape` in its place. `None` when the
+/// tracker's path does not end as the convention has it, and so has none.
+///
+/// # Errors
+/// When `tracker` is not an HTTP URL.
+pub fn scrape_url(tracker: &str, infohash: &InfoHash) -> Result<Option<Url>, TrackerError> {
+    let parsed = Url::parse(tracker.trim()).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    let mut url = parsed.ok_or_else(|| TrackerError::not_a_tracker(tracker))?;
+    let Some((folder, last)) = url.path().rsplit_once('/') else { return Ok(None) };
+    let Some(rest) = last.strip_prefix("announce") else { return Ok(None) };
+    let path = format!("{folder}/scrape{rest}");
+    url.set_path(&path);
+    let wanted = format!("info_hash={}", percent_encode(infohash.as_bytes(), UNRESERVED));
+    let query = url.query().filter(|own| !own.is_empty()).map(|own| format!("{own}&{wanted}"));
+    url.set_query(Some(&query.unwrap_or(wanted)));
+    url.set_fragment(None);
+    Ok(Some(url))
+}
+
+/// Reads a torrent's counters from the reply to a scrape.
+///
+/// # Errors
+/// When the tracker refuses, or the body tells nothing of that torrent.
+pub fn parse_scrape(body: &[u8], infohash: &InfoHash) -> Result<ScrapeCounts, TrackerError> {
+    let options = DecodeOptions::strict(MAX_RESPONSE_BYTES).in_any_key_order().with_max_nodes(MAX_NODES);
+    let dict = decode_prefix(body, options)?.0.as_dict().ok_or(TrackerError::Lacks("dictionary"))?;
+    if let Some(reason) = dict.bytes("failure reason") {
+        return Err(TrackerError::Refused { reason: tracker_text(reason), retry_in: retry_in(dict) });
+    }
+    let files = dict.get("files").and_then(|files| files.as_dict()).ok_or(TrackerError::Lacks("`files`"))?;
+    let file = files.get(infohash.as_bytes()).and_then(|file| file.as_dict());
+    let file = file.ok_or(TrackerError::Lacks("counters of the torrent"))?;
+    let counter = |key| count(file, key).unwrap_or_default();
+    Ok(ScrapeCounts {
+        complete: counter("complete"),
+        downloaded: counter("downloaded"),
+        incomplete: counter("incomplete"),
+    })
 }
 
 /// Reads a reply's body. What follows the dictionary, as the line feed of some trackers, is ignored.
@@ -128,7 +170,6 @@ mod tests {
     use super::*;
     use crate::handshake::PeerId;
     use proptest::prelude::*;
-    use swarmgate_content::InfoHash;
 
     fn request() -> AnnounceRequest {
         let mut hash = [0xff; 20];
@@ -212,6 +253,29 @@ mod tests {
     }
 
     #[test]
+    fn a_scrape_is_asked_for_beside_the_announce_where_the_convention_has_it() {
+        let hash = InfoHash::new([0xff; 20]);
+        let url = |text: &str| scrape_url(text, &hash).unwrap().map(|url| url.to_string());
+        let query = format!("info_hash={}", "%FF".repeat(20));
+        assert_eq!(url("http://t.example/x/announce?k=1"), Some(format!("http://t.example/x/scrape?k=1&{query}")));
+        assert_eq!(url("http://t.example/announce.php"), Some(format!("http://t.example/scrape.php?{query}")));
+        for without in ["http://t.example/a", "http://t.example/announce/x", "http://t.example/x%064announce"] {
+            assert_eq!(url(without), None, "{without}");
+        }
+        assert!(scrape_url("udp://t.example:1/announce", &hash).is_err());
+    }
+
+    #[test]
+    fn a_scrape_tells_of_the_torrent_that_was_asked_for() {
+        let hash = InfoHash::new([0xfe; 20]);
+        let raw = |of: u8| [&b"20:"[..], &[of; 20], b"d8:completei5e10:downloadedi50e10:incompletei10ee"].concat();
+        let body = [&b"d5:filesd"[..], &raw(0xfd), &raw(0xfe), b"ee"].concat();
+        assert_eq!(parse_scrape(&body, &hash), Ok(ScrapeCounts { complete: 5, downloaded: 50, incomplete: 10 }));
+        assert!(parse_scrape(&body, &InfoHash::new([1; 20])).is_err());
+        assert!(matches!(parse_scrape(b"d14:failure reason2:noe", &hash), Err(TrackerError::Refused { .. })));
+    }
+
+    #[test]
     fn a_web_page_is_not_a_reply() {
         assert!(matches!(parse_response(b"<html>"), Err(TrackerError::Bencode(_))));
         assert!(matches!(parse_response(&vec![b'x'; MAX_RESPONSE_BYTES + 1]), Err(TrackerError::Bencode(_))));
@@ -230,6 +294,7 @@ mod tests {
         #[test]
         fn arbitrary_bodies_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = parse_response(&body);
+            let _ = parse_scrape(&body, &InfoHash::new([1; 20]));
             let _ = parse_response(&[b"d5:peers".as_slice(), &body, b"e"].concat());
         }
     }

@@ -4,6 +4,7 @@ use crate::listener::{Binding, bind_tcp};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use swarmgate_bittorrent_proto::handshake::PeerId;
 use swarmgate_content::InfoHash;
+use swarmgate_egress::EgressPolicy;
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 
@@ -31,7 +32,7 @@ fn world_with(allow_private: bool, wanted: usize, handshake_timeout: Duration) -
     let dialer = TorrentDialer::spawn(DialerSetup {
         ours: Handshake::ours(TORRENT, US),
         upgrade: None,
-        policy: EgressPolicy { allow_private },
+        gate: PeerGate::new(EgressPolicy { allow_private }, Duration::from_secs(60)),
         limits,
         half_open: Arc::new(Semaphore::new(8)),
         stats: Arc::default(),

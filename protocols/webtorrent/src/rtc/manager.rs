@@ -111,7 +111,9 @@ impl RtcManager {
             .map_err(|error| RtcError::System { what: "run without a runtime", source: io::Error::other(error) })?;
         let wanted = options.receive_buffer_bytes;
         let sockets = std::mem::take(&mut options.sockets).into_iter();
-        let readers = sockets.map(|socket| MuxReader::start(socket, wanted)).collect::<Result<Vec<_>, _>>()?;
+        let readers = sockets
+            .map(|socket| MuxReader::start(socket, wanted, options.gate.clone()))
+            .collect::<Result<Vec<_>, _>>()?;
         let muxes: Vec<_> = readers.iter().map(|reader| Arc::clone(reader.mux())).collect();
         let addresses = bind_addresses(&muxes, &options);
         if addresses.is_empty() {

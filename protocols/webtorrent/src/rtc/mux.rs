@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use socket2::SockRef;
+use swarmgate_egress::{PeerGate, Way};
 use swarmgate_webtorrent_proto::routes::{PeerKey, Routes};
 use swarmgate_webtorrent_proto::stun::{looks_like_stun, parcels};
 use tokio::io::Interest;
@@ -40,6 +41,7 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 pub(crate) struct Mux {
     local: SocketAddr,
     granted: usize,
+    gate: Option<PeerGate>,
     /// The reader's: when it ends, the socket is closed, whoever still knows this.
     wire: Weak<Wire>,
     gso_segments: usize,
@@ -94,7 +96,12 @@ pub(crate) struct MuxReader {
 
 impl MuxReader {
     /// Takes a bound socket over and starts to read it.
-    pub(crate) fn start(socket: std::net::UdpSocket, receive_buffer: usize) -> Result<Self, RtcError> {
+    /// Listed and banned addresses get no answer from it.
+    pub(crate) fn start(
+        socket: std::net::UdpSocket,
+        receive_buffer: usize,
+        gate: Option<PeerGate>,
+    ) -> Result<Self, RtcError> {
         let system = |what| move |source| RtcError::System { what, source };
         let local = socket.local_addr().map_err(system("find out its socket's address"))?;
         if local.ip().is_unspecified() {
@@ -116,6 +123,7 @@ impl MuxReader {
         let mux = Arc::new(Mux {
             local,
             granted,
+            gate,
             wire: Arc::downgrade(&wire),
             gso_segments: wire.abilities.max_gso_segments(),
             gro_segments: wire.abilities.gro_segments(),
@@ -232,6 +240,10 @@ impl Mux {
             for parcel in parcels(bytes, meta.stride) {
                 let first = &parcel[..parcel.len().min(meta.stride.max(1))];
                 let Table { routes, inboxes } = &mut *table;
+                if looks_like_stun(first) && !self.admits(now, meta.addr) {
+                    dropped += 1;
+                    continue;
+                }
                 let taken = routes.deliver(now, meta.addr, first).is_some_and(|(key, datagram)| {
                     let parcel = if let Cow::Owned(answer) = &datagram { answer.as_slice() } else { parcel };
                     inboxes.get(&key).is_some_and(|inbox| inbox.push(meta.addr, meta.stride.max(1), parcel))
@@ -240,6 +252,11 @@ impl Mux {
             }
         }
         self.dropped.fetch_add(dropped, Ordering::Relaxed);
+    }
+
+    /// An address is heard only once it has been bound by STUN, so it is enough to turn that away.
+    fn admits(&self, now: Instant, from: SocketAddr) -> bool {
+        self.gate.as_ref().is_none_or(|gate| gate.check_accept(now, from, Way::WebRtc).is_ok())
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {

@@ -1,9 +1,9 @@
 //! What an operator and the composition root decide.
 
-use std::net::{IpAddr, UdpSocket};
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
 
-use swarmgate_egress::EgressPolicy;
+use swarmgate_egress::{EgressPolicy, PeerGate, Way};
 
 /// A TURN server (RFC 8656) and what it wants to know.
 #[derive(Clone, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub struct RtcOptions {
     pub external_ip: Option<IpAddr>,
     /// Which addresses strangers' descriptions may have us dial.
     pub egress: EgressPolicy,
+    /// The operator's lists and the bans; `None`: there are none. Default `None`.
+    pub gate: Option<PeerGate>,
     /// Connections, open or being opened. Default 200.
     pub max_connections: usize,
     /// Offers of ours that nobody has answered yet. Default 40.
@@ -67,7 +69,9 @@ pub struct RtcOptions {
 impl RtcOptions {
     /// Whether a stranger's description may have us dial an address.
     pub(crate) fn may_dial(&self, ip: IpAddr) -> bool {
-        self.egress.check(ip).is_ok()
+        let address = SocketAddr::new(ip, 0);
+        let listed = |gate: &PeerGate| gate.check_accept(Instant::now(), address, Way::WebRtc).is_err();
+        self.egress.check(ip).is_ok() && !self.gate.as_ref().is_some_and(listed)
     }
 }
 
@@ -80,6 +84,7 @@ impl Default for RtcOptions {
             turn: Vec::new(),
             external_ip: None,
             egress: EgressPolicy { allow_private: false },
+            gate: None,
             max_connections: 200,
             max_pending_offers: 40,
             connect_timeout: Duration::from_secs(25),

@@ -3,7 +3,7 @@
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use swarmgate_egress::EgressPolicy;
+use swarmgate_egress::{AddressList, EgressPolicy, PeerGate};
 use swarmgate_webtorrent::rtc::{RtcManager, RtcOptions};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -42,6 +42,31 @@ async fn a_candidate_that_the_guard_refuses_is_not_dialled() {
         }
     }
     offers.shutdown().await;
+}
+
+/// A gate whose list names this machine.
+fn closed_gate() -> PeerGate {
+    let gate = PeerGate::new(EgressPolicy { allow_private: true }, Duration::from_secs(60));
+    let mut blocked = AddressList::default();
+    blocked.read("127.0.0.0/8");
+    gate.set_lists(blocked, AddressList::default());
+    gate
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listed_peer_is_neither_dialled_nor_answered() {
+    let patience = Duration::from_secs(2);
+    let gated = start(RtcOptions { gate: Some(closed_gate()), connect_timeout: patience, ..shared_port() });
+    let listed = start(RtcOptions { connect_timeout: patience, ..own_sockets() });
+    assert!(!is_dialled(&gated, &listed).await);
+    let offer = listed.offer().await.unwrap();
+    let answered = gated.answer(offer.sdp()).await.unwrap();
+    let sdp = answered.sdp().to_owned();
+    assert!(offer.accept_answer(&sdp).await.is_err(), "its checks are answered by nobody");
+    assert!(gated.stats().dropped_datagrams > 0, "though they came");
+    drop(answered);
+    gated.shutdown().await;
+    listed.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
