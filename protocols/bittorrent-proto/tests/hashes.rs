@@ -216,6 +216,38 @@ fn false_hashes_cost_their_sender_the_connection_and_refused_ones_are_asked_of_a
 }
 
 #[test]
+fn a_peer_has_its_share_of_hashing_and_no_more() {
+    let now = first_moment();
+    let whole = metainfo();
+    let root = whole.info.tree.as_ref().unwrap().files()[0].root;
+    let mut seeder = informed(now, true);
+    seeder.add_peer(now, PEER, Transport::Tcp, &handshake(&whole, 1));
+    said(now, &mut seeder);
+    let request = |index| HashRequest::proven(root, 4, 0, index, 2);
+    let asked = |seeder: &mut Torrent, now, index| {
+        seeder.handle_input(now, PEER, frames(&Message::HashRequest(request(index))));
+        std::iter::from_fn(|| seeder.poll_event()).any(|it| matches!(it, TorrentEvent::ReadLeaves { .. }))
+    };
+    // Two at a time; the others are refused in words.
+    assert!(asked(&mut seeder, now, 0) && asked(&mut seeder, now, 2) && !asked(&mut seeder, now, 4));
+    assert_eq!(said(now, &mut seeder), [Message::HashReject(request(4))]);
+    for index in [0, 2] {
+        seeder.leaves_read(now, PEER, request(index), None);
+    }
+    assert_eq!(said(now, &mut seeder), [0, 2].map(|index| Message::HashReject(request(index))));
+    // 64 MiB are a thousand of these pieces.
+    let mut served = 2;
+    while asked(&mut seeder, now, 0) {
+        seeder.leaves_read(now, PEER, request(0), None);
+        served += 1;
+    }
+    assert_eq!(served, 1024);
+    let later = now + Duration::from_secs(11);
+    seeder.handle_timeout(later);
+    assert!(asked(&mut seeder, later, 0));
+}
+
+#[test]
 fn what_we_do_not_have_and_what_makes_no_sense_is_refused() {
     let now = first_moment();
     let whole = metainfo();

@@ -113,7 +113,8 @@ impl Items {
         if self.records.contains_key(&wire) || self.active.contains_key(&wire) {
             return wire;
         }
-        self.aliases.get(&wire).copied().unwrap_or(wire)
+        // A torrent that is gone may come back under another of its names, by which its ids are not known.
+        self.aliases.get(&wire).copied().filter(|key| self.records.contains_key(key)).unwrap_or(wire)
     }
 
     /// The ids of the torrent of that name here, as far as they are known.

@@ -24,13 +24,16 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// A peer that refused, or was too slow, is not asked for the same again for this long.
 const REST: Duration = Duration::from_secs(20);
 /// Refusals remembered.
-const MAX_REFUSALS: usize = 1024;
+const MAX_REFUSALS: usize = 256;
 /// Pieces whose leaves are kept: as many as readers may be at. 512 leaves of a piece are 16 KiB.
 const MAX_WATCHED: usize = 64;
 /// How far ahead of a reader leaves are asked for, in bytes: two steps of its position as we hear of it.
 const LEAVES_AHEAD: u64 = 2 << 20;
 /// Pieces that are read and hashed for one peer at a time.
 const MAX_READS_A_PEER: usize = 2;
+/// Bytes of pieces that are hashed for one peer between two looks of the choker, that is in ten seconds: a request of 50
+/// bytes may cost a whole piece. A piece that is longer is hashed when it is the first.
+const MAX_HASHED_A_PEER: u64 = 64 << 20;
 /// Files whose upper trees are kept to answer from.
 const MAX_UPPER_TREES: usize = 256;
 
@@ -57,6 +60,8 @@ pub(super) struct Hashes {
     refused: VecDeque<(PeerKey, HashRequest, Instant)>,
     upper: BTreeMap<u32, Tree>,
     reading: BTreeMap<PeerKey, BTreeSet<HashRequest>>,
+    /// Bytes that were hashed for each peer since the choker's last look.
+    hashed: BTreeMap<PeerKey, u64>,
 }
 
 /// The roots of pieces, as far as they have come.
@@ -140,6 +145,23 @@ impl Hashes {
     pub(super) fn on_gone(&mut self, key: PeerKey) {
         self.asked.retain(|_, (peer, _)| *peer != key);
         self.reading.remove(&key);
+        self.hashed.remove(&key);
+    }
+
+    /// The choker has looked: peers may have pieces hashed again.
+    pub(super) fn on_tick(&mut self) {
+        self.hashed.clear();
+    }
+
+    /// Notes that a piece is to be hashed for a peer, unless it has had its share.
+    fn may_read(&mut self, key: PeerKey, piece: PieceIndex, request: HashRequest) -> bool {
+        let cost = self.tree.as_ref().map_or(0, |tree| u64::from(tree.len_of(piece.0)));
+        let spent = self.hashed.entry(key).or_default();
+        let reading = self.reading.entry(key).or_default();
+        let affordable = *spent == 0 || *spent + cost <= MAX_HASHED_A_PEER;
+        let may = affordable && reading.len() < MAX_READS_A_PEER && reading.insert(request);
+        *spent += if may { cost } else { 0 };
+        may
     }
 
     /// Takes a true answer in. Gives the roots of all pieces when they are all here.
@@ -374,8 +396,7 @@ impl Torrent {
     }
 
     fn read_leaves(&mut self, peer: PeerKey, piece: PieceIndex, request: HashRequest) {
-        let reading = self.hashes.reading.entry(peer).or_default();
-        if reading.len() < MAX_READS_A_PEER && reading.insert(request) {
+        if self.hashes.may_read(peer, piece, request) {
             self.events.push_back(TorrentEvent::ReadLeaves { peer, piece, request });
         } else {
             self.answer_hashes(peer, request, None);

@@ -598,6 +598,7 @@ impl Torrent {
             self.next_tick = (!self.sessions.is_empty()).then_some(now + RECHOKE_INTERVAL);
             self.mind_keep_alives(now);
             self.rechoke(now);
+            self.hashes.on_tick();
             self.continue_metadata();
         }
         self.introduce_peers(now);
