@@ -7,6 +7,7 @@ pub mod announce;
 pub mod bencode;
 pub mod bitfield;
 pub mod choker;
+pub mod dht;
 pub mod exchange;
 pub mod extension;
 pub mod geometry;
