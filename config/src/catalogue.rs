@@ -46,6 +46,8 @@ pub(crate) enum Shape {
     Boolean,
     /// A whole number.
     Integer,
+    /// A number.
+    Number,
     /// Comma-separated, or a TOML array.
     List,
 }
@@ -114,6 +116,7 @@ impl OptionEntry {
         let shape = match schema["type"].as_str() {
             Some("boolean") => Shape::Boolean,
             Some("integer") => Shape::Integer,
+            Some("number") => Shape::Number,
             Some("array") => Shape::List,
             _ => Shape::Text,
         };
@@ -169,6 +172,7 @@ impl OptionEntry {
             (Shape::Integer, (Some(min), Some(max))) => format!("has to be a whole number from {min} to {max}"),
             (Shape::Integer, (Some(min), None)) => format!("has to be a whole number of at least {min}"),
             (Shape::Integer, (None, _)) => "has to be a whole number".to_owned(),
+            (Shape::Number, _) => "has to be a number".to_owned(),
             (Shape::List, _) => "has to be a list of texts".to_owned(),
         }
     }

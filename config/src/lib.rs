@@ -30,11 +30,14 @@
 mod catalogue;
 mod hybrid;
 mod ipfs;
+mod limits;
+mod live;
 mod load;
 mod mistakes;
 mod networks;
 mod options;
 mod render;
+mod seeding;
 mod sources;
 mod urls;
 mod validate;
@@ -42,13 +45,16 @@ mod values;
 
 pub use hybrid::Hybrid;
 pub use ipfs::{Ipfs, IpfsMode, Policy};
+pub use limits::Limits;
+pub use live::LIVE_SECTIONS;
 pub use load::Loaded;
 pub use mistakes::{ConfigErrors, Mistake};
-pub use networks::{Bittorrent, Network, Seeding, SeedingPolicy, TrackerAllow, Webtorrent};
+pub use networks::{Bittorrent, Network, TrackerAllow, Webtorrent};
 pub use options::{
     AnonymousContent, Auth, AuthMode, Cache, Config, Deadlines, Items, LogFormat, Observe, Publish, Server, Switch,
 };
 pub use render::{sample, schema, show};
+pub use seeding::{Seeding, SeedingPolicy, Turns};
 pub use sources::{ENV_PREFIX, Flag, Origin, Sources};
 pub use urls::ServerUrl;
-pub use values::{Secret, Size, Span};
+pub use values::{Rate, Secret, Size, Span};

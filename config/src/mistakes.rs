@@ -31,6 +31,15 @@ impl Mistake {
     }
 }
 
+impl ConfigErrors {
+    /// A change that a running gateway cannot take.
+    pub(crate) fn needs_restart(key: &str, value: &str) -> Self {
+        let (key, value) = (Some(key.to_owned()), Some(crate::sources::quoted(value)));
+        let reason = "can be changed in the configuration only, and needs a restart".to_owned();
+        Self { mistakes: vec![Mistake { key, value, origin: Origin::Flag { name: "request".to_owned() }, reason }] }
+    }
+}
+
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.key, &self.value) {

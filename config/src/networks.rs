@@ -121,26 +121,6 @@ pub enum TrackerAllow {
     Any,
 }
 
-/// What is uploaded to peers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Seeding {
-    /// When to upload.
-    pub policy: SeedingPolicy,
-    /// Peers of one torrent that are uploaded to at once.
-    pub upload_slots: usize,
-}
-
-/// When to upload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum SeedingPolicy {
-    /// Never.
-    Off,
-    /// While the content is active: being read, within its grace, or added to stay.
-    WhileActive,
-}
-
 impl Default for Bittorrent {
     fn default() -> Self {
         Self {
@@ -195,11 +175,5 @@ impl Bittorrent {
     #[must_use]
     pub const fn effective_dht_port(&self) -> u16 {
         if self.dht_port == 0 { self.listen_port } else { self.dht_port }
-    }
-}
-
-impl Default for Seeding {
-    fn default() -> Self {
-        Self { policy: SeedingPolicy::WhileActive, upload_slots: 8 }
     }
 }

@@ -10,7 +10,9 @@ use url::Url;
 
 use crate::hybrid::Hybrid;
 use crate::ipfs::{Ipfs, Policy};
-use crate::networks::{Bittorrent, Network, Seeding, Webtorrent};
+use crate::limits::Limits;
+use crate::networks::{Bittorrent, Network, Webtorrent};
+use crate::seeding::Seeding;
 use crate::urls::{optional_url, or_empty};
 use crate::values::{Secret, Size, Span, addresses};
 
@@ -39,8 +41,11 @@ pub struct Config {
     pub hybrid: Hybrid,
     /// What is not served.
     pub policy: Policy,
-    /// Giving back: what is uploaded to peers. Only verified pieces that are in the cache are ever uploaded.
+    /// Giving back: what is uploaded to peers. Only verified pieces that are in the cache are ever uploaded. All of it can be
+    /// changed while the gateway runs, by SIGHUP or over the API.
     pub seeding: Seeding,
+    /// How fast clients are served. All of it can be changed while the gateway runs, by SIGHUP or over the API.
+    pub limits: Limits,
     /// Contents the gateway is working on.
     pub items: Items,
     /// What clients of the API may have published.
@@ -165,8 +170,15 @@ pub struct Deadlines {
 pub struct Items {
     /// How long a content that somebody only read stays active after its last reader left. What is cached stays.
     pub idle_grace: Span,
-    /// Contents active at once. A request for one more is answered 503.
+    /// Contents active at once. Readers come first: for one more, a content that nobody reads waits or is dropped, and when
+    /// all are being read the request is answered 503.
     pub max_active: usize,
+    /// Of the contents added to stay that nobody reads: how many that are not complete are active at once. The rest wait, in
+    /// the order in which they were added.
+    pub max_active_downloads: usize,
+    /// Of the contents added to stay that nobody reads: how many that are complete are active at once. The rest wait, in the
+    /// order in which they were added.
+    pub max_active_seeds: usize,
 }
 
 /// What clients of the API may have published.
@@ -280,7 +292,7 @@ impl Default for Deadlines {
 
 impl Default for Items {
     fn default() -> Self {
-        Self { idle_grace: Span::from_secs(300), max_active: 500 }
+        Self { idle_grace: Span::from_secs(300), max_active: 500, max_active_downloads: 200, max_active_seeds: 200 }
     }
 }
 

@@ -153,11 +153,12 @@ impl Setting {
             Shape::Text => Value::from(text),
             Shape::Boolean => Value::from(text.parse::<bool>().map_err(|_| wrong())?),
             Shape::Integer => Value::from(text.parse::<i64>().map_err(|_| wrong())?),
+            Shape::Number => Value::from(text.parse::<f64>().map_err(|_| wrong())?),
             Shape::List => list(text)?,
         };
         let is_toml = match option.shape {
             Shape::Text => false,
-            Shape::Boolean | Shape::Integer => true,
+            Shape::Boolean | Shape::Integer | Shape::Number => true,
             Shape::List => text.starts_with('['),
         };
         let written = if is_toml && !option.url { text.to_owned() } else { option.shown_text(text) };

@@ -92,7 +92,10 @@ pub(crate) const RULES: &[Rule] = &[
     Rule { keys: &["hybrid.weight_http"], check: |c| weighs_something(c.hybrid.weight_http) },
     Rule { keys: &["policy.legal_status"], check: ipfs::legal_status_is_one },
     Rule { keys: &["seeding.upload_slots"], check: upload_has_a_slot },
+    Rule { keys: &["seeding.ratio"], check: ratio_is_a_share },
     Rule { keys: &["items.max_active"], check: |c| not_zero(c.items.max_active) },
+    Rule { keys: &["items.max_active_downloads"], check: |c| not_zero(c.items.max_active_downloads) },
+    Rule { keys: &["items.max_active_seeds"], check: |c| not_zero(c.items.max_active_seeds) },
     Rule { keys: &["observe.log"], check: log_levels_exist },
 ];
 
@@ -317,6 +320,11 @@ fn tracker_origins_are_sites(config: &Config) -> Vec<String> {
     };
     let bad = config.webtorrent.tracker_origins.iter().filter(|text| *text != "*" && !is_site(text));
     bad.map(|text| format!("`{}` is not a site, as https://player.example.org, or `*`", shown(text))).collect()
+}
+
+fn ratio_is_a_share(config: &Config) -> Vec<String> {
+    let ratio = config.seeding.ratio;
+    when(!ratio.is_finite() || ratio < 0.0, || "has to be a number of at least 0".to_owned())
 }
 
 fn upload_has_a_slot(config: &Config) -> Vec<String> {

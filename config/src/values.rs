@@ -14,6 +14,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(u64);
 
+/// Bytes a second. Reads `2MiB/s`, `500KB/s` or a plain number; 0 is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rate(u64);
+
 /// A length of time. Reads `30s`, `1m 30s`, `6h`; a number without a unit is an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(Duration);
@@ -113,6 +117,68 @@ impl JsonSchema for Size {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": ["string", "integer"], "minimum": 0, "examples": ["10GiB", "512MiB"] })
+    }
+}
+
+impl Rate {
+    /// So many bytes a second.
+    #[must_use]
+    pub const fn from_bytes(bytes_per_second: u64) -> Self {
+        Self(bytes_per_second)
+    }
+
+    /// Bytes a second; 0 is no limit.
+    #[must_use]
+    pub const fn bytes_per_second(self) -> u64 {
+        self.0
+    }
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let size = text.trim().strip_suffix("/s").unwrap_or(text).parse::<Size>();
+        size.map(|size| Self(size.bytes()))
+            .map_err(|_| format!("`{text}` is not a rate, as 2MiB/s, 500KiB/s or 0 for no limit"))
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 { f.write_str("0") } else { write!(f, "{}/s", Size(self.0)) }
+    }
+}
+
+impl Serialize for Rate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Number(u64),
+            Text(String),
+        }
+        match Written::deserialize(deserializer) {
+            Ok(Written::Number(bytes)) => Ok(Self(bytes)),
+            Ok(Written::Text(text)) => text.parse().map_err(de::Error::custom),
+            Err(_) => Err(de::Error::invalid_type(Unexpected::Other("no rate"), &"a rate, as 2MiB/s")),
+        }
+    }
+}
+
+impl JsonSchema for Rate {
+    fn schema_name() -> Cow<'static, str> {
+        "Rate".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "integer"], "minimum": 0, "examples": ["2MiB/s", "500KiB/s"] })
     }
 }
 
@@ -266,6 +332,16 @@ mod tests {
             assert_eq!(text.parse(), Ok(Size(bytes)));
         }
         assert_eq!("1.5 MB".parse(), Ok(Size(1_500_000)));
+    }
+
+    #[test]
+    fn a_rate_prints_and_reads_itself_back() {
+        for (bytes, text) in [(0, "0"), (2 << 20, "2MiB/s"), (1500, "1500/s")] {
+            assert_eq!(Rate(bytes).to_string(), text);
+            assert_eq!(text.parse(), Ok(Rate(bytes)));
+        }
+        assert_eq!("1 MB/s".parse(), Ok(Rate(1_000_000)));
+        assert!("fast".parse::<Rate>().unwrap_err().contains("2MiB/s"));
     }
 
     #[test]

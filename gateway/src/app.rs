@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use swarmgate_bittorrent::dht::{DhtNode, DhtOptions};
-use swarmgate_bittorrent::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets, FindingOptions};
+use swarmgate_bittorrent::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets, FindingOptions, QueueLimits};
 use swarmgate_config::{AnonymousContent, Config, SeedingPolicy, TrackerAllow};
 use swarmgate_content::{Event, EventBus, ManagerError, ProtocolManager};
 use swarmgate_egress::EgressPolicy;
@@ -42,6 +42,7 @@ use crate::catalogue::Catalogue;
 use crate::hybrid::{self, Lenders};
 use crate::ipfs;
 use crate::listeners::{Listeners, ListenersError};
+use crate::live::{Live, upload_rules};
 use crate::policy::{DenylistError, Denylists};
 use crate::publish::{Jobs, Publisher};
 use crate::server::{self, ServeLimits};
@@ -110,6 +111,7 @@ pub struct App {
     hybrid: Option<Arc<HybridProtocol>>,
     delivery: Option<Delivery>,
     dht: Option<DhtNode>,
+    live: Arc<Live>,
     store: Store,
     ephemeral: Option<EphemeralDir>,
     addresses: Vec<SocketAddr>,
@@ -118,7 +120,7 @@ pub struct App {
 
 /// A fresh directory below the cache directory, deleted at the end.
 #[derive(Debug)]
-struct EphemeralDir(std::path::PathBuf);
+pub(crate) struct EphemeralDir(std::path::PathBuf);
 
 impl App {
     /// Starts everything: store, DHT, BitTorrent, and HTTP last. What has started is stopped again when a later part fails.
@@ -145,6 +147,7 @@ impl App {
             hybrid: None,
             delivery: None,
             dht: None,
+            live: Live::new(config),
             store,
             ephemeral,
             addresses: listeners.http_addresses(),
@@ -165,7 +168,7 @@ impl App {
         // Without its sockets it was switched off: then there is no engine, so that nothing is dialled or announced.
         let (catalogue, fetch_torrent): (Arc<dyn Catalogue>, Arc<dyn FetchTorrent>) = match peers {
             Some(sockets) => {
-                let context = SwarmContext::new(self.store.clone(), events);
+                let context = SwarmContext { pace: self.live.peers(), ..SwarmContext::new(self.store.clone(), events) };
                 let engine = self.start_bittorrent(config, sockets, context.clone()).await?;
                 if let Some(sockets) = webrtc {
                     self.start_webtorrent(config, sockets, &context)?;
@@ -197,6 +200,8 @@ impl App {
             tracker: self.webtorrent.as_ref().and_then(|webtorrent| webtorrent.hub().cloned()),
             cache_status: Arc::new(move || cache_status(&store)),
             options,
+            live: Some(Arc::clone(&self.live)),
+            pace: self.live.clients(),
             closing: self.closing.clone(),
         });
         let router = server::router(state);
@@ -236,6 +241,7 @@ impl App {
         let (options, dht) = (bittorrent_options(config, egress(config)), self.dht.as_ref().map(DhtNode::handle));
         let bittorrent = BitTorrentProtocol::start(options, sockets, dht, context).await?;
         self.bittorrent = Some(Arc::clone(&bittorrent));
+        self.live.lead(&bittorrent);
         self.manager.register(bittorrent.clone(), Instant::now())?;
         Ok(bittorrent)
     }
@@ -312,6 +318,12 @@ impl App {
         self.hybrid.as_ref()
     }
 
+    /// What can be changed while it runs.
+    #[must_use]
+    pub const fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
     /// The cache.
     #[must_use]
     pub const fn store(&self) -> &Store {
@@ -378,7 +390,7 @@ async fn tell_evictions(mut news: Receiver<StoreEvent>, events: EventBus, closin
     }
 }
 
-fn store_options(config: &Config) -> Result<(StoreOptions, Option<EphemeralDir>), StartupError> {
+pub(crate) fn store_options(config: &Config) -> Result<(StoreOptions, Option<EphemeralDir>), StartupError> {
     let mut dir = config.cache.dir.clone();
     let ephemeral = if config.cache.ephemeral {
         let name = format!("ephemeral-{:016x}", rand::random::<u64>());
@@ -419,10 +431,8 @@ pub(crate) fn bittorrent_options(config: &Config, egress: EgressPolicy) -> BitTo
         max_half_open: config.bittorrent.max_half_open,
         max_active: config.items.max_active,
         idle_grace: config.items.idle_grace.duration(),
-        upload_slots: match config.seeding.policy {
-            SeedingPolicy::Off => 0,
-            SeedingPolicy::WhileActive => config.seeding.upload_slots,
-        },
+        uploads: upload_rules(config),
+        queue: QueueLimits { downloads: config.items.max_active_downloads, seeds: config.items.max_active_seeds },
         max_partial_bytes: config.cache.memory.bytes() / PARTIAL_SHARE,
         keep_behind_bytes: KEEP_BEHIND_BYTES,
         finding: finding_options(config),

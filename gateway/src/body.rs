@@ -27,6 +27,7 @@ use swarmgate_hybrid_rules::Network;
 use tokio::time::{Sleep, sleep, timeout_at};
 
 use crate::admission::Slot;
+use crate::pace::Pacer;
 use crate::server::Peer;
 use crate::state::GatewayState;
 use crate::streams::StreamRow;
@@ -96,6 +97,7 @@ pub struct Pump {
     stall: Option<Pin<Box<Sleep>>>,
     /// Whether `stall` runs: only between a poll that found nothing and the chunk after it.
     stall_runs: bool,
+    pacer: Pacer,
     account: Account,
 }
 
@@ -173,6 +175,7 @@ impl Pump {
         peer: Option<Peer>,
     ) -> Self {
         let ranges = segments.iter().filter_map(Segment::range).collect();
+        let client = peer.as_ref().map(|peer| peer.address.ip());
         let account = Account::new(state, id, ranges, slot, peer);
         Self {
             owed: segments.iter().map(Segment::len).sum(),
@@ -187,6 +190,7 @@ impl Pump {
             ready: VecDeque::new(),
             stall: None,
             stall_runs: false,
+            pacer: Pacer::new(&state.pace, id, client),
             account,
         }
     }
@@ -432,7 +436,11 @@ impl Body for Pump {
         }
         let id = self.account.id;
         let missing = self.owed;
-        let chunk = ready!(self.poll_chunk(cx)).unwrap_or(Err(Fault::TooShort { id, missing }));
+        let next = match self.pacer.take_held() {
+            Some(held) => Poll::Ready(Some(Ok(held))),
+            None => self.poll_chunk(cx),
+        };
+        let chunk = ready!(self.pacer.poll_through(cx, next)).unwrap_or(Err(Fault::TooShort { id, missing }));
         match &chunk {
             Ok(bytes) => {
                 self.owed = self.owed.saturating_sub(bytes.len() as u64);

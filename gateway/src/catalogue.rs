@@ -7,6 +7,7 @@ use std::fmt::Debug;
 
 use bytes::Bytes;
 use serde::Serialize;
+use swarmgate_bittorrent::{Recheck, UploadPolicy};
 use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_content::{BoxFuture, InfoHash};
 
@@ -32,6 +33,16 @@ pub trait Catalogue: Send + Sync + Debug {
 
     /// Forgets an item, and its cached data too if `purge`; says whether there was one.
     fn remove(&self, id: &InfoHash, purge: bool) -> BoxFuture<'_, bool>;
+
+    /// Gives an item a policy of its own for uploading, or takes it away; says whether there is such an item.
+    fn set_upload_policy(&self, _id: &InfoHash, _policy: Option<UploadPolicy>) -> BoxFuture<'_, bool> {
+        Box::pin(std::future::ready(false))
+    }
+
+    /// Hashes all that is cached of an item again and lets go what is wrong; `None` when its metadata is not known.
+    fn recheck(&self, _id: &InfoHash) -> BoxFuture<'_, Option<Recheck>> {
+        Box::pin(std::future::ready(None))
+    }
 }
 
 /// An item that was added, or was there.
@@ -81,7 +92,7 @@ pub struct ItemStatus {
     pub infohash: InfoHash,
     /// Its name, once known; untrusted text.
     pub name: Option<String>,
-    /// `resolving` (looking for metadata), `active` (connected to peers) or `idle`.
+    /// `resolving` (looking for metadata), `active` (connected to peers), `queued` (waiting for a place) or `idle`.
     pub state: &'static str,
     /// All files together, in bytes, once known.
     pub total_len: Option<u64>,
@@ -103,6 +114,14 @@ pub struct ItemStatus {
     pub downloaded: u64,
     /// Payload bytes sent in this run.
     pub uploaded: u64,
+    /// Payload bytes received in all its life.
+    pub total_downloaded: u64,
+    /// Payload bytes sent in all its life.
+    pub total_uploaded: u64,
+    /// When it is uploaded, where it has a policy of its own.
+    pub upload_policy: Option<&'static str>,
+    /// Its place among those that wait for one, the first being 1.
+    pub queue_position: Option<usize>,
     /// Whether it stays when idle.
     pub kept: bool,
     /// Whether only its own trackers may be asked (BEP 27).

@@ -19,6 +19,7 @@ use tokio::time::{Sleep, sleep, timeout_at};
 
 use crate::admission::Slot;
 use crate::body::{Account, Fault};
+use crate::pace::Pacer;
 use crate::server::Peer;
 use crate::state::GatewayState;
 
@@ -34,6 +35,7 @@ pub struct Flow {
     stall: Pin<Box<Sleep>>,
     /// Whether `stall` runs: only between a poll that found nothing and the chunk after it.
     stall_runs: bool,
+    pacer: Pacer,
     account: Account,
 }
 
@@ -47,6 +49,7 @@ impl Flow {
             over: false,
             stall: Box::pin(sleep(state.options.stall)),
             stall_runs: false,
+            pacer: Pacer::new(&state.pace, id, peer.as_ref().map(|peer| peer.address.ip())),
             account: Account::new(state, id, Vec::new(), slot, peer),
         }
     }
@@ -112,7 +115,11 @@ impl Body for Flow {
         if self.account.failed {
             return Poll::Ready(None);
         }
-        let Some(chunk) = ready!(self.poll_chunk(cx)) else {
+        let next = match self.pacer.take_held() {
+            Some(held) => Poll::Ready(Some(Ok(held))),
+            None => self.poll_chunk(cx),
+        };
+        let Some(chunk) = ready!(self.pacer.poll_through(cx, next)) else {
             self.over = true;
             return Poll::Ready(None);
         };
@@ -124,7 +131,7 @@ impl Body for Flow {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.over && self.ready.is_empty()
+        self.over && self.ready.is_empty() && !self.pacer.holds()
     }
 }
 

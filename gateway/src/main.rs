@@ -11,7 +11,7 @@ use swarmgate_gateway::cli::args::{Cli, Command};
 use swarmgate_gateway::cli::config_command;
 use swarmgate_gateway::cli::get::{self, GetOptions};
 use swarmgate_gateway::cli::source::Failure;
-use swarmgate_gateway::cli::{Exit, add, fetch, import, ls, publish};
+use swarmgate_gateway::cli::{Exit, add, fetch, import, ls, publish, recheck};
 use swarmgate_gateway::demo;
 use swarmgate_gateway::listeners::Listeners;
 use swarmgate_webtorrent::rtc::QUIET_LIBRARY;
@@ -70,20 +70,45 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Pin(pin) => {
             runtime.block_on(import::run_pin(&config, &pin, cli.global.output, interrupted(), &mut io::stdout()))
         }
+        Command::Recheck(wanted) => {
+            runtime.block_on(recheck::run(&config, &wanted.uri, cli.global.output, interrupted(), &mut io::stdout()))
+        }
         Command::Ipns(ipns) => runtime.block_on(import::run_ipns(&config, &ipns, &mut io::stdout())),
-        Command::Serve(_) | Command::Config(_) | Command::Demo(_) => runtime.block_on(serve(&config)),
+        Command::Serve(_) | Command::Config(_) | Command::Demo(_) => runtime.block_on(serve(&config, &sources)),
     }
 }
 
-async fn serve(config: &Config) -> Result<(), Failure> {
+async fn serve(config: &Config, sources: &Sources) -> Result<(), Failure> {
     let fail = |error: &dyn std::error::Error| Failure::new(Exit::Error, error.to_string());
     let listeners = Listeners::bind(config).map_err(|error| fail(&error))?;
     let app = App::build(config, listeners).await.map_err(|error| fail(&error))?;
     greet(config, &app);
-    interrupted().await;
+    tokio::select! {
+        () = interrupted() => {}
+        () = reload_when_asked(&app, sources) => {}
+    }
     tracing::info!("stopping");
     app.shutdown(DRAIN).await;
     Ok(())
+}
+
+/// Reads the configuration again at each SIGHUP. One with a mistake in it changes nothing.
+async fn reload_when_asked(app: &App, sources: &Sources) {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut hangup) = signal(SignalKind::hangup()) {
+            while hangup.recv().await.is_some() {
+                match Config::load(sources) {
+                    Ok(loaded) => drop(app.live().take(&loaded.config)),
+                    Err(errors) => tracing::error!(%errors, "the configuration stays as it was"),
+                }
+            }
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = (app, sources);
+    std::future::pending().await
 }
 
 /// Three lines for a newcomer: where it is, what to try, what it may take of the disk.

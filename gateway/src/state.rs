@@ -21,6 +21,8 @@ use crate::admission::Admission;
 use crate::api::history::History;
 use crate::auth::TokenHash;
 use crate::catalogue::Catalogue;
+use crate::live::Live;
+use crate::pace::ClientPace;
 use crate::policy::Denylists;
 use crate::publish::Jobs;
 use crate::routes::ipfs::known::KnownAnswers;
@@ -54,6 +56,10 @@ pub struct Parts {
     pub cache_status: CacheStatus,
     /// How to behave.
     pub options: HttpOptions,
+    /// What can be changed while the gateway runs, where anything can.
+    pub live: Option<Arc<Live>>,
+    /// How fast clients are served.
+    pub pace: ClientPace,
     /// Cancelled when the gateway begins to stop: event streams end, `/readyz` says so.
     pub closing: CancellationToken,
 }

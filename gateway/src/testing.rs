@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::catalogue::{AddError, Added, Catalogue, ItemStatus};
+use crate::pace::ClientPace;
 use crate::policy::Denylists;
 use crate::server::{ServeLimits, router, serve};
 use crate::state::{FetchTorrent, FetchTorrentError, GatewayState, HttpOptions, Parts};
@@ -266,6 +267,10 @@ pub(crate) fn item(id: InfoHash, known: bool, kept: bool) -> ItemStatus {
         upload_rate: 0,
         downloaded: 0,
         uploaded: 0,
+        total_downloaded: 0,
+        total_uploaded: 0,
+        upload_policy: None,
+        queue_position: None,
         kept,
         private: false,
         last_error: None,
@@ -372,6 +377,8 @@ impl World {
             gate: None,
             cache_status: Arc::new(|| serde_json::json!({ "used": 7 })),
             options,
+            live: None,
+            pace: ClientPace::default(),
             closing: shutdown.clone(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use swarmgate_bittorrent::{AddItemError, BitTorrentProtocol, Item};
+use swarmgate_bittorrent::{AddItemError, BitTorrentProtocol, Item, Recheck, UploadPolicy};
 use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_bittorrent_proto::metainfo::Metainfo;
 use swarmgate_content::{BoxFuture, InfoHash, TorrentId};
@@ -70,6 +70,16 @@ impl Catalogue for Torrents {
         let id = *id;
         Box::pin(async move { self.0.remove(&id, purge).await })
     }
+
+    fn set_upload_policy(&self, id: &InfoHash, policy: Option<UploadPolicy>) -> BoxFuture<'_, bool> {
+        let id = *id;
+        Box::pin(async move { self.0.set_policy(&id, policy).await })
+    }
+
+    fn recheck(&self, id: &InfoHash) -> BoxFuture<'_, Option<Recheck>> {
+        let id = *id;
+        Box::pin(async move { self.0.recheck(&id).await })
+    }
 }
 
 impl FetchTorrent for Torrents {
@@ -129,6 +139,10 @@ fn item_status(item: Item) -> ItemStatus {
         upload_rate: item.status.rates.upload,
         downloaded: item.status.totals.downloaded,
         uploaded: item.status.totals.uploaded,
+        total_downloaded: item.total_downloaded,
+        total_uploaded: item.total_uploaded,
+        upload_policy: item.policy.map(UploadPolicy::word),
+        queue_position: item.queue_position,
         kept: item.kept,
         private: item.private,
         last_error: item.last_error,

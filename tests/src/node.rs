@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use swarmgate_bittorrent::listener::{Binding, bind_tcp, bind_udp};
-use swarmgate_bittorrent::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets, FindingOptions};
+use swarmgate_bittorrent::{
+    BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets, FindingOptions, QueueLimits, UploadRules,
+};
 use swarmgate_bittorrent_proto::bencode::OwnedValue;
 use swarmgate_bittorrent_proto::metainfo::{Metainfo, hash_pieces};
 use swarmgate_config::{Config, Size};
@@ -213,7 +215,8 @@ fn seeder_options() -> BitTorrentOptions {
         max_half_open: 10,
         max_active: 10,
         idle_grace: Duration::from_secs(3600),
-        upload_slots: 50,
+        uploads: UploadRules { slots: 50, ..UploadRules::default() },
+        queue: QueueLimits::default(),
         max_partial_bytes: 1 << 20,
         keep_behind_bytes: 0,
         finding: FindingOptions::default(),

@@ -11,6 +11,7 @@ use http::{HeaderValue, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Limited};
 use serde::Deserialize;
 use serde_json::json;
+use swarmgate_bittorrent::UploadPolicy;
 use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_content::{ContentId, InfoHash};
 use url::form_urlencoded;
@@ -146,6 +147,66 @@ pub async fn remove(State(state): State<GatewayState>, Path(id): Path<String>, u
         return Err(no_item(id));
     }
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// What `PATCH /items/{id}` takes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangeRequest {
+    /// When to upload it: `off`, `while-active`, `ratio`, `forever`, or null to go by the configuration.
+    upload_policy: Option<String>,
+    /// With `ratio`: how much of what was downloaded.
+    ratio: Option<f64>,
+    /// With `ratio`: for how long after the last reader at most, in seconds.
+    max_secs: Option<u64>,
+}
+
+impl ChangeRequest {
+    fn policy(&self) -> Result<Option<UploadPolicy>, Problem> {
+        let Some(word) = &self.upload_policy else { return Ok(None) };
+        let policy = match word.as_str() {
+            "off" => UploadPolicy::Off,
+            "while-active" => UploadPolicy::WhileActive,
+            "forever" => UploadPolicy::Forever,
+            "ratio" => {
+                let ratio = self.ratio.unwrap_or(1.0);
+                if !ratio.is_finite() || ratio < 0.0 {
+                    return Err(bad_body("ratio is a number of at least 0"));
+                }
+                UploadPolicy::Ratio { ratio, max_secs: self.max_secs.unwrap_or(u64::MAX) }
+            }
+            _ => return Err(bad_body("upload_policy is off, while-active, ratio, forever or null")),
+        };
+        Ok(Some(policy))
+    }
+}
+
+/// Changes one item's policy for uploading, and shows the item.
+///
+/// # Errors
+/// 404 when it is not known, 400 for another body.
+pub async fn change(
+    State(state): State<GatewayState>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let id = infohash(&id)?;
+    let bytes = read(request.into_body(), MAX_TEXT_BYTES).await?;
+    let wanted: ChangeRequest = serde_json::from_slice(&bytes).map_err(|error| bad_body(error.to_string()))?;
+    if !state.catalogue.set_upload_policy(&id, wanted.policy()?).await {
+        return Err(no_item(id));
+    }
+    state.catalogue.item(&id).map(|item| super::json(StatusCode::OK, &item)).ok_or_else(|| no_item(id))
+}
+
+/// Hashes all that the cache has of one item again, lets go what is wrong, and tells how many pieces that were.
+///
+/// # Errors
+/// 404 when it is not known, or its metadata is not.
+pub async fn recheck(State(state): State<GatewayState>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let id = infohash(&id)?;
+    let found = state.catalogue.recheck(&id).await.ok_or_else(|| no_item(id))?;
+    Ok(super::json(StatusCode::OK, &found))
 }
 
 fn infohash(text: &str) -> Result<InfoHash, Problem> {

@@ -2,6 +2,7 @@
 
 pub mod bans;
 pub mod breakers;
+pub mod config;
 pub mod events;
 pub mod history;
 pub mod items;
@@ -32,7 +33,12 @@ pub fn routes(state: &GatewayState) -> Router<GatewayState> {
             "/api/v1/items",
             get(|State(state): State<GatewayState>| async move { items::list(&state) }).post(items::add),
         )
-        .route("/api/v1/items/{id}", get(items::one).delete(items::remove))
+        .route("/api/v1/items/{id}", get(items::one).delete(items::remove).patch(items::change))
+        .route("/api/v1/items/{id}/recheck", post(items::recheck))
+        .route(
+            "/api/v1/config",
+            get(|State(state): State<GatewayState>| async move { config::list(&state) }).patch(config::change),
+        )
         .route(
             "/api/v1/publish",
             get(|State(state): State<GatewayState>, headers: HeaderMap| async move { publish::list(&state, &headers) })

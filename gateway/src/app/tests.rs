@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use swarmgate_config::{AuthMode, IpfsMode, Secret, Size, Span, Switch};
+use swarmgate_config::{AuthMode, IpfsMode, Rate, Secret, Size, Span, Switch, Turns};
 
 use super::*;
 
@@ -24,7 +24,7 @@ const ELSEWHERE: [&str; 9] = [
 type Change = fn(&mut Config);
 
 /// Every other option, changed to something that is not its default.
-const CHANGES: [(&str, Change); 77] = [
+const CHANGES: [(&str, Change); 84] = [
     ("server.listen", |c| c.server.listen = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))]),
     ("server.public_url", |c| c.server.public_url = "https://media.example/".parse().ok()),
     ("server.base_path", |c| c.server.base_path = "/gate".to_owned()),
@@ -98,6 +98,18 @@ const CHANGES: [(&str, Change); 77] = [
     ("webtorrent.tracker_sockets", |c| c.webtorrent.tracker_sockets = 7),
     ("seeding.policy", |c| c.seeding.policy = SeedingPolicy::Off),
     ("seeding.upload_slots", |c| c.seeding.upload_slots = 7),
+    ("seeding.ratio", |c| (c.seeding.policy, c.seeding.ratio) = (SeedingPolicy::Ratio, 7.0)),
+    ("seeding.max_time", |c| (c.seeding.policy, c.seeding.max_time) = (SeedingPolicy::Ratio, Span::from_secs(7))),
+    ("seeding.turns", |c| c.seeding.turns = Turns::Fastest),
+    ("seeding.upload_limit", |c| c.seeding.upload_limit = Rate::from_bytes(7)),
+    ("seeding.download_limit", |c| c.seeding.download_limit = Rate::from_bytes(7)),
+    ("seeding.item_upload_limit", |c| c.seeding.item_upload_limit = Rate::from_bytes(7)),
+    ("seeding.item_download_limit", |c| c.seeding.item_download_limit = Rate::from_bytes(7)),
+    ("limits.bandwidth", |c| c.limits.bandwidth = Rate::from_bytes(7)),
+    ("limits.item_bandwidth", |c| c.limits.item_bandwidth = Rate::from_bytes(7)),
+    ("limits.client_bandwidth", |c| c.limits.client_bandwidth = Rate::from_bytes(7)),
+    ("items.max_active_downloads", |c| c.items.max_active_downloads = 7),
+    ("items.max_active_seeds", |c| c.items.max_active_seeds = 7),
     ("items.idle_grace", |c| c.items.idle_grace = Span::from_secs(7)),
     ("items.max_active", |c| c.items.max_active = 7),
     ("publish.dirs", |c| c.publish.dirs = vec!["/srv/films".into()]),
@@ -121,7 +133,7 @@ fn told(config: &Config) -> String {
         hub_options(config),
         http_options(config),
         hybrid::policy(config),
-        config.hybrid.buffer
+        (config.hybrid.buffer, Live::new(config).limits())
     )
 }
 

@@ -72,6 +72,8 @@ pub enum Command {
     /// Keep contents of IPFS in the cache
     #[command(subcommand)]
     Pin(PinCommand),
+    /// Hash all that the cache has of a torrent again, and let go what is wrong
+    Recheck(Recheck),
     /// IPNS names
     #[command(subcommand)]
     Ipns(IpnsCommand),
@@ -189,6 +191,13 @@ pub enum PinCommand {
     },
     /// List what is kept
     Ls,
+}
+
+/// `recheck`.
+#[derive(Debug, Clone, Args)]
+pub struct Recheck {
+    /// Magnet or infohash; while the gateway runs, POST /api/v1/items/INFOHASH/recheck does the same
+    pub uri: String,
 }
 
 /// `ipns`.

@@ -20,6 +20,7 @@ mod names;
 mod part;
 pub mod progress;
 pub mod publish;
+pub mod recheck;
 pub mod selection;
 pub mod source;
 mod tree;

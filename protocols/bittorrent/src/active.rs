@@ -3,12 +3,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
+use swarmgate_bittorrent_proto::choker::TurnOrder;
 use swarmgate_bittorrent_proto::handshake::{Handshake, PeerId};
 use swarmgate_bittorrent_proto::metainfo::Info;
 use swarmgate_bittorrent_proto::peer_book::PeerSource;
@@ -72,6 +74,9 @@ pub(crate) struct ActiveTorrent {
     public: CancellationToken,
     dht_found: Arc<Mutex<Option<(Instant, usize)>>>,
     scraper: Scraper,
+    /// To how many peers it uploads, and by which turns, as its swarm was told.
+    uploads: Mutex<(usize, TurnOrder)>,
+    was_read: AtomicBool,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -122,6 +127,8 @@ impl ActiveTorrent {
             public,
             dht_found: Arc::default(),
             scraper: Scraper::new(id.wire(), environment.tracker_client.clone(), stop.clone()),
+            uploads: Mutex::new((environment.swarm.upload_slots, TurnOrder::default())),
+            was_read: AtomicBool::new(false),
             stop: stop.clone(),
             tasks,
         };
@@ -230,6 +237,26 @@ impl ActiveTorrent {
             }
             drop(calling);
         });
+    }
+
+    /// Says to how many peers it uploads, and by which turns.
+    pub(crate) fn set_uploads(&self, slots: usize, turns: TurnOrder) {
+        let mut told = self.uploads.lock();
+        // What finds no room in the queue is said again the next time.
+        if *told != (slots, turns) && self.handle.set_uploads(slots, turns) {
+            *told = (slots, turns);
+        }
+    }
+
+    /// Notes that somebody reads it.
+    pub(crate) fn note_reader(&self) {
+        self.was_read.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody reads it, or did so less than `grace` ago.
+    pub(crate) fn is_read(&self, now: Instant, grace: Duration) -> bool {
+        let was_read = self.was_read.load(Ordering::Relaxed);
+        self.handle.idle_for(now).is_none_or(|idle| was_read && idle < grace)
     }
 
     /// A handle to the swarm.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -18,19 +18,19 @@ use swarmgate_egress::HttpClient;
 use swarmgate_store::{RecordError, Store};
 use swarmgate_swarm::roots;
 use swarmgate_swarm::{HaveSnapshot, Known, ReadFault, SwarmReader, SwarmStatus};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::active::{ActiveTorrent, Environment};
 use crate::protocol::{BitTorrentOptions, StartError};
 use crate::record::Record;
+use crate::seeding::{UploadPolicy, UploadRules};
 
 /// The store's table of items that were asked to stay.
 pub(crate) const ITEMS_TABLE: &str = "bittorrent-items";
 /// Names that may lead to items before those of items that are gone are dropped.
 const MAX_ALIASES: usize = 10_000;
-/// How often idle items are looked for, at most and at least.
-const JANITOR_INTERVAL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
 
 /// Why an item was not added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -50,7 +50,8 @@ pub struct Item {
     pub infohash: InfoHash,
     /// Its name: from its metadata, else from a hint; untrusted.
     pub name: Option<String>,
-    /// `resolving` while its metadata is unknown, `active` while somebody reads it, else `idle`.
+    /// `resolving` while its metadata is unknown, `active` while somebody reads it, `queued` while it waits for a place, else
+    /// `idle`.
     pub state: &'static str,
     /// All of it in bytes, once known.
     pub total_len: Option<u64>,
@@ -66,6 +67,14 @@ pub struct Item {
     pub status: SwarmStatus,
     /// How many peers its trackers know (BEP 48), once one has said so.
     pub swarm_size: Option<ScrapeCounts>,
+    /// Its place among those that wait, the first being 1.
+    pub queue_position: Option<usize>,
+    /// A policy of its own for uploading.
+    pub policy: Option<UploadPolicy>,
+    /// Bytes of blocks received in all its life.
+    pub total_downloaded: u64,
+    /// Bytes of blocks sent in all its life.
+    pub total_uploaded: u64,
 }
 
 /// Notes in a store that an item stays, for the engine that starts on that store next. Its `info` dictionary should be
@@ -82,7 +91,7 @@ pub async fn keep_item(
 ) -> Result<(), RecordError> {
     let known = store.get_record(ITEMS_TABLE, infohash.as_bytes()).await?;
     let mut record: Record = known.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default();
-    record.add(Record { trackers, web_seeds, name: Some(name), v2: None, kept: true });
+    record.add(Record { trackers, web_seeds, name: Some(name), kept: true, ..Record::default() });
     // Texts always have a spelling in JSON.
     let json = serde_json::to_vec(&record).unwrap_or_default();
     store.put_record(ITEMS_TABLE, infohash.as_bytes(), json.into()).await
@@ -94,6 +103,8 @@ pub(crate) struct Items {
     pub(crate) active: BTreeMap<InfoHash, Arc<ActiveTorrent>>,
     /// The other names that hybrid torrents go by on the wire (BEP 52), and the ones they are known by here.
     pub(crate) aliases: BTreeMap<InfoHash, InfoHash>,
+    /// Items that were added to stay and have no place, each with its position, from 1.
+    pub(crate) waiting: BTreeMap<InfoHash, usize>,
     pub(crate) closed: bool,
 }
 
@@ -102,6 +113,10 @@ pub(crate) struct Engine {
     pub(crate) environment: Environment,
     pub(crate) options: BitTorrentOptions,
     pub(crate) items: Mutex<Items>,
+    /// How uploading is done at this moment.
+    pub(crate) uploads: Mutex<UploadRules>,
+    /// Rung when there is something to be gone through at once.
+    pub(crate) house: Notify,
     pub(crate) http: HttpClient,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
@@ -143,10 +158,12 @@ impl Items {
         let known = torrent.and_then(|torrent| torrent.handle().known());
         let status = torrent.map(|torrent| torrent.handle().status()).unwrap_or_default();
         let last_error = torrent.and_then(|torrent| torrent.handle().malformed());
+        let queue_position = self.waiting.get(infohash).copied().filter(|_| torrent.is_none());
         Item {
             infohash: *infohash,
             name: known.as_ref().map(|known| known.meta.name.clone()).or_else(|| record.name.clone()),
             state: match (&torrent, &known) {
+                (None, _) if queue_position.is_some() => "queued",
                 (None, _) => "idle",
                 (Some(_), None) => "resolving",
                 (Some(_), Some(_)) if status.readers > 0 => "active",
@@ -157,6 +174,10 @@ impl Items {
             kept: record.kept,
             private: known.is_some_and(|known| known.meta.private),
             last_error,
+            queue_position,
+            policy: record.policy,
+            total_downloaded: record.downloaded.saturating_add(status.totals.downloaded),
+            total_uploaded: record.uploaded.saturating_add(status.totals.uploaded),
             status,
             swarm_size: None,
         }
@@ -189,8 +210,7 @@ impl Engine {
             trackers: public.map(|hints| hints.trackers.clone()).unwrap_or_default(),
             web_seeds: public.map(|hints| hints.web_seeds.clone()).unwrap_or_default(),
             name: hints.name.clone(),
-            v2: None,
-            kept: false,
+            ..Record::default()
         }
     }
 
@@ -204,13 +224,9 @@ impl Engine {
 
     /// Writes the record of an item that was asked to stay.
     pub(crate) async fn persist(&self, infohash: InfoHash) {
-        let record = self.items.lock().records.get(&infohash).filter(|record| record.kept).cloned();
+        let record = self.items.lock().settled(&infohash).filter(|record| record.kept);
         let Some(record) = record else { return };
-        let Ok(json) = serde_json::to_vec(&record) else { return };
-        let store = &self.environment.context.store;
-        if let Err(error) = store.put_record(ITEMS_TABLE, infohash.as_bytes(), json.into()).await {
-            tracing::warn!(%infohash, %error, "the item will be forgotten at the next restart");
-        }
+        save(&self.environment.context.store, infohash, &record).await;
     }
 
     pub(crate) async fn restore(&self) -> Result<(), StartError> {
@@ -225,10 +241,8 @@ impl Engine {
             let id = record.id(infohash);
             self.remember(infohash, Record { kept: true, ..record });
             self.items.lock().link(infohash, id);
-            if let Err(error) = self.activate_from_store(infohash).await {
-                tracing::warn!(%infohash, %error, "a kept item is not active");
-            }
         }
+        self.deal_places().await;
         Ok(())
     }
 
@@ -297,52 +311,44 @@ impl Engine {
             items.link(infohash, id);
         }
         let id = items.id(infohash);
-        let torrent = Arc::new(ActiveTorrent::start(&self.environment, id, info, &trackers));
+        let mut environment = self.environment.clone();
+        environment.swarm.upload_slots = self.first_slots(&items, &infohash);
+        let torrent = Arc::new(ActiveTorrent::start(&environment, id, info, &trackers));
         items.active.insert(infohash, torrent.clone());
         Ok(torrent)
     }
 
-    /// Stops the torrent that has been without readers for longest, to make a place.
+    /// Stops the torrent that has been without readers for longest, to make a place: one that was added to stay only when
+    /// there is no other. That one waits.
     pub(crate) fn retire_one(&self, items: &mut Items) -> Result<(), AddItemError> {
         let now = Instant::now();
-        let idle =
-            items.active.iter().filter_map(|(infohash, torrent)| Some((torrent.handle().idle_for(now)?, *infohash)));
-        let longest = idle.filter(|(_, infohash)| !items.records.get(infohash).is_some_and(|record| record.kept)).max();
-        let (_, infohash) = longest.ok_or(AddItemError::TooMany(self.options.max_active))?;
+        let kept = |infohash: &InfoHash| items.records.get(infohash).is_some_and(|record| record.kept);
+        let idle = items
+            .active
+            .iter()
+            .filter_map(|(infohash, torrent)| Some((!kept(infohash), torrent.handle().idle_for(now)?, *infohash)));
+        let (_, _, infohash) = idle.max().ok_or(AddItemError::TooMany(self.options.max_active))?;
         self.retire(items, infohash);
         Ok(())
     }
 
+    /// Stops a torrent; one that was not added to stay is forgotten.
     pub(crate) fn retire(&self, items: &mut Items, infohash: InfoHash) {
-        if !items.records.get(&infohash).is_some_and(|record| record.kept) {
-            let item = items.id(infohash).content();
-            items.records.remove(&infohash);
-            self.publish(Event::ItemRemoved { item });
+        let torrent = items.take_active(&infohash);
+        let kept = items.records.get(&infohash).filter(|record| record.kept).cloned();
+        match kept {
+            Some(record) => {
+                let store = self.environment.context.store.clone();
+                self.tasks.spawn(async move { save(&store, infohash, &record).await });
+            }
+            None => {
+                let item = items.id(infohash).content();
+                items.records.remove(&infohash);
+                self.publish(Event::ItemRemoved { item });
+            }
         }
-        if let Some(torrent) = items.active.remove(&infohash) {
+        if let Some(torrent) = torrent {
             self.tasks.spawn(async move { torrent.shutdown().await });
-        }
-    }
-
-    pub(crate) async fn drop_idle_items(self: Arc<Self>) {
-        let interval = (self.options.idle_grace / 4).clamp(JANITOR_INTERVAL.0, JANITOR_INTERVAL.1);
-        loop {
-            tokio::select! {
-                () = self.stop.cancelled() => return,
-                () = tokio::time::sleep(interval) => {}
-            }
-            let now = Instant::now();
-            let mut items = self.items.lock();
-            let idle = |torrent: &ActiveTorrent| {
-                torrent.handle().idle_for(now).is_some_and(|idle| idle >= self.options.idle_grace)
-            };
-            let expired: Vec<_> =
-                items.active.iter().filter(|(_, torrent)| idle(torrent)).map(|(infohash, _)| *infohash).collect();
-            for infohash in expired {
-                if !items.records.get(&infohash).is_some_and(|record| record.kept) {
-                    self.retire(&mut items, infohash);
-                }
-            }
         }
     }
 
@@ -413,6 +419,7 @@ impl Engine {
         if !known.has_range(inside.start()..inside.end()) {
             torrent.seek_peers();
         }
+        torrent.note_reader();
         let tally = Arc::new(SwarmTally::new(known.snapshot(), inside.start()));
         let reader = torrent.handle().read(&known, inside.start()..inside.end());
         let stats = self.environment.context.stats.clone();
@@ -424,6 +431,14 @@ impl Engine {
             }
         });
         Ok(ContentReader::new(bytes).with_account(tally))
+    }
+}
+
+/// Writes an item's record.
+pub(crate) async fn save(store: &Store, infohash: InfoHash, record: &Record) {
+    let Ok(json) = serde_json::to_vec(record) else { return };
+    if let Err(error) = store.put_record(ITEMS_TABLE, infohash.as_bytes(), json.into()).await {
+        tracing::warn!(%infohash, %error, "the next restart will not know how this item is now");
     }
 }
 

@@ -16,13 +16,17 @@ mod lsd;
 mod peer_lists;
 pub mod peer_stream;
 mod protocol;
+mod queue;
+mod recheck;
 mod record;
 mod scraper;
+mod seeding;
 #[cfg(test)]
 mod testing;
 mod tips;
 pub mod tracker_client;
 mod udp_exchange;
+mod upkeep;
 mod wait;
 
 pub use finding::FindingOptions;
@@ -30,3 +34,6 @@ pub use items::{AddItemError, Item, keep_item};
 pub use lsd::LsdSockets;
 pub use peer_lists::ListError;
 pub use protocol::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets, StartError};
+pub use queue::QueueLimits;
+pub use recheck::{Recheck, recheck};
+pub use seeding::{UploadPolicy, UploadRules};

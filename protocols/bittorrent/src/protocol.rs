@@ -19,7 +19,7 @@ use swarmgate_content::{
 use swarmgate_swarm::greeting::HandshakeError;
 use swarmgate_swarm::{Known, SwarmContext, SwarmOptions, SwarmReader, SwarmStatus};
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,11 +27,13 @@ use crate::active::{Environment, upgrade_of};
 use crate::dht::DhtHandle;
 use crate::finding::FindingOptions;
 use crate::inbound::{Inbound, InboundHandler, InboundLimits};
-use crate::items::{AddItemError, Engine, ITEMS_TABLE, Item};
+use crate::items::{AddItemError, Engine, ITEMS_TABLE, Item, save};
 use crate::lsd::{LocalNetwork, LsdSockets};
 use crate::peer_lists::{ListError, PeerLists};
 use crate::peer_stream::PeerStream;
+use crate::queue::QueueLimits;
 use crate::record::Record;
+use crate::seeding::{UploadPolicy, UploadRules};
 use crate::tracker_client::TrackerClient;
 use swarmgate_egress::{EgressPolicy, HttpClient, HttpError, PeerGate, Way};
 
@@ -52,8 +54,10 @@ pub struct BitTorrentOptions {
     pub max_active: usize,
     /// How long a torrent stays active after its last reader.
     pub idle_grace: Duration,
-    /// Peers uploaded to at a time, per torrent; 0 uploads nothing.
-    pub upload_slots: usize,
+    /// When and to whom to upload.
+    pub uploads: UploadRules,
+    /// Items added to stay that may be active while nobody reads them.
+    pub queue: QueueLimits,
     /// Bytes that pieces in flight may occupy, per torrent.
     pub max_partial_bytes: u64,
     /// Bytes kept behind a reader, for those who seek back.
@@ -131,7 +135,7 @@ impl BitTorrentProtocol {
         let environment = Environment {
             swarm: SwarmOptions {
                 max_partial_bytes: options.max_partial_bytes,
-                upload_slots: options.upload_slots,
+                upload_slots: options.uploads.slots,
                 max_peers: options.max_peers_per_torrent,
                 keep_behind_bytes: options.keep_behind_bytes,
                 seed: rand::random(),
@@ -150,6 +154,8 @@ impl BitTorrentProtocol {
         };
         let engine = Arc::new(Engine {
             environment,
+            uploads: Mutex::new(options.uploads),
+            house: Notify::new(),
             options,
             items: Mutex::default(),
             http,
@@ -159,7 +165,7 @@ impl BitTorrentProtocol {
         let limits = InboundLimits { loopback_exempt: engine.options.egress.allow_private, ..InboundLimits::default() };
         let inbound = sockets.tcp.map(|listener| Inbound::spawn(listener, limits, Arc::new(Door(engine.clone()))));
         engine.restore().await?;
-        engine.tasks.spawn(engine.clone().drop_idle_items());
+        engine.tasks.spawn(engine.clone().keep_up());
         engine.tasks.spawn(lists.follow(gate, engine.stop.clone()));
         engine.tasks.close();
         Ok(Arc::new(Self { engine, inbound: Mutex::new(inbound), listen }))
@@ -191,7 +197,7 @@ impl BitTorrentProtocol {
         let Metainfo { id, infohash, info, info_bytes, announce, web_seeds, .. } = metainfo;
         let web_seeds = if info.private { Vec::new() } else { web_seeds };
         let (name, v2) = (Some(info.name.clone()), id.v2());
-        let record = Record { trackers: announce.clone(), web_seeds, name, v2, kept: keep };
+        let record = Record { trackers: announce.clone(), web_seeds, name, v2, kept: keep, ..Record::default() };
         self.engine.keep_info(id, &info, &info_bytes).await;
         // A hybrid torrent may be here under its other name.
         let names = [Some(infohash), id.v2().map(|v2| v2.truncated())].into_iter().flatten();
@@ -199,7 +205,13 @@ impl BitTorrentProtocol {
             let items = self.engine.items.lock();
             names.map(|name| items.key(name)).find(|key| items.records.contains_key(key)).unwrap_or(infohash)
         };
+        let waits = keep && !self.engine.has_place();
         let already = self.engine.remember(infohash, record);
+        if waits && !already {
+            self.engine.persist(infohash).await;
+            self.engine.house.notify_one();
+            return Ok(already);
+        }
         let torrent = self.engine.activate(infohash, Some((info.clone(), info_bytes.clone())))?;
         self.engine.items.lock().link(infohash, id);
         torrent.add_trackers(&announce);
@@ -223,6 +235,7 @@ impl BitTorrentProtocol {
         let infohash = self.key(id.wire());
         let v2 = id.v2().filter(|v2| v2.truncated() == infohash);
         let record = Record { kept: keep, v2, ..self.engine.welcome(infohash, hints) };
+        let waits = keep && !self.engine.has_place();
         let already = self.engine.remember(infohash, record);
         let engine = self.engine.clone();
         if engine.items.lock().closed {
@@ -230,6 +243,10 @@ impl BitTorrentProtocol {
         }
         let hints = hints.clone();
         self.engine.tasks.spawn(async move {
+            if waits && !already {
+                engine.house.notify_one();
+                return engine.persist(infohash).await;
+            }
             match engine.activate_from_store(infohash).await {
                 Ok(torrent) => torrent.add_hints(&hints),
                 Err(error) => tracing::info!(%infohash, %error, "an added item is not active"),
@@ -267,6 +284,22 @@ impl BitTorrentProtocol {
         let item = items.records.get(&key).map(|record| items.describe(&key, record))?;
         let swarm_size = items.active.get(&key).and_then(|torrent| torrent.swarm_size());
         Some(Item { swarm_size, ..item })
+    }
+
+    /// Changes when and to whom is uploaded, of items that are active too.
+    pub fn set_uploads(&self, rules: UploadRules) {
+        *self.engine.uploads.lock() = rules;
+        self.engine.apply_policies();
+        self.engine.house.notify_one();
+    }
+
+    /// Gives an item a policy of its own for uploading, or takes it away. Tells whether the item is known.
+    pub async fn set_policy(&self, infohash: &InfoHash, policy: Option<UploadPolicy>) -> bool {
+        let known = self.engine.items.lock().records.get_mut(infohash).map(|record| record.policy = policy).is_some();
+        self.engine.apply_policies();
+        self.engine.house.notify_one();
+        self.engine.persist(*infohash).await;
+        known
     }
 
     /// A torrent's metadata, if it is active and known.
@@ -335,6 +368,7 @@ impl BitTorrentProtocol {
                 store.remove(&BlockHash::from(name)).await;
             }
         }
+        self.engine.house.notify_one();
         if record.is_some() {
             self.engine.publish(Event::ItemRemoved { item: id.content() });
         }
@@ -400,11 +434,16 @@ impl Protocol for BitTorrentProtocol {
                 inbound.shutdown().await;
             }
             self.engine.stop.cancel();
-            let active = {
+            let (active, kept) = {
                 let mut items = self.engine.items.lock();
                 items.closed = true;
-                std::mem::take(&mut items.active)
+                let settled = items.active.keys().filter_map(|infohash| Some((*infohash, items.settled(infohash)?)));
+                let kept: Vec<_> = settled.filter(|(_, record)| record.kept).collect();
+                (std::mem::take(&mut items.active), kept)
             };
+            for (infohash, record) in kept {
+                save(&self.engine.environment.context.store, infohash, &record).await;
+            }
             let all = futures_util::future::join_all(active.values().map(|torrent| torrent.shutdown()));
             let gone = async {
                 all.await;

@@ -1,8 +1,12 @@
 //! What is remembered of an item: its trackers, its web seeds, a name.
 
+use std::time::SystemTime;
+
 use serde::{Deserialize, Serialize};
 use swarmgate_bittorrent_proto::metainfo::{MAX_URL_BYTES, MAX_WEB_SEEDS};
 use swarmgate_content::{InfoHash, InfoHashV2, TorrentId};
+
+use crate::seeding::UploadPolicy;
 
 /// Trackers kept of one item's record.
 const MAX_TRACKERS: usize = 64;
@@ -22,6 +26,20 @@ pub(crate) struct Record {
     /// Its v2 infohash (BEP 52), where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) v2: Option<InfoHashV2>,
+    /// A policy of its own for uploading.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) policy: Option<UploadPolicy>,
+    /// Bytes of blocks sent and received in all its life, but for what its swarm counts at the moment.
+    #[serde(default)]
+    pub(crate) uploaded: u64,
+    #[serde(default)]
+    pub(crate) downloaded: u64,
+    /// When it was added to stay, in seconds since 1970.
+    #[serde(default)]
+    pub(crate) added: u64,
+    /// Whether all of it was in the cache when it was last active.
+    #[serde(default)]
+    pub(crate) complete: bool,
     #[serde(skip)]
     pub(crate) kept: bool,
 }
@@ -29,8 +47,15 @@ pub(crate) struct Record {
 impl Record {
     /// Adds what another record knows, as far as there is room.
     pub(crate) fn add(&mut self, other: Self) {
+        if other.kept && self.added == 0 {
+            self.added = if other.added > 0 { other.added } else { seconds_since_1970() };
+        }
         self.kept |= other.kept;
         self.v2 = self.v2.or(other.v2);
+        self.policy = other.policy.or(self.policy);
+        self.complete |= other.complete;
+        self.uploaded = self.uploaded.saturating_add(other.uploaded);
+        self.downloaded = self.downloaded.saturating_add(other.downloaded);
         self.name = other.name.or_else(|| self.name.take());
         let room = MAX_TRACKERS.saturating_sub(self.trackers.len());
         let new: Vec<_> = other.trackers.into_iter().filter(|tier| !self.trackers.contains(tier)).take(room).collect();
@@ -55,6 +80,10 @@ impl Record {
             self.web_seeds.push(url);
         }
     }
+}
+
+fn seconds_since_1970() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

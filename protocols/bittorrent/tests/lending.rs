@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use swarmgate_bittorrent::listener::{Binding, bind_tcp, bind_udp};
-use swarmgate_bittorrent::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets, FindingOptions};
+use swarmgate_bittorrent::{
+    BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets, FindingOptions, QueueLimits, UploadRules,
+};
 use swarmgate_bittorrent_proto::metainfo::{Metainfo, TorrentBuilder, hash_pieces};
 use swarmgate_content::{
     ByteRange, ContentId, ContentReader, EventBus, FailureClass, FetchError, FetchErrorKind, Hints, Protocol,
@@ -155,7 +157,8 @@ impl Node {
             max_half_open: 10,
             max_active: 10,
             idle_grace,
-            upload_slots: 4,
+            uploads: UploadRules { slots: 4, ..UploadRules::default() },
+            queue: QueueLimits::default(),
             max_partial_bytes: 4 << 20,
             keep_behind_bytes: 0,
             finding: FindingOptions::default(),

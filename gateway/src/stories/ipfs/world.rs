@@ -25,6 +25,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::pace::ClientPace;
 use crate::policy::Denylists;
 use crate::server::{ServeLimits, router, serve};
 use crate::state::{GatewayState, HttpOptions, Parts};
@@ -106,6 +107,8 @@ impl IpfsWorld {
             gate: None,
             cache_status: Arc::new(|| serde_json::Value::Null),
             options: setting.options,
+            live: None,
+            pace: ClientPace::default(),
             closing: shutdown.clone(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

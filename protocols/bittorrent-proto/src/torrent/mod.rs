@@ -625,7 +625,7 @@ impl Torrent {
     /// Changes to how many peers is uploaded at a time; 0 ends all uploading at once.
     pub fn set_upload_slots(&mut self, now: Instant, slots: usize) {
         self.choker.set_slots(now, slots);
-        self.apply_chokes();
+        self.rechoke(now);
         self.settle(now);
     }
 

@@ -1,0 +1,138 @@
+//! What can be changed while the gateway runs, and how: limits and the policy of uploading.
+//!
+//! A change is a whole configuration, read and checked as at the start; what is wrong changes nothing. It comes by SIGHUP,
+//! which reads the files and the environment again, or over the API, which changes single options until the next start.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use swarmgate_bittorrent::{BitTorrentProtocol, UploadPolicy, UploadRules};
+use swarmgate_bittorrent_proto::choker::TurnOrder;
+use swarmgate_config::{Config, ConfigErrors, SeedingPolicy, Turns};
+use swarmgate_pace::Limit;
+use swarmgate_swarm::Pace;
+
+use crate::pace::ClientPace;
+
+/// The limits in force.
+#[derive(Debug, Clone, Default)]
+struct Limits {
+    upload: Limit,
+    download: Limit,
+    item_upload: Limit,
+    item_download: Limit,
+    clients: Limit,
+    item: Limit,
+    client: Limit,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Live {
+    config: Mutex<Config>,
+    limits: Limits,
+    peers: Pace,
+    clients: ClientPace,
+    engine: Mutex<Option<Arc<BitTorrentProtocol>>>,
+}
+
+impl Live {
+    /// Begins with this configuration.
+    #[must_use]
+    pub fn new(config: &Config) -> Arc<Self> {
+        let limits = Limits::default();
+        limits.follow(config);
+        let Limits { upload, download, item_upload, item_download, clients, item, client } = limits.clone();
+        Arc::new(Self {
+            config: Mutex::new(config.clone()),
+            limits,
+            peers: Pace::new(upload, download, item_upload, item_download),
+            clients: ClientPace::new(clients, item, client),
+            engine: Mutex::new(None),
+        })
+    }
+
+    /// How fast peers give and take.
+    #[must_use]
+    pub fn peers(&self) -> Pace {
+        self.peers.clone()
+    }
+
+    /// How fast clients are served.
+    #[must_use]
+    pub fn clients(&self) -> ClientPace {
+        self.clients.clone()
+    }
+
+    /// Has the torrent engine follow too.
+    pub(crate) fn lead(&self, engine: &Arc<BitTorrentProtocol>) {
+        *self.engine.lock() = Some(Arc::clone(engine));
+    }
+
+    /// Takes over from a configuration what can be changed while the gateway runs, and names the options that are otherwise
+    /// and need a restart.
+    pub fn take(&self, new: &Config) -> Vec<String> {
+        let mut config = self.config.lock();
+        let restart = config.take_live(new);
+        self.limits.follow(&config);
+        if let Some(engine) = &*self.engine.lock() {
+            engine.set_uploads(upload_rules(&config));
+        }
+        tracing::info!(needs_restart = ?restart, "the configuration was taken over");
+        restart
+    }
+
+    /// Changes single options, by their keys and as texts.
+    ///
+    /// # Errors
+    /// Every mistake in them; then nothing is changed.
+    pub fn change(&self, changes: &[(String, String)]) -> Result<(), ConfigErrors> {
+        let new = self.config.lock().with_live(changes)?;
+        self.take(&new);
+        Ok(())
+    }
+
+    /// The limits in force, for who looks at them.
+    #[cfg(test)]
+    pub(crate) fn limits(&self) -> impl std::fmt::Debug {
+        self.limits.clone()
+    }
+
+    /// Every option that can be changed, with its value.
+    #[must_use]
+    pub fn options(&self) -> Vec<(String, String)> {
+        self.config.lock().live_options()
+    }
+}
+
+impl Limits {
+    fn follow(&self, config: &Config) {
+        self.upload.set(config.seeding.upload_limit.bytes_per_second());
+        self.download.set(config.seeding.download_limit.bytes_per_second());
+        self.item_upload.set(config.seeding.item_upload_limit.bytes_per_second());
+        self.item_download.set(config.seeding.item_download_limit.bytes_per_second());
+        self.clients.set(config.limits.bandwidth.bytes_per_second());
+        self.item.set(config.limits.item_bandwidth.bytes_per_second());
+        self.client.set(config.limits.client_bandwidth.bytes_per_second());
+    }
+}
+
+/// How uploading is done.
+pub(crate) fn upload_rules(config: &Config) -> UploadRules {
+    UploadRules {
+        policy: match config.seeding.policy {
+            SeedingPolicy::Off => UploadPolicy::Off,
+            SeedingPolicy::WhileActive => UploadPolicy::WhileActive,
+            SeedingPolicy::Ratio => UploadPolicy::Ratio {
+                ratio: config.seeding.ratio,
+                max_secs: config.seeding.max_time.duration().as_secs(),
+            },
+            SeedingPolicy::Forever => UploadPolicy::Forever,
+        },
+        slots: config.seeding.upload_slots,
+        turns: match config.seeding.turns {
+            Turns::RoundRobin => TurnOrder::RoundRobin,
+            Turns::Fastest => TurnOrder::Fastest,
+        },
+    }
+}
