@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// Tells the story that it is the only one in its process.
 const ALONE: &str = "SWARMGATE_STORY_ALONE";
@@ -44,6 +45,18 @@ pub fn resident_bytes() -> u64 {
     let statm = read("/proc/self/statm");
     let pages: u64 = statm.split(' ').nth(1).and_then(|it| it.parse().ok()).unwrap_or_else(|| panic!("{statm}"));
     pages * PAGE
+}
+
+/// Time that all threads together have spent on a processor, in the kernel too.
+pub fn cpu_time() -> Duration {
+    /// What `/proc` counts in, on all machines that CI has.
+    const TICK: Duration = Duration::from_millis(10);
+    let stat = read("/proc/self/stat");
+    // The name before may have spaces in it.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: Vec<u32> = fields.skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
+    assert_eq!(ticks.len(), 2, "{stat}");
+    TICK * ticks.iter().sum()
 }
 
 /// Open descriptors.
