@@ -251,6 +251,7 @@ mod tests {
         assert_eq!(
             urls,
             [
+                "bittorrent.proxy",
                 "bittorrent.trackers",
                 "ipfs.gateways",
                 "ipfs.kubo_api",

@@ -49,7 +49,7 @@ pub use limits::Limits;
 pub use live::LIVE_SECTIONS;
 pub use load::Loaded;
 pub use mistakes::{ConfigErrors, Mistake};
-pub use networks::{Bittorrent, Network, TrackerAllow, Webtorrent};
+pub use networks::{Bittorrent, Network, PeerEncryption, TrackerAllow, Webtorrent};
 pub use options::{
     AnonymousContent, Auth, AuthMode, Cache, Config, Deadlines, Items, LogFormat, Observe, Publish, Server, Switch,
 };

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::urls::{ServerUrl, urls};
+use crate::urls::{ServerUrl, optional_server, or_empty, urls};
 use crate::values::{Secret, Span, optional_ip, or_no_ip};
 
 /// What the gateway may dial.
@@ -27,11 +27,28 @@ pub struct Bittorrent {
     pub enabled: bool,
     /// IP address to listen on for peers and the DHT. `::` is every address, IPv6 and IPv4 alike.
     pub listen_ip: IpAddr,
-    /// TCP port for incoming peers. Open or forward it for more peers. 0 lets the system choose.
+    /// TCP port for incoming peers, and UDP port of uTP. Open or forward it for more peers. 0 lets the system choose.
     pub listen_port: u16,
+    /// Whether to reach peers, and be reached, over uTP (BEP 29) as well: a stream over UDP, which gets through many a
+    /// NAT that TCP does not. TCP is preferred. Say false where UDP is slow or unwanted. Takes effect at a restart.
+    pub utp: bool,
+    /// Whether connections to peers are encrypted. It hides what they are from those who sort traffic by its looks, and
+    /// keeps no secret from anybody else. Takes effect at a restart.
+    pub encryption: PeerEncryption,
+    /// SOCKS5 proxy that all BitTorrent goes through, as `socks5://host:port` or `socks5://user:password@host:port`.
+    /// What cannot go through it is off: incoming peers, uTP, the DHT, UDP trackers, WebRTC. While it is down there are
+    /// no peers. Empty: none. Takes effect at a restart.
+    #[serde(deserialize_with = "optional_server", serialize_with = "or_empty")]
+    #[schemars(with = "String", extend("x-url" = true))]
+    pub proxy: Option<ServerUrl>,
+    /// Network interface by name, or an address of this machine, that all BitTorrent leaves by, as a VPN's `tun0`. While
+    /// it is gone there are no peers. WebRTC is off then, and with a name, which is for Linux alone, the DHT: neither can
+    /// be held to it. An address stands in for `listen_ip`. Empty: whatever the system's routes say. Takes effect at a
+    /// restart.
+    pub bind_interface: String,
     /// Whether to find peers through the distributed hash table (BEP 5). Private torrents never use it.
     pub dht: bool,
-    /// UDP port of the DHT. 0: the number of `listen_port`.
+    /// UDP port of the DHT. 0: the number of `listen_port`, or the next one where uTP has that.
     pub dht_port: u16,
     /// Hosts with ports that introduce the gateway to the DHT. Empty: only nodes that peers name.
     pub dht_bootstrap: Vec<String>,
@@ -60,6 +77,18 @@ pub struct Bittorrent {
     pub peer_allowlists: Vec<PathBuf>,
     /// How long a peer stays banned that is proven to have sent wrong bytes or to have broken the protocol. `0s`: bans nobody.
     pub ban_time: Span,
+}
+
+/// Whether connections to peers are encrypted (message stream encryption).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PeerEncryption {
+    /// Never.
+    Off,
+    /// Asked for first, and done without where the peer does not know it.
+    Prefer,
+    /// Always: peers without it are turned away.
+    Require,
 }
 
 /// The WebTorrent network: browsers as peers of the same swarms, over WebRTC.
@@ -127,6 +156,10 @@ impl Default for Bittorrent {
             enabled: true,
             listen_ip: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
             listen_port: 8421,
+            utp: true,
+            encryption: PeerEncryption::Prefer,
+            proxy: None,
+            bind_interface: String::new(),
             dht: true,
             dht_port: 0,
             dht_bootstrap: ["router.bittorrent.com:6881", "dht.transmissionbt.com:6881", "dht.libtorrent.org:25401"]
@@ -174,6 +207,43 @@ impl Bittorrent {
     /// The UDP port the DHT is to use, which may be 0 for any.
     #[must_use]
     pub const fn effective_dht_port(&self) -> u16 {
-        if self.dht_port == 0 { self.listen_port } else { self.dht_port }
+        match (self.dht_port, self.listen_port) {
+            (0, 0) => 0,
+            (0, u16::MAX) if self.has_utp() => u16::MAX - 1,
+            (0, port) if self.has_utp() => port + 1,
+            (0, port) => port,
+            (port, _) => port,
+        }
+    }
+
+    /// Whether there is uTP: not through a proxy.
+    #[must_use]
+    pub const fn has_utp(&self) -> bool {
+        self.utp && self.proxy.is_none()
+    }
+
+    /// Whether there is a DHT node: not through a proxy, and not where it could not be held to an interface.
+    #[must_use]
+    pub fn has_dht(&self) -> bool {
+        let held = !self.bind_interface.is_empty() && self.outlet_ip().is_none();
+        self.dht && self.proxy.is_none() && !held
+    }
+
+    /// Whether WebRTC peers may be had: they know neither the proxy nor the outlet.
+    #[must_use]
+    pub const fn lets_webrtc(&self) -> bool {
+        self.enabled && self.proxy.is_none() && self.bind_interface.is_empty()
+    }
+
+    /// The address of this machine that all of it leaves by, if one is named.
+    #[must_use]
+    pub fn outlet_ip(&self) -> Option<IpAddr> {
+        self.bind_interface.parse().ok()
+    }
+
+    /// Where to listen, and so what datagrams leave by: the outlet's address, if one is named.
+    #[must_use]
+    pub fn effective_listen_ip(&self) -> IpAddr {
+        self.outlet_ip().unwrap_or(self.listen_ip)
     }
 }

@@ -44,6 +44,8 @@ pub(crate) const RULES: &[Rule] = &[
         check: peers_have_their_own_port,
     },
     Rule { keys: &["bittorrent.dht_bootstrap"], check: bootstrap_hosts_have_ports },
+    Rule { keys: &["bittorrent.proxy"], check: proxy_is_one },
+    Rule { keys: &["bittorrent.dht_port", "bittorrent.listen_port"], check: dht_and_utp_share_no_port },
     Rule { keys: &["bittorrent.trackers"], check: trackers_can_be_asked },
     Rule { keys: &["bittorrent.max_peers_per_torrent"], check: |c| not_zero(c.bittorrent.max_peers_per_torrent) },
     Rule { keys: &["bittorrent.max_peers"], check: |c| not_zero(c.bittorrent.max_peers) },
@@ -259,6 +261,24 @@ fn bootstrap_hosts_have_ports(config: &Config) -> Vec<String> {
     bad.map(|host| format!("`{host}` is not a host with a port, as router.example.org:6881")).collect()
 }
 
+fn proxy_is_one(config: &Config) -> Vec<String> {
+    let fits = |url: &ServerUrl| {
+        matches!(url.scheme(), "socks5" | "socks5h") && url.has_host() && matches!(url.path(), "" | "/")
+    };
+    let bad = config.bittorrent.proxy.iter().find(|url| !fits(url));
+    bad.map(|url| format!("`{url:?}` is not socks5://host:port or socks5://user:password@host:port"))
+        .into_iter()
+        .collect()
+}
+
+fn dht_and_utp_share_no_port(config: &Config) -> Vec<String> {
+    let (listen, dht) = (config.bittorrent.listen_port, config.bittorrent.dht_port);
+    let both = config.bittorrent.has_utp() && config.bittorrent.has_dht();
+    when(both && dht == listen && dht != 0, || {
+        format!("the DHT cannot have UDP {dht}, because uTP has it; 0 lets it have the next one")
+    })
+}
+
 fn trackers_can_be_asked(config: &Config) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let reason = |tracker: &ServerUrl| {
@@ -276,8 +296,15 @@ fn trackers_can_be_asked(config: &Config) -> Vec<String> {
 fn webrtc_has_its_own_port(config: &Config) -> Vec<String> {
     let webrtc = SocketAddr::new(config.webtorrent.listen_ip, config.webtorrent.listen_port);
     let dht = SocketAddr::new(config.bittorrent.listen_ip, config.bittorrent.effective_dht_port());
-    let both = config.webtorrent.enabled && config.bittorrent.enabled && config.bittorrent.dht;
-    when(both && overlap(&webrtc, &dht), || format!("WebRTC cannot have UDP {webrtc}, because the DHT has {dht}"))
+    let utp = SocketAddr::new(config.bittorrent.listen_ip, config.bittorrent.listen_port);
+    let bittorrent = &config.bittorrent;
+    let others = [(bittorrent.has_dht(), "the DHT", dht), (bittorrent.has_utp(), "uTP", utp)];
+    let both = config.webtorrent.enabled && bittorrent.lets_webrtc();
+    let taken = others.into_iter().find(|(on, _, address)| both && *on && overlap(&webrtc, address));
+    taken
+        .map(|(_, who, address)| format!("WebRTC cannot have UDP {webrtc}, because {who} has {address}"))
+        .into_iter()
+        .collect()
 }
 
 fn websocket_trackers_can_be_asked(config: &Config) -> Vec<String> {
@@ -517,12 +544,41 @@ mod tests {
     #[test]
     fn webrtc_and_the_dht_cannot_share_a_port() {
         assert_eq!(reasons(webrtc_has_its_own_port, |_| {}).len(), 0);
-        assert_eq!(reasons(webrtc_has_its_own_port, |config| config.webtorrent.listen_port = 8421).len(), 1);
+        for (port, who) in [(8421, "uTP"), (8422, "the DHT")] {
+            let found = reasons(webrtc_has_its_own_port, |config| config.webtorrent.listen_port = port);
+            assert_eq!(found, [format!("WebRTC cannot have UDP [::]:{port}, because {who} has [::]:{port}")]);
+        }
         let found = reasons(webrtc_has_its_own_port, |config| {
             config.webtorrent.listen_port = 8421;
             config.bittorrent.dht = false;
+            config.bittorrent.utp = false;
         });
         assert_eq!(found.len(), 0);
+    }
+
+    #[test]
+    fn a_proxy_speaks_socks5_and_is_shown_without_its_password() {
+        for (url, fits) in [
+            ("socks5://127.0.0.1:9050", true),
+            ("socks5://me:hunter2@proxy.example", true),
+            ("http://me:hunter2@proxy.example:3128", false),
+            ("socks5://proxy.example/way", false),
+        ] {
+            let found = reasons(proxy_is_one, |config| config.bittorrent.proxy = url.parse().ok());
+            assert_eq!(found.is_empty(), fits, "{url}");
+            assert!(!found.concat().contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn the_dht_gives_way_to_utp_and_cannot_have_its_port() {
+        let found = |port: u16| reasons(dht_and_utp_share_no_port, |config| config.bittorrent.dht_port = port);
+        assert_eq!((found(0).len(), found(8421).len(), found(8422).len()), (0, 1, 0));
+        let ports = [(true, 8421, 8422), (false, 8421, 8421), (true, 0, 0), (true, u16::MAX, u16::MAX - 1)];
+        for (utp, listen_port, dht) in ports {
+            let bittorrent = crate::Bittorrent { utp, listen_port, ..crate::Bittorrent::default() };
+            assert_eq!(bittorrent.effective_dht_port(), dht);
+        }
     }
 
     #[test]

@@ -20,8 +20,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use swarmgate_bittorrent::dht::{DhtNode, DhtOptions};
+use swarmgate_bittorrent::obfuscated::Encryption;
+use swarmgate_bittorrent::route::{Outlet, Proxy, Route};
 use swarmgate_bittorrent::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets, FindingOptions, QueueLimits};
-use swarmgate_config::{AnonymousContent, Config, SeedingPolicy, TrackerAllow};
+use swarmgate_config::{AnonymousContent, Config, PeerEncryption, SeedingPolicy, TrackerAllow};
 use swarmgate_content::{Event, EventBus, ManagerError, ProtocolManager};
 use swarmgate_egress::EgressPolicy;
 use swarmgate_hybrid::{BindingBook, HybridProtocol};
@@ -36,6 +38,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use url::Url;
 
 use crate::auth::TokenHash;
 use crate::catalogue::Catalogue;
@@ -233,7 +236,7 @@ impl App {
         sockets: BitTorrentSockets,
         context: SwarmContext,
     ) -> Result<Arc<BitTorrentProtocol>, StartupError> {
-        if config.bittorrent.dht {
+        if config.bittorrent.has_dht() {
             let node = DhtNode::start(dht_options(config)).await?;
             self.sockets.push(("udp", node.address()));
             self.dht = Some(node);
@@ -415,7 +418,7 @@ pub(crate) const fn egress(config: &Config) -> EgressPolicy {
 
 pub(crate) fn dht_options(config: &Config) -> DhtOptions {
     DhtOptions {
-        address: SocketAddr::new(config.bittorrent.listen_ip, config.bittorrent.effective_dht_port()),
+        address: SocketAddr::new(config.bittorrent.effective_listen_ip(), config.bittorrent.effective_dht_port()),
         key: "bittorrent.dht_port",
         bootstrap: config.bittorrent.dht_bootstrap.clone(),
         node_id: None,
@@ -423,8 +426,15 @@ pub(crate) fn dht_options(config: &Config) -> DhtOptions {
 }
 
 pub(crate) fn bittorrent_options(config: &Config, egress: EgressPolicy) -> BitTorrentOptions {
+    let proxy = config.bittorrent.proxy.as_ref().map(|url| Proxy::new(Url::clone(url)));
     BitTorrentOptions {
         egress,
+        route: Route { proxy, outlet: Outlet::named(&config.bittorrent.bind_interface) },
+        encryption: match config.bittorrent.encryption {
+            PeerEncryption::Off => Encryption::Off,
+            PeerEncryption::Prefer => Encryption::Prefer,
+            PeerEncryption::Require => Encryption::Require,
+        },
         trackers: config.bittorrent.trackers.iter().map(|url| url.as_str().to_owned()).collect(),
         max_peers_per_torrent: config.bittorrent.max_peers_per_torrent,
         max_peers: config.bittorrent.max_peers,

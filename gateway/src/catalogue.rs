@@ -4,6 +4,7 @@
 //! BitTorrent protocol, tests over a table.
 
 use std::fmt::Debug;
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -27,6 +28,11 @@ pub trait Catalogue: Send + Sync + Debug {
 
     /// One item, if it is known.
     fn item(&self, id: &InfoHash) -> Option<ItemStatus>;
+
+    /// The connected peers of an item; none when it is idle or unknown.
+    fn peers(&self, _id: &InfoHash) -> Vec<PeerStatus> {
+        Vec::new()
+    }
 
     /// The `.torrent` bytes of an item whose metadata is known.
     fn torrent_file(&self, id: &InfoHash) -> Option<Bytes>;
@@ -83,6 +89,17 @@ pub enum AddError {
         /// For the log.
         detail: String,
     },
+}
+
+/// One connected peer, as the API shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PeerStatus {
+    /// Its address, where it has one that means anything to others: one behind WebRTC has none.
+    pub address: Option<SocketAddr>,
+    /// What carries it: `tcp`, `utp` or `webrtc`.
+    pub transport: &'static str,
+    /// What message stream encryption does for it: `none`, `handshake` (the payload goes in the clear) or `rc4`.
+    pub encryption: &'static str,
 }
 
 /// One item at one moment, as the API shows it.

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use swarmgate_bittorrent::listener::{BindError, Binding, bind_group, bind_tcp, bind_udp};
+use swarmgate_bittorrent::route::Outlet;
 use swarmgate_bittorrent::{BitTorrentSockets, LsdSockets};
 use swarmgate_bittorrent_proto::lsd;
 use swarmgate_config::Config;
@@ -52,19 +53,18 @@ impl Listeners {
     }
 }
 
-/// The peers' TCP port, and a UDP port for trackers. `[::]` takes IPv4 as well; a machine without IPv6 gets `0.0.0.0`.
+/// How often the system is asked for a number that is free over both TCP and UDP.
+const PORT_CHANCES: u32 = 16;
+
+/// The peers' port over TCP and uTP, and a UDP port for trackers. `[::]` takes IPv4 as well; a machine without IPv6 gets
+/// `0.0.0.0`. With a proxy there is none: whatever came or went there would pass the proxy by.
 pub(crate) fn bind_peers(config: &Config) -> Result<BitTorrentSockets, BindError> {
-    let key = "bittorrent.listen_port";
-    let address = SocketAddr::new(config.bittorrent.listen_ip, config.bittorrent.listen_port);
-    let unspecified_v6 = address.ip().is_unspecified() && address.is_ipv6();
-    let listen = |address| bind_tcp(&Binding::new(address, key).dual_stack());
-    let tcp = match listen(address) {
-        Err(error) if unspecified_v6 && error.source.kind() != std::io::ErrorKind::AddrInUse => {
-            listen(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()))?
-        }
-        outcome => outcome?,
-    };
-    let mut sockets = BitTorrentSockets { tcp: Some(tcp), ..BitTorrentSockets::default() };
+    if config.bittorrent.proxy.is_some() {
+        return Ok(BitTorrentSockets::default());
+    }
+    let address = SocketAddr::new(config.bittorrent.effective_listen_ip(), config.bittorrent.listen_port);
+    let (tcp, utp) = bind_peer_port(address, config.bittorrent.has_utp())?;
+    let mut sockets = BitTorrentSockets { tcp: Some(tcp), utp, ..BitTorrentSockets::default() };
     let any_port = |ip: IpAddr| bind_udp(&Binding::new(SocketAddr::new(ip, 0), "bittorrent.listen_ip"));
     match address.ip() {
         IpAddr::V4(ip) => sockets.udp_v4 = Some(any_port(ip.into())?),
@@ -78,6 +78,8 @@ pub(crate) fn bind_peers(config: &Config) -> Result<BitTorrentSockets, BindError
     if config.bittorrent.lsd {
         sockets.lsd = Some(bind_lsd(address.ip())?);
     }
+    let held = sockets.hold(&Outlet::named(&config.bittorrent.bind_interface));
+    held.map_err(|error| Binding::new(address, "bittorrent.bind_interface").error("TCP and UDP", error))?;
     Ok(sockets)
 }
 
@@ -95,12 +97,45 @@ fn bind_lsd(listen: IpAddr) -> Result<LsdSockets, BindError> {
     })
 }
 
+/// Peers learn one number, which is both TCP's and uTP's. One that the system chose for TCP may be taken over UDP.
+fn bind_peer_port(
+    address: SocketAddr,
+    with_utp: bool,
+) -> Result<(TcpListener, Option<tokio::net::UdpSocket>), BindError> {
+    let mut chances = if address.port() == 0 { PORT_CHANCES } else { 1 };
+    loop {
+        let tcp = listen_for_peers(address)?;
+        if !with_utp {
+            return Ok((tcp, None));
+        }
+        chances -= 1;
+        let binding = Binding::new(address, "bittorrent.listen_port");
+        let bound = tcp.local_addr().map_err(|error| binding.error("TCP", error))?;
+        match bind_udp(&Binding { address: bound, ..binding }.dual_stack()) {
+            Ok(utp) => return Ok((tcp, Some(utp))),
+            Err(error) if chances == 0 => return Err(error),
+            Err(_) => {}
+        }
+    }
+}
+
+fn listen_for_peers(address: SocketAddr) -> Result<TcpListener, BindError> {
+    let unspecified_v6 = address.ip().is_unspecified() && address.is_ipv6();
+    let listen = |address| bind_tcp(&Binding::new(address, "bittorrent.listen_port").dual_stack());
+    match listen(address) {
+        Err(error) if unspecified_v6 && error.source.kind() != std::io::ErrorKind::AddrInUse => {
+            listen(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()))
+        }
+        outcome => outcome,
+    }
+}
+
 /// Addresses of this machine that WebRTC is offered at; more would only make descriptions long.
 const MAX_WEBRTC_ADDRESSES: usize = 8;
 
-/// Whether WebRTC peers are to be had: their swarms are BitTorrent's.
+/// Whether WebRTC peers are to be had: their swarms are BitTorrent's, and so is the way that they must not leave by.
 pub(crate) const fn uses_webrtc(config: &Config) -> bool {
-    config.webtorrent.enabled && config.bittorrent.enabled
+    config.webtorrent.enabled && config.bittorrent.lets_webrtc()
 }
 
 /// WebRTC's UDP port at each address: a peer is told addresses, and a socket on all of them has none to tell.

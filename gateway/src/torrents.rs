@@ -7,11 +7,14 @@ use bytes::Bytes;
 use swarmgate_bittorrent::{AddItemError, BitTorrentProtocol, Item, Recheck, UploadPolicy};
 use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_bittorrent_proto::metainfo::Metainfo;
+use swarmgate_bittorrent_proto::mse::Payload;
+use swarmgate_bittorrent_proto::torrent::Transport;
 use swarmgate_content::{BoxFuture, InfoHash, TorrentId};
 use swarmgate_egress::HttpError;
+use swarmgate_swarm::PeerOrigin;
 use url::Url;
 
-use crate::catalogue::{AddError, Added, Catalogue, ItemStatus, SwarmSize};
+use crate::catalogue::{AddError, Added, Catalogue, ItemStatus, PeerStatus, SwarmSize};
 use crate::state::{FetchTorrent, FetchTorrentError};
 
 /// How long the server of a `.torrent` URL may take.
@@ -45,7 +48,7 @@ impl Catalogue for Torrents {
 
     fn add_magnet(&self, magnet: &Magnet, keep: bool) -> Result<Added, AddError> {
         // A hybrid is looked for by its v1 name, which more peers know; that both are the same torrent is only a claim.
-        let named = magnet.v1.map(TorrentId::V1).or(magnet.v2.map(TorrentId::V2));
+        let named = magnet.v1.map(TorrentId::V1).or_else(|| magnet.v2.map(TorrentId::V2));
         let Some(named) = named else {
             return Err(AddError::Invalid { reason: "the magnet names no infohash (xt=urn:btih:…)".to_owned() });
         };
@@ -60,6 +63,10 @@ impl Catalogue for Torrents {
 
     fn item(&self, id: &InfoHash) -> Option<ItemStatus> {
         self.0.item(id).map(item_status)
+    }
+
+    fn peers(&self, id: &InfoHash) -> Vec<PeerStatus> {
+        self.0.peers(id).iter().map(peer_status).collect()
     }
 
     fn torrent_file(&self, id: &InfoHash) -> Option<Bytes> {
@@ -151,6 +158,22 @@ fn item_status(item: Item) -> ItemStatus {
             leeches: counts.incomplete,
             completed: counts.downloaded,
         }),
+    }
+}
+
+const fn peer_status(peer: &PeerOrigin) -> PeerStatus {
+    PeerStatus {
+        address: peer.addr,
+        transport: match peer.transport {
+            Transport::Tcp => "tcp",
+            Transport::Utp => "utp",
+            Transport::WebRtc => "webrtc",
+        },
+        encryption: match peer.encryption {
+            None => "none",
+            Some(Payload::Plain) => "handshake",
+            Some(Payload::Rc4) => "rc4",
+        },
     }
 }
 

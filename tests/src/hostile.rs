@@ -175,6 +175,8 @@ async fn serve(mut stream: TcpStream, manners: Manners, log: Arc<Mutex<Log>>) ->
     stream.set_nodelay(true)?;
     let mut theirs = [0; HANDSHAKE_LEN];
     stream.read_exact(&mut theirs).await?;
+    // It knows no encryption, as many do not.
+    Handshake::decode(&theirs).map_err(std::io::Error::other)?;
     stream.write_all(&Handshake::ours(manners.infohash, PeerId(*b"-XX0001-hostile-peer")).encode()).await?;
     log.lock().connections += 1;
     let mut peer = Serving { manners, log, queue: VecDeque::new(), their_metadata: 0, out: BytesMut::new() };

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use swarmgate_bittorrent::listener::{Binding, bind_tcp, bind_udp};
+use swarmgate_bittorrent::obfuscated::Encryption;
+use swarmgate_bittorrent::route::Route;
 use swarmgate_bittorrent::{
     BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets, FindingOptions, QueueLimits, UploadRules,
 };
@@ -208,6 +210,8 @@ pub async fn fill(store: &Store, content: &Content) {
 
 fn seeder_options() -> BitTorrentOptions {
     BitTorrentOptions {
+        route: Route::default(),
+        encryption: Encryption::default(),
         egress: EgressPolicy { allow_private: true },
         trackers: Vec::new(),
         max_peers_per_torrent: 50,

@@ -209,14 +209,14 @@ pub async fn recheck(State(state): State<GatewayState>, Path(id): Path<String>) 
     Ok(super::json(StatusCode::OK, &found))
 }
 
-fn infohash(text: &str) -> Result<InfoHash, Problem> {
+pub(super) fn infohash(text: &str) -> Result<InfoHash, Problem> {
     let id = ContentId::parse_torrent(text)?;
     // Items of torrents that are v2 alone are listed by the begin of their infohash, as it is on the wire.
     let wire = id.as_v1().or_else(|| id.as_v2().map(|v2| v2.truncated()));
     wire.ok_or_else(|| Problem::new(ProblemKind::NoSuchItem, "only torrents are items").item(id))
 }
 
-fn no_item(id: InfoHash) -> Problem {
+pub(super) fn no_item(id: InfoHash) -> Problem {
     Problem::new(ProblemKind::NoSuchItem, "it was never added, or was removed").item(ContentId::BtV1(id))
 }
 

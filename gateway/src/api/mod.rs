@@ -7,6 +7,7 @@ pub mod events;
 pub mod history;
 pub mod items;
 pub mod networks;
+pub mod peers;
 pub mod publish;
 pub mod status;
 pub mod streams;
@@ -34,6 +35,7 @@ pub fn routes(state: &GatewayState) -> Router<GatewayState> {
             get(|State(state): State<GatewayState>| async move { items::list(&state) }).post(items::add),
         )
         .route("/api/v1/items/{id}", get(items::one).delete(items::remove).patch(items::change))
+        .route("/api/v1/items/{id}/peers", get(peers::list))
         .route("/api/v1/items/{id}/recheck", post(items::recheck))
         .route(
             "/api/v1/config",

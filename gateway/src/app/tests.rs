@@ -24,7 +24,7 @@ const ELSEWHERE: [&str; 9] = [
 type Change = fn(&mut Config);
 
 /// Every other option, changed to something that is not its default.
-const CHANGES: [(&str, Change); 84] = [
+const CHANGES: [(&str, Change); 93] = [
     ("server.listen", |c| c.server.listen = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))]),
     ("server.public_url", |c| c.server.public_url = "https://media.example/".parse().ok()),
     ("server.base_path", |c| c.server.base_path = "/gate".to_owned()),
@@ -47,6 +47,10 @@ const CHANGES: [(&str, Change); 84] = [
     ("network.allow_private", |c| c.network.allow_private = true),
     ("bittorrent.listen_ip", |c| c.bittorrent.listen_ip = Ipv4Addr::LOCALHOST.into()),
     ("bittorrent.listen_port", |c| c.bittorrent.listen_port = 7),
+    ("bittorrent.utp", |c| c.bittorrent.utp = false),
+    ("bittorrent.encryption", |c| c.bittorrent.encryption = PeerEncryption::Require),
+    ("bittorrent.proxy", |c| c.bittorrent.proxy = "socks5://127.0.0.1:7".parse().ok()),
+    ("bittorrent.bind_interface", |c| c.bittorrent.bind_interface = "tun7".to_owned()),
     ("bittorrent.dht_port", |c| c.bittorrent.dht_port = 7),
     ("bittorrent.dht_bootstrap", |c| c.bittorrent.dht_bootstrap = Vec::new()),
     ("bittorrent.trackers", |c| c.bittorrent.trackers = vec!["udp://t.example:7".parse().unwrap()]),

@@ -48,7 +48,7 @@ impl Engine {
         let store = Store::open(StoreOptions::in_memory(MEMORY_BYTES)).await.map_err(|error| fail(&error))?;
         let context = SwarmContext::new(store.clone(), EventBus::new());
         let sockets = bind_peers(&config).map_err(|error| fail(&error))?;
-        let dht = match config.bittorrent.dht {
+        let dht = match config.bittorrent.has_dht() {
             true => Some(DhtNode::start(dht_options(&config)).await.map_err(|error| fail(&error))?),
             false => None,
         };

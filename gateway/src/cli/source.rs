@@ -79,7 +79,7 @@ impl Source {
     fn from_magnet(text: &str) -> Result<Self, Failure> {
         let magnet = Magnet::parse(text).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
         // Of a hybrid's two names the first is the one that more peers know.
-        let named = magnet.v1.map(TorrentId::V1).or(magnet.v2.map(TorrentId::V2));
+        let named = magnet.v1.map(TorrentId::V1).or_else(|| magnet.v2.map(TorrentId::V2));
         let id = named.ok_or_else(|| Failure::new(Exit::Usage, "the magnet names no torrent"))?;
         Ok(Self { id, hints: magnet.hints, metainfo: None, select: magnet.select })
     }

@@ -5,7 +5,8 @@ use swarmgate_content::InfoHash;
 /// Length of the handshake in bytes: fixed by BEP 3.
 pub const HANDSHAKE_LEN: usize = 68;
 
-const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
+/// The first bytes of every handshake (BEP 3): a length, and the protocol's name.
+pub const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
 
 /// A peer's 20-byte id (BEP 3): chosen by its client, so a label and never an identity.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -81,6 +81,9 @@ pub enum MseError {
     /// A public key that gives the secret away.
     #[error("a degenerate public key")]
     WeakKey,
+    /// The other side answers with a handshake in the clear: it does not know this one.
+    #[error("it answers in the clear")]
+    InTheClear,
     /// The mark that ends the padding did not come within [`MAX_PAD`] bytes: no such handshake, or another torrent's.
     #[error("the padding has no end")]
     NoSync,

@@ -19,7 +19,7 @@ use swarmgate_bittorrent_proto::tracker::udp::ScrapeCounts;
 use swarmgate_content::{Attempt, AttemptOutcome, Hints, InfoHash, TorrentId};
 use swarmgate_swarm::directory::{Entry, is_websocket_tracker};
 use swarmgate_swarm::{Evidence, Held, PeerEnd, PeerOrigin, Swarm, SwarmContext, SwarmHandle, SwarmOptions};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,12 +27,15 @@ use crate::announcer::{AnnouncerSetup, Progress, TorrentAnnouncer};
 use crate::dht::DhtHandle;
 use crate::dialer::{DialLimits, DialerSetup, Found, TorrentDialer};
 use crate::lsd::LocalNetwork;
-use crate::peer_stream::PeerStream;
+use crate::outbound::Outbound;
+use crate::peer_stream::{Carrier, PeerStream};
 use crate::scraper::Scraper;
 use crate::tips::TipFollower;
 use crate::tracker_client::TrackerClient;
 use swarmgate_egress::{PeerGate, Way};
 
+/// The port told where nobody can dial us: many trackers refuse 0.
+const UNREACHABLE_PORT: u16 = 1;
 /// Messages that may wait between the parts of one torrent.
 const QUEUE: usize = 64;
 
@@ -42,6 +45,7 @@ pub(crate) struct Environment {
     pub(crate) context: SwarmContext,
     pub(crate) swarm: SwarmOptions,
     pub(crate) gate: PeerGate,
+    pub(crate) outbound: Arc<Outbound>,
     pub(crate) half_open: Arc<Semaphore>,
     /// Places for connected peers of all torrents.
     pub(crate) peer_slots: Arc<Semaphore>,
@@ -100,6 +104,7 @@ impl ActiveTorrent {
             upgrade: upgrade_of(id),
             gate: environment.gate.clone(),
             limits: DialLimits::default(),
+            outbound: environment.outbound.clone(),
             half_open: environment.half_open.clone(),
             stats: environment.context.stats.clone(),
             found: found_receiver,
@@ -308,12 +313,12 @@ impl ActiveTorrent {
     /// A peer dialled us.
     pub(crate) fn accept(&self, peer: PeerStream, slots: &Arc<Semaphore>) {
         let Ok(slot) = slots.clone().try_acquire_owned() else { return };
+        if let Carrier::Utp(_) = peer.stream.carrier() {
+            // Unlike a port that TCP dialled from, this is where others would dial it.
+            self.dialer.meet(peer.address);
+        }
         let handle = self.handle.clone();
-        self.tasks.spawn(async move {
-            let stream = Held::new(peer.stream, slot);
-            // The swarm is gone when this fails, and the peer with it.
-            let _ = handle.add_peer(stream, PeerOrigin::tcp(peer.address).inbound(), peer.handshake).await;
-        });
+        self.tasks.spawn(async move { lead_in(&handle, peer.origin().inbound(), peer, slot).await });
     }
 
     /// What was tried to find and reach peers.
@@ -397,7 +402,7 @@ fn announcer(
     TorrentAnnouncer::spawn(AnnouncerSetup {
         infohash: handle.infohash(),
         peer_id: environment.peer_id,
-        port: environment.listen.map_or(0, |listen| listen.port()),
+        port: environment.listen.map_or(UNREACHABLE_PORT, |listen| listen.port()),
         tiers: trackers.to_vec(),
         client: environment.tracker_client.clone(),
         stats: environment.context.stats.clone(),
@@ -413,6 +418,11 @@ fn progress(handle: &SwarmHandle) -> Progress {
         downloaded: status.totals.downloaded,
         left: handle.known().map(|known| known.geometry.total_len() - status.have_bytes),
     }
+}
+
+async fn lead_in(handle: &SwarmHandle, origin: PeerOrigin, peer: PeerStream, slot: OwnedSemaphorePermit) {
+    // The swarm is gone when this fails, and the peer with it.
+    let _ = handle.add_peer(Held::new(peer.stream, slot), origin, peer.handshake).await;
 }
 
 /// Leads connected peers into the swarm, and tells the dialer how they ended and how many more are wanted.
@@ -450,9 +460,7 @@ impl Usher {
         let Ok(slot) = self.slots.clone().try_acquire_owned() else {
             return self.dialer.on_disconnected(peer.address, false);
         };
-        let stream = Held::new(peer.stream, slot);
-        // The swarm is gone when this fails, and the torrent with it.
-        let _ = self.handle.add_peer(stream, PeerOrigin::tcp(peer.address), peer.handshake).await;
+        lead_in(&self.handle, peer.origin(), peer, slot).await;
     }
 
     fn see_out(&self, end: &PeerEnd) {
@@ -471,6 +479,7 @@ impl Usher {
 const fn way(transport: Transport) -> Way {
     match transport {
         Transport::Tcp => Way::Tcp,
+        Transport::Utp => Way::Utp,
         Transport::WebRtc => Way::WebRtc,
     }
 }

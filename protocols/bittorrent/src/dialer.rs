@@ -14,13 +14,13 @@ use swarmgate_bittorrent_proto::handshake::Handshake;
 use swarmgate_bittorrent_proto::peer_book::{PeerBook, PeerSource};
 use swarmgate_bittorrent_proto::peer_priority::OwnAddresses;
 use swarmgate_content::{Attempt, AttemptOutcome, InfoHash, ProtocolStats};
-use swarmgate_swarm::greeting::{HandshakeError, check_handshake, read_handshake, within, write_handshake};
-use tokio::net::TcpStream;
+use swarmgate_swarm::greeting::HandshakeError;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::outbound::{Greeting, Outbound};
 use crate::peer_stream::PeerStream;
 use crate::wait::until;
 use swarmgate_egress::{PeerGate, Way, is_public};
@@ -37,9 +37,9 @@ pub struct Found {
 /// How long a dial may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DialLimits {
-    /// Time for a TCP connection over the Internet.
+    /// Time for a connection over the Internet.
     pub connect_timeout: Duration,
-    /// Time for a TCP connection within the house, where an answer takes milliseconds or does not come.
+    /// Time for a connection within the house, where an answer takes milliseconds or does not come.
     pub local_connect_timeout: Duration,
     /// Time for both handshakes.
     pub handshake_timeout: Duration,
@@ -66,6 +66,8 @@ pub struct DialerSetup {
     pub gate: PeerGate,
     /// How long a dial may take.
     pub limits: DialLimits,
+    /// How streams to peers are made.
+    pub outbound: Arc<Outbound>,
     /// Places for half-open connections, shared by all torrents.
     pub half_open: Arc<Semaphore>,
     /// The protocol's counters.
@@ -109,6 +111,7 @@ struct Shared {
     upgrade: Option<InfoHash>,
     gate: PeerGate,
     limits: DialLimits,
+    outbound: Arc<Outbound>,
     half_open: Arc<Semaphore>,
     stats: Arc<ProtocolStats>,
     peers: mpsc::Sender<PeerStream>,
@@ -127,6 +130,7 @@ impl TorrentDialer {
             upgrade: setup.upgrade,
             gate: setup.gate,
             limits: setup.limits,
+            outbound: setup.outbound,
             half_open: setup.half_open,
             stats: setup.stats,
             peers: setup.peers,
@@ -275,7 +279,8 @@ impl Shared {
             return self.book.lock().on_dial_failed(Instant::now(), address);
         }
         let begun = Instant::now();
-        let result = connect(address, &self.ours, self.upgrade, &self.limits).await;
+        let greeting = Greeting { ours: self.ours, upgrade: self.upgrade };
+        let result = self.outbound.connect(address, &greeting, &self.limits).await;
         drop(place);
         self.count(result.as_ref().err(), begun.elapsed());
         match result {
@@ -311,28 +316,8 @@ impl Shared {
     }
 }
 
-async fn connect(
-    address: SocketAddr,
-    ours: &Handshake,
-    upgrade: Option<InfoHash>,
-    limits: &DialLimits,
-) -> Result<PeerStream, HandshakeError> {
-    let limit = limits.connect_timeout_for(address.ip());
-    let mut stream = within(limit, async { Ok(TcpStream::connect(address).await?) }).await?;
-    stream.set_nodelay(true)?;
-    let exchange = async {
-        write_handshake(&mut stream, ours).await?;
-        read_handshake(&mut stream).await
-    };
-    let handshake = within(limits.handshake_timeout, exchange).await?;
-    // A peer that would rather speak of the torrent's v2 half answers with that one's name.
-    let named = upgrade.filter(|upgrade| handshake.infohash == *upgrade).unwrap_or(ours.infohash);
-    check_handshake(&Handshake { infohash: named, ..*ours }, &handshake)?;
-    Ok(PeerStream { stream, address, handshake })
-}
-
 impl DialLimits {
-    fn connect_timeout_for(&self, ip: IpAddr) -> Duration {
+    pub(crate) fn connect_timeout_for(&self, ip: IpAddr) -> Duration {
         if is_public(ip) { self.connect_timeout } else { self.local_connect_timeout }
     }
 }

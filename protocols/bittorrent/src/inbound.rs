@@ -1,7 +1,8 @@
 //! Accepts peers: a bounded number of strangers may be half-way through the door, the rest find it shut.
 //!
 //! A connection becomes a peer when its handshake names a torrent that the handler has. Until then it costs a slot
-//! and at most [`InboundLimits::handshake_timeout`].
+//! and at most [`InboundLimits::handshake_timeout`]. Whether it is encrypted is told by its first bytes, so that one port
+//! serves both kinds.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,13 +13,17 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
-use swarmgate_bittorrent_proto::handshake::Handshake;
-use tokio::net::{TcpListener, TcpStream};
+use swarmgate_bittorrent_proto::handshake::{HANDSHAKE_LEN, Handshake, PROTOCOL};
+use swarmgate_content::InfoHash;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::peer_stream::PeerStream;
+use crate::obfuscated::{Encryption, Obfuscated, respond};
+use crate::peer_stream::{Carrier, PeerStream};
+use crate::utp::UtpEntrance;
 use swarmgate_swarm::greeting::{HandshakeError, read_handshake, within, write_handshake};
 
 /// How long accepting rests after an error that will not pass by itself, such as no descriptors left.
@@ -35,6 +40,8 @@ pub struct InboundLimits {
     pub handshake_timeout: Duration,
     /// Whether loopback is exempt from the limit per source: many peers on one machine, as in tests.
     pub loopback_exempt: bool,
+    /// Which kinds of connections are taken.
+    pub encryption: Encryption,
 }
 
 impl Default for InboundLimits {
@@ -44,11 +51,12 @@ impl Default for InboundLimits {
             half_open_per_source: 4,
             handshake_timeout: Duration::from_secs(10),
             loopback_exempt: false,
+            encryption: Encryption::default(),
         }
     }
 }
 
-/// Knows the torrents and takes the peers. Called from many tasks; neither method may block.
+/// Knows the torrents and takes the peers. Called from many tasks; no method may block.
 pub trait InboundHandler: Send + Sync + 'static {
     /// Whether a connection from there is looked at; one that is not is closed before a byte is read or sent.
     fn admits(&self, _from: SocketAddr) -> bool {
@@ -60,6 +68,9 @@ pub trait InboundHandler: Send + Sync + 'static {
     /// # Errors
     /// Why the peer is turned away; the connection closes without a byte from us.
     fn answer(&self, theirs: &Handshake, from: SocketAddr) -> Result<Handshake, HandshakeError>;
+
+    /// The torrents that an encrypted handshake may be about: it does not name one, it proves to know one.
+    fn torrents(&self) -> Vec<InfoHash>;
 
     /// Takes a peer whose handshakes are through. Dropping it closes the connection.
     fn accept(&self, peer: PeerStream);
@@ -78,7 +89,16 @@ pub struct InboundStats {
     pub failed: u64,
 }
 
-/// The accept loop of one listening socket, and its half-open connections.
+/// Where strangers come in.
+#[derive(Debug)]
+pub enum Entrance {
+    /// A listening socket.
+    Tcp(TcpListener),
+    /// A uTP port.
+    Utp(UtpEntrance),
+}
+
+/// The accept loop of one entrance, and its half-open connections.
 #[derive(Debug)]
 pub struct Inbound {
     stop: CancellationToken,
@@ -103,11 +123,11 @@ struct Slot {
 }
 
 impl Inbound {
-    /// Starts to accept from `listener`.
-    pub fn spawn(listener: TcpListener, limits: InboundLimits, handler: Arc<dyn InboundHandler>) -> Self {
+    /// Starts to accept at an entrance. Its limits are its own: a flood at one leaves the others open.
+    pub fn spawn(entrance: impl Into<Entrance>, limits: InboundLimits, handler: Arc<dyn InboundHandler>) -> Self {
         let (stop, counters) = (CancellationToken::new(), Arc::new(Counters::default()));
         let door = Door { limits, handler, counters: counters.clone(), taken: HalfOpen::default() };
-        let task = tokio::spawn(door.run(listener, stop.clone()));
+        let task = tokio::spawn(door.run(entrance.into(), stop.clone()));
         Self { stop, counters, task: AbortOnDropHandle::new(task) }
     }
 
@@ -140,26 +160,23 @@ struct Door {
 }
 
 impl Door {
-    async fn run(self, listener: TcpListener, stop: CancellationToken) {
+    async fn run(self, mut entrance: Entrance, stop: CancellationToken) {
         let mut half_open = JoinSet::new();
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                accepted = listener.accept() => match accepted {
-                    // A dual-stack socket spells IPv4 addresses in IPv6; everybody else knows them plain.
-                    Ok((stream, from)) => {
-                        self.admit(&mut half_open, stream, SocketAddr::new(from.ip().to_canonical(), from.port()));
-                    }
+                accepted = entrance.accept() => match accepted {
+                    Ok((carrier, from)) => self.admit(&mut half_open, carrier, from),
                     Err(error) => rest_after(&error).await,
                 },
                 Some(_) = half_open.join_next() => {}
             }
         }
-        drop(listener);
+        drop(entrance);
         half_open.shutdown().await;
     }
 
-    fn admit(&self, half_open: &mut JoinSet<()>, stream: TcpStream, from: SocketAddr) {
+    fn admit(&self, half_open: &mut JoinSet<()>, carrier: Carrier, from: SocketAddr) {
         if !self.handler.admits(from) {
             self.counters.refused.fetch_add(1, Ordering::Relaxed);
             return;
@@ -168,9 +185,9 @@ impl Door {
             self.counters.over_limit.fetch_add(1, Ordering::Relaxed);
             return;
         };
-        let (limit, handler, counters) = (self.limits.handshake_timeout, self.handler.clone(), self.counters.clone());
+        let (limits, handler, counters) = (self.limits, self.handler.clone(), self.counters.clone());
         half_open.spawn(async move {
-            let outcome = within(limit, greet(stream, from, &*handler)).await;
+            let outcome = within(limits.handshake_timeout, greet(carrier, from, limits.encryption, &*handler)).await;
             drop(slot);
             match outcome {
                 Ok(peer) => {
@@ -187,21 +204,91 @@ impl Door {
 }
 
 async fn greet(
-    mut stream: TcpStream,
+    carrier: Carrier,
     address: SocketAddr,
+    encryption: Encryption,
     handler: &dyn InboundHandler,
 ) -> Result<PeerStream, HandshakeError> {
-    stream.set_nodelay(true)?;
+    if let Carrier::Tcp(stream) = &carrier {
+        stream.set_nodelay(true)?;
+    }
+    let (mut stream, proven) = uncover(carrier, encryption, handler).await?;
     let handshake = read_handshake(&mut stream).await?;
+    if proven.is_some_and(|infohash| infohash != handshake.infohash) {
+        return Err(HandshakeError::OtherTorrent);
+    }
     let ours = handler.answer(&handshake, address)?;
     // Written even to ourselves: so our dialer learns whom it reached, and does not try again.
     write_handshake(&mut stream, &ours).await?;
+    stream.flush().await?;
     if ours.peer_id == handshake.peer_id {
         return Err(HandshakeError::Ourselves);
     }
     // Of a hybrid torrent's two names, both sides go on with the one that was answered (BEP 52).
     let handshake = Handshake { infohash: ours.infohash, ..handshake };
     Ok(PeerStream { stream, address, handshake })
+}
+
+/// Tells by the first bytes whether a connection is encrypted, and does that handshake if it is; then the torrent is
+/// known which the other side has proved to know.
+async fn uncover(
+    mut carrier: Carrier,
+    encryption: Encryption,
+    handler: &dyn InboundHandler,
+) -> Result<(Obfuscated<Carrier>, Option<InfoHash>), HandshakeError> {
+    let (mut first, mut count) = ([0; PROTOCOL.len()], 0);
+    while count < first.len() && first[..count] == PROTOCOL[..count] {
+        match carrier.read(&mut first[count..]).await? {
+            0 => return Err(HandshakeError::Io(io::ErrorKind::UnexpectedEof)),
+            some => count += some,
+        }
+    }
+    let first = &first[..count];
+    if first == PROTOCOL {
+        if encryption == Encryption::Require {
+            return Err(HandshakeError::TurnedAway("it does not encrypt as is required here"));
+        }
+        return Ok((Obfuscated::plain(carrier, first.to_vec().into()), None));
+    }
+    let methods = encryption.methods().ok_or(HandshakeError::NotBitTorrent)?;
+    let (mut stream, infohash) = respond(carrier, first, methods, || handler.torrents()).await?;
+    if stream.at_hand() < HANDSHAKE_LEN {
+        // It waits for our answer before it says more.
+        stream.flush().await?;
+    }
+    Ok((stream, Some(infohash)))
+}
+
+impl Entrance {
+    async fn accept(&mut self) -> io::Result<(Carrier, SocketAddr)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, from) = listener.accept().await?;
+                // A dual-stack socket spells IPv4 addresses in IPv6; everybody else knows them plain.
+                Ok((Carrier::Tcp(stream), SocketAddr::new(from.ip().to_canonical(), from.port())))
+            }
+            Self::Utp(port) => match port.accept().await {
+                Some(stream) => {
+                    let from = stream.remote_addr();
+                    Ok((Carrier::Utp(stream), from))
+                }
+                // The port is closed, which is the end; whoever closed it stops this loop next.
+                None => std::future::pending().await,
+            },
+        }
+    }
+}
+
+impl From<TcpListener> for Entrance {
+    fn from(listener: TcpListener) -> Self {
+        Self::Tcp(listener)
+    }
+}
+
+impl From<UtpEntrance> for Entrance {
+    fn from(port: UtpEntrance) -> Self {
+        Self::Utp(port)
+    }
 }
 
 /// Rests unless the error concerns only the one connection that was about to be accepted.
@@ -261,9 +348,12 @@ fn source_of(ip: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
     use crate::listener::{Binding, bind_tcp};
-    use swarmgate_bittorrent_proto::handshake::{HANDSHAKE_LEN, PeerId};
-    use swarmgate_content::InfoHash;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use crate::outbound::Outbound;
+    use crate::route::Route;
+    use crate::utp::UtpPort;
+    use swarmgate_bittorrent_proto::handshake::PeerId;
+    use swarmgate_bittorrent_proto::mse::{Methods, Payload};
+    use tokio::net::TcpStream;
     use tokio::sync::mpsc;
 
     const HERE: InfoHash = InfoHash::new([1; 20]);
@@ -277,6 +367,10 @@ mod tests {
             known.ok_or(HandshakeError::TurnedAway("no such torrent"))
         }
 
+        fn torrents(&self) -> Vec<InfoHash> {
+            vec![InfoHash::new([5; 20]), HERE]
+        }
+
         fn accept(&self, peer: PeerStream) {
             self.0.send(peer).unwrap();
         }
@@ -287,6 +381,10 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (sender, peers) = mpsc::unbounded_channel();
         (Inbound::spawn(listener, limits, Arc::new(OneTorrent(sender))), address, peers)
+    }
+
+    fn limits(encryption: Encryption) -> InboundLimits {
+        InboundLimits { encryption, ..InboundLimits::default() }
     }
 
     async fn knock(address: SocketAddr, infohash: InfoHash, id: PeerId) -> TcpStream {
@@ -318,13 +416,80 @@ mod tests {
 
     #[tokio::test]
     async fn strangers_get_not_one_byte() {
-        let (inbound, address, _peers) = open(InboundLimits::default());
+        let (inbound, address, _peers) = open(limits(Encryption::Off));
         assert_eq!(heard(&mut knock(address, InfoHash::new([7; 20]), PeerId([2; 20])).await).await, 0);
         let mut web = TcpStream::connect(address).await.unwrap();
         web.write_all(&[b'G'; HANDSHAKE_LEN]).await.unwrap();
         assert_eq!(heard(&mut web).await, 0);
         assert_eq!(inbound.stats().failed, 2);
         inbound.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn an_encrypted_peer_comes_in_by_the_same_port_and_another_torrents_does_not() {
+        let (inbound, address, mut peers) = open(InboundLimits::default());
+        let ours = Handshake::ours(HERE, PeerId([2; 20]));
+        for (methods, payload) in [(Methods::Rc4, Payload::Rc4), (Methods::Plain, Payload::Plain)] {
+            let carrier = TcpStream::connect(address).await.unwrap();
+            let mut near = crate::obfuscated::initiate(carrier, HERE, methods, ours.encode().to_vec()).await.unwrap();
+            assert_eq!(read_handshake(&mut near).await.unwrap().peer_id, US);
+            let mut far = peers.recv().await.unwrap();
+            assert_eq!((near.encryption(), far.origin().encryption), (Some(payload), Some(payload)));
+            near.write_all(b"a message").await.unwrap();
+            near.flush().await.unwrap();
+            let mut heard = [0; 9];
+            far.stream.read_exact(&mut heard).await.unwrap();
+            assert_eq!(&heard, b"a message");
+        }
+        let carrier = TcpStream::connect(address).await.unwrap();
+        let unknown = InfoHash::new([9; 20]);
+        let refused = crate::obfuscated::initiate(carrier, unknown, Methods::Rc4, Vec::new()).await;
+        assert!(matches!(refused, Err(HandshakeError::Io(_))), "{refused:?}");
+        inbound.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_does_not_encrypt_is_refused_where_it_must_and_one_that_does_where_it_must_not() {
+        let (inbound, address, _peers) = open(limits(Encryption::Require));
+        assert_eq!(heard(&mut knock(address, HERE, PeerId([2; 20])).await).await, 0);
+        inbound.shutdown().await;
+        let (inbound, address, _peers) = open(limits(Encryption::Off));
+        let carrier = TcpStream::connect(address).await.unwrap();
+        let refused = crate::obfuscated::initiate(carrier, HERE, Methods::Rc4, Vec::new()).await;
+        assert!(matches!(refused, Err(HandshakeError::Io(_))), "{refused:?}");
+        inbound.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn a_peer_comes_in_over_utp_encrypted_or_not() {
+        let utp = async || {
+            let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            UtpPort::start(socket, 16).unwrap()
+        };
+        let (here, there) = (utp().await, utp().await);
+        let (sender, mut peers) = mpsc::unbounded_channel();
+        let entrance = here.entrance().unwrap();
+        let inbound = Inbound::spawn(entrance, InboundLimits::default(), Arc::new(OneTorrent(sender)));
+        for (encryption, payload) in [(Encryption::Off, None), (Encryption::Require, Some(Payload::Rc4))] {
+            // Nobody listens on that number over TCP, so uTP is tried at once.
+            let outbound = Outbound::new(Route::default(), encryption, Some(there.clone()));
+            let ours = Handshake::ours(HERE, PeerId([2; 20]));
+            let near = outbound
+                .connect(
+                    here.address(),
+                    &crate::outbound::Greeting { ours, upgrade: None },
+                    &crate::dialer::DialLimits::default(),
+                )
+                .await
+                .unwrap();
+            let far = peers.recv().await.unwrap();
+            assert!(matches!(near.stream.carrier(), Carrier::Utp(_)));
+            assert_eq!((near.origin().encryption, far.origin().encryption), (payload, payload));
+            assert_eq!(far.address, there.address());
+        }
+        inbound.shutdown().await;
+        here.shutdown().await;
+        there.shutdown().await;
     }
 
     #[tokio::test]

@@ -13,12 +13,15 @@ mod items;
 mod lending;
 pub mod listener;
 mod lsd;
+pub mod obfuscated;
+pub mod outbound;
 mod peer_lists;
 pub mod peer_stream;
 mod protocol;
 mod queue;
 mod recheck;
 mod record;
+pub mod route;
 mod scraper;
 mod seeding;
 #[cfg(test)]
@@ -27,6 +30,7 @@ mod tips;
 pub mod tracker_client;
 mod udp_exchange;
 mod upkeep;
+pub mod utp;
 mod wait;
 
 pub use finding::FindingOptions;

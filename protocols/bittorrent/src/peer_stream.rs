@@ -1,17 +1,135 @@
-//! A TCP connection whose handshakes are exchanged.
+//! The byte stream to a peer, whatever carries it and whether or not it is encrypted.
 
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
+use librqbit_utp::UtpStream;
 use swarmgate_bittorrent_proto::handshake::Handshake;
+use swarmgate_swarm::PeerOrigin;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A TCP peer that is ready for the wire protocol: both handshakes are through.
+use crate::obfuscated::Obfuscated;
+
+/// A peer that is ready for the wire protocol: both handshakes are through.
 #[derive(Debug)]
 pub struct PeerStream {
     /// The connection, just behind the handshakes.
-    pub stream: TcpStream,
-    /// The peer's address; the port of an inbound one is not the port it listens on.
+    pub stream: Obfuscated<Carrier>,
+    /// The peer's address; the port of one that dialled over TCP is not the port it listens on.
     pub address: SocketAddr,
     /// What the peer said.
     pub handshake: Handshake,
+}
+
+/// What carries the bytes.
+pub enum Carrier {
+    /// A TCP connection, direct or through a proxy.
+    Tcp(TcpStream),
+    /// A uTP connection (BEP 29).
+    Utp(UtpStream),
+}
+
+impl PeerStream {
+    /// Where the peer comes from, for the swarm.
+    #[must_use]
+    pub const fn origin(&self) -> PeerOrigin {
+        let origin = match self.stream.carrier() {
+            Carrier::Tcp(_) => PeerOrigin::tcp(self.address),
+            Carrier::Utp(_) => PeerOrigin::utp(self.address),
+        };
+        PeerOrigin { encryption: self.stream.encryption(), ..origin }
+    }
+}
+
+impl std::fmt::Debug for Carrier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(stream) => write!(f, "Tcp({stream:?})"),
+            Self::Utp(stream) => write!(f, "Utp({})", stream.remote_addr()),
+        }
+    }
+}
+
+impl From<TcpStream> for Carrier {
+    fn from(stream: TcpStream) -> Self {
+        Self::Tcp(stream)
+    }
+}
+
+impl From<UtpStream> for Carrier {
+    fn from(stream: UtpStream) -> Self {
+        Self::Utp(stream)
+    }
+}
+
+impl AsyncRead for Carrier {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Utp(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Carrier {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Utp(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Utp(stream) => poll_write_each(stream, cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// Over uTP a flush would wait until the peer has acknowledged all, and so stop the flow at each; what was written
+    /// goes out by itself, as over TCP.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Utp(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Utp(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// Writes as many of the slices as are taken, so that a message's head does not go in a packet of its own.
+fn poll_write_each(stream: &mut UtpStream, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    let mut written = 0;
+    for slice in slices.iter().filter(|slice| !slice.is_empty()) {
+        match Pin::new(&mut *stream).poll_write(cx, slice) {
+            Poll::Ready(Ok(count)) => {
+                written += count;
+                if count < slice.len() {
+                    break;
+                }
+            }
+            Poll::Ready(Err(error)) if written == 0 => return Poll::Ready(Err(error)),
+            Poll::Pending if written == 0 => return Poll::Pending,
+            // Said again at the next write.
+            Poll::Ready(Err(_)) | Poll::Pending => break,
+        }
+    }
+    Poll::Ready(Ok(written))
 }

@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use parking_lot::Mutex;
+use socket2::SockRef;
 use swarmgate_bittorrent_proto::handshake::{Handshake, PeerId};
 use swarmgate_bittorrent_proto::metainfo::Metainfo;
 use swarmgate_content::{
@@ -17,7 +19,7 @@ use swarmgate_content::{
     StatsSnapshot, TorrentId,
 };
 use swarmgate_swarm::greeting::HandshakeError;
-use swarmgate_swarm::{Known, SwarmContext, SwarmOptions, SwarmReader, SwarmStatus};
+use swarmgate_swarm::{Known, PeerOrigin, SwarmContext, SwarmOptions, SwarmReader, SwarmStatus};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -26,15 +28,19 @@ use tokio_util::task::TaskTracker;
 use crate::active::{Environment, upgrade_of};
 use crate::dht::DhtHandle;
 use crate::finding::FindingOptions;
-use crate::inbound::{Inbound, InboundHandler, InboundLimits};
+use crate::inbound::{Entrance, Inbound, InboundHandler, InboundLimits};
 use crate::items::{AddItemError, Engine, ITEMS_TABLE, Item, save};
 use crate::lsd::{LocalNetwork, LsdSockets};
+use crate::obfuscated::Encryption;
+use crate::outbound::Outbound;
 use crate::peer_lists::{ListError, PeerLists};
 use crate::peer_stream::PeerStream;
 use crate::queue::QueueLimits;
 use crate::record::Record;
+use crate::route::{Outlet, Route};
 use crate::seeding::{UploadPolicy, UploadRules};
 use crate::tracker_client::TrackerClient;
+use crate::utp::UtpPort;
 use swarmgate_egress::{EgressPolicy, HttpClient, HttpError, PeerGate, Way};
 
 /// The protocol's settings.
@@ -42,6 +48,10 @@ use swarmgate_egress::{EgressPolicy, HttpClient, HttpError, PeerGate, Way};
 pub struct BitTorrentOptions {
     /// Which addresses may be dialled.
     pub egress: EgressPolicy,
+    /// Which way connections take. With a proxy nothing goes another way: no UDP, and nobody can dial us.
+    pub route: Route,
+    /// Whether connections to peers are encrypted.
+    pub encryption: Encryption,
     /// Trackers that public torrents are announced to besides their own.
     pub trackers: Vec<String>,
     /// Peers connected to one torrent at a time.
@@ -77,6 +87,8 @@ pub struct BitTorrentSockets {
     pub udp_v6: Option<UdpSocket>,
     /// For calling out in the local network; `None` does not.
     pub lsd: Option<LsdSockets>,
+    /// For peers over uTP, under the number of the TCP port: who tells of us tells one number.
+    pub utp: Option<UdpSocket>,
 }
 
 /// Why the protocol did not start.
@@ -100,7 +112,8 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct BitTorrentProtocol {
     pub(crate) engine: Arc<Engine>,
-    inbound: Mutex<Option<Inbound>>,
+    inbound: Mutex<Vec<Inbound>>,
+    utp: Mutex<Option<UtpPort>>,
     listen: Option<SocketAddr>,
 }
 
@@ -108,10 +121,26 @@ impl BitTorrentSockets {
     /// Every socket, with its transport.
     pub fn addresses(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
         let tcp = self.tcp.iter().filter_map(|socket| socket.local_addr().ok()).map(|address| ("tcp", address));
-        let udp = [&self.udp_v4, &self.udp_v6].into_iter().flatten();
+        let udp = [&self.udp_v4, &self.udp_v6, &self.utp].into_iter().flatten();
         let udp = udp.filter_map(|socket| socket.local_addr().ok());
         let lsd = self.lsd.iter().flat_map(LsdSockets::addresses);
         tcp.chain(udp.chain(lsd).map(|address| ("udp", address)))
+    }
+}
+
+impl BitTorrentSockets {
+    /// Holds every socket to an outlet.
+    ///
+    /// # Errors
+    /// When there is no such interface, or the system cannot do that.
+    pub fn hold(&self, outlet: &Outlet) -> std::io::Result<()> {
+        if let Some(tcp) = &self.tcp {
+            outlet.hold(&SockRef::from(tcp))?;
+        }
+        [&self.udp_v4, &self.udp_v6, &self.utp]
+            .into_iter()
+            .flatten()
+            .try_for_each(|udp| outlet.hold(&SockRef::from(udp)))
     }
 }
 
@@ -126,13 +155,20 @@ impl BitTorrentProtocol {
         dht: Option<DhtHandle>,
         mut context: SwarmContext,
     ) -> Result<Arc<Self>, StartError> {
-        let http = HttpClient::new(options.egress)?;
+        // Whatever was bound, it would go around the proxy.
+        let proxied = options.route.proxy.is_some();
+        let (sockets, dht) = if proxied { (BitTorrentSockets::default(), None) } else { (sockets, dht) };
+        let http = HttpClient::by(options.egress, &options.route.http())?;
         let listen = sockets.tcp.as_ref().map(TcpListener::local_addr).transpose()?;
         let gate = PeerGate::new(options.egress, options.finding.ban_time);
         let lists = PeerLists::load(&options.finding, &gate).await?;
         context.exchange = options.finding.exchange(listen.map(|listen| listen.port()));
         let tracker_client = TrackerClient::new(http.clone(), options.egress, sockets.udp_v4, sockets.udp_v6);
+        let max_streams = options.max_peers + options.max_half_open + InboundLimits::default().half_open;
+        let utp = sockets.utp.map(|socket| UtpPort::start(socket, max_streams)).transpose()?;
+        let outbound = Outbound::new(options.route.clone(), options.encryption, utp.clone());
         let environment = Environment {
+            outbound: Arc::new(outbound),
             swarm: SwarmOptions {
                 max_partial_bytes: options.max_partial_bytes,
                 upload_slots: options.uploads.slots,
@@ -162,13 +198,20 @@ impl BitTorrentProtocol {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
-        let limits = InboundLimits { loopback_exempt: engine.options.egress.allow_private, ..InboundLimits::default() };
-        let inbound = sockets.tcp.map(|listener| Inbound::spawn(listener, limits, Arc::new(Door(engine.clone()))));
+        let limits = InboundLimits {
+            loopback_exempt: engine.options.egress.allow_private,
+            encryption: engine.options.encryption,
+            ..InboundLimits::default()
+        };
+        let entrances = [sockets.tcp.map(Entrance::from), utp.as_ref().and_then(UtpPort::entrance).map(Entrance::from)];
+        let inbound = entrances.into_iter().flatten();
+        let inbound =
+            inbound.map(|entrance| Inbound::spawn(entrance, limits, Arc::new(Door(engine.clone())))).collect();
         engine.restore().await?;
         engine.tasks.spawn(engine.clone().keep_up());
         engine.tasks.spawn(lists.follow(gate, engine.stop.clone()));
         engine.tasks.close();
-        Ok(Arc::new(Self { engine, inbound: Mutex::new(inbound), listen }))
+        Ok(Arc::new(Self { engine, inbound: Mutex::new(inbound), utp: Mutex::new(utp), listen }))
     }
 
     /// Where peers can dial us.
@@ -315,6 +358,13 @@ impl BitTorrentProtocol {
         Some(self.engine.items.lock().active.get(infohash)?.handle().status())
     }
 
+    /// The connected peers of a torrent, whatever carries them; none when it is not active.
+    #[must_use]
+    pub fn peers(&self, infohash: &InfoHash) -> Vec<PeerOrigin> {
+        let items = self.engine.items.lock();
+        items.active.get(infohash).map_or_else(Vec::new, |torrent| torrent.handle().peers())
+    }
+
     /// Reads a range of an active torrent's bytes, across files.
     #[must_use]
     pub fn reader(&self, infohash: &InfoHash, known: &Arc<Known>, range: std::ops::Range<u64>) -> Option<SwarmReader> {
@@ -419,8 +469,18 @@ impl Protocol for BitTorrentProtocol {
         let listening =
             self.listen.map_or_else(|| "no listener".to_owned(), |address| format!("listening on {address}"));
         let dht = nodes.map_or_else(|| "DHT off".to_owned(), |nodes| format!("{nodes} DHT nodes known"));
+        if let Some(proxy) = &self.engine.options.route.proxy {
+            let evidence = format!("all through {proxy}: no listener, no uTP, no UDP trackers, no DHT");
+            return Health { state: HealthState::Ok, evidence };
+        }
+        let outlet = match &self.engine.options.route.outlet {
+            Outlet::Any => String::new(),
+            Outlet::Interface(name) => format!(", all by {name}"),
+            Outlet::Address(address) => format!(", all from {address}"),
+        };
+        let utp = if self.utp.lock().is_some() { "uTP on" } else { "uTP off" };
         let state = if self.listen.is_some() { HealthState::Ok } else { HealthState::Degraded };
-        Health { state, evidence: format!("{listening}, {dht}") }
+        Health { state, evidence: format!("{listening}, {utp}, {dht}{outlet}") }
     }
 
     fn stats(&self) -> StatsSnapshot {
@@ -429,10 +489,8 @@ impl Protocol for BitTorrentProtocol {
 
     fn shutdown(&self, deadline: Instant) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let inbound = self.inbound.lock().take();
-            if let Some(inbound) = inbound {
-                inbound.shutdown().await;
-            }
+            let inbound = std::mem::take(&mut *self.inbound.lock());
+            join_all(inbound.into_iter().map(Inbound::shutdown)).await;
             self.engine.stop.cancel();
             let (active, kept) = {
                 let mut items = self.engine.items.lock();
@@ -444,13 +502,17 @@ impl Protocol for BitTorrentProtocol {
             for (infohash, record) in kept {
                 save(&self.engine.environment.context.store, infohash, &record).await;
             }
-            let all = futures_util::future::join_all(active.values().map(|torrent| torrent.shutdown()));
+            let all = join_all(active.values().map(|torrent| torrent.shutdown()));
             let gone = async {
                 all.await;
                 self.engine.tasks.wait().await;
                 self.engine.environment.tracker_client.shutdown().await;
                 if let Some(lsd) = &self.engine.environment.lsd {
                     lsd.shutdown().await;
+                }
+                let utp = self.utp.lock().take();
+                if let Some(utp) = utp {
+                    utp.shutdown().await;
                 }
             };
             if tokio::time::timeout_at(deadline.into(), gone).await.is_err() {
@@ -487,6 +549,12 @@ impl InboundHandler for Door {
         let named = upgrade_of(id).filter(|_| theirs.v2()).unwrap_or(theirs.infohash);
         let ours = Handshake::ours(named, environment.peer_id);
         Ok(if id.v2().is_some() { ours.or_v2() } else { ours })
+    }
+
+    fn torrents(&self) -> Vec<InfoHash> {
+        let items = self.0.items.lock();
+        let aliases = items.aliases.iter().filter(|(_, key)| items.active.contains_key(key));
+        items.active.keys().copied().chain(aliases.map(|(name, _)| *name)).collect()
     }
 
     fn accept(&self, peer: PeerStream) {

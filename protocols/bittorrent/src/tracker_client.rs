@@ -201,6 +201,10 @@ impl TrackerClient {
         deadline: Instant,
     ) -> Result<AnnounceResponse, AnnounceError> {
         let (host, port, url_data) = parse_udp_url(url)?;
+        if !self.udp.has_socket() {
+            // Its name is not asked for either: behind a proxy that would be heard.
+            return Err(ExchangeError::NoSocket("UDP").into());
+        }
         let addresses = self.policy.resolve(&host, port).await?;
         let (v4, v6): (Vec<_>, Vec<_>) = addresses.into_iter().partition(SocketAddr::is_ipv4);
         // A peer of one family hears of us by that family's announce alone (BEP 7).

@@ -90,6 +90,12 @@ impl UdpExchange {
         self.socket_for(address).is_ok()
     }
 
+    /// Whether there is a socket of any family.
+    pub(crate) fn has_socket(&self) -> bool {
+        let sockets = self.sockets.lock();
+        sockets.v4.is_some() || sockets.v6.is_some()
+    }
+
     fn socket_for(&self, address: &SocketAddr) -> Result<Arc<UdpSocket>, ExchangeError> {
         let sockets = self.sockets.lock();
         let (socket, family) = match address {

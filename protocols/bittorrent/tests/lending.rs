@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use swarmgate_bittorrent::listener::{Binding, bind_tcp, bind_udp};
+use swarmgate_bittorrent::obfuscated::Encryption;
+use swarmgate_bittorrent::route::Route;
 use swarmgate_bittorrent::{
     BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets, FindingOptions, QueueLimits, UploadRules,
 };
@@ -151,6 +153,8 @@ impl Node {
     async fn with_store(store: Store, idle_grace: Duration) -> Self {
         let options = BitTorrentOptions {
             egress: EgressPolicy { allow_private: true },
+            route: Route::default(),
+            encryption: Encryption::default(),
             trackers: Vec::new(),
             max_peers_per_torrent: 10,
             max_peers: 10,

@@ -1,9 +1,10 @@
 //! HTTP towards hosts that strangers named: every address is checked, every body has a limit.
 //!
 //! The guard sits in the resolver and in the redirect policy, so no request leaves this client unchecked. The client
-//! reads no proxy settings, keeps no cookies and unpacks nothing.
+//! reads no proxy settings of the environment, keeps no cookies and unpacks nothing.
 
 use std::error::Error as StdError;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +57,43 @@ pub struct HttpClient {
     policy: EgressPolicy,
 }
 
+/// The way that a client's connections take; the default is the system's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HttpRoute {
+    /// A proxy for everything, as `socks5h://…`: it resolves the names too, so that none is asked for around it, and
+    /// what a name leads to is its network's to guard. Addresses in URLs obey the policy all the same.
+    pub proxy: Option<String>,
+    /// A network interface, by name.
+    pub interface: Option<String>,
+    /// An address of this machine.
+    pub local_address: Option<IpAddr>,
+}
+
+impl HttpRoute {
+    fn applied(&self, mut builder: reqwest::ClientBuilder) -> Result<reqwest::ClientBuilder, HttpError> {
+        if let Some(proxy) = &self.proxy {
+            // The error may quote the URL, and with it a password.
+            let proxy =
+                reqwest::Proxy::all(proxy).map_err(|_| HttpError::Setup("the proxy's URL is none".to_owned()))?;
+            builder = builder.proxy(proxy);
+        }
+        if let Some(interface) = &self.interface {
+            builder = by_interface(builder, interface)?;
+        }
+        Ok(builder.local_address(self.local_address))
+    }
+}
+
+#[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+fn by_interface(builder: reqwest::ClientBuilder, name: &str) -> Result<reqwest::ClientBuilder, HttpError> {
+    Ok(builder.interface(name))
+}
+
+#[cfg(not(any(target_os = "android", target_os = "fuchsia", target_os = "linux")))]
+fn by_interface(_: reqwest::ClientBuilder, _: &str) -> Result<reqwest::ClientBuilder, HttpError> {
+    Err(HttpError::Setup("this system cannot bind connections to an interface".to_owned()))
+}
+
 #[derive(Debug)]
 struct GuardedResolver(EgressPolicy);
 
@@ -78,9 +116,21 @@ impl HttpClient {
     /// # Errors
     /// As [`Self::new`].
     pub fn keeping(policy: EgressPolicy, max_idle: usize) -> Result<Self, HttpError> {
-        let client = reqwest::Client::builder()
+        Self::made(policy, max_idle, &HttpRoute::default())
+    }
+
+    /// Makes a client as [`Self::new`] does, whose connections all take a route.
+    ///
+    /// # Errors
+    /// As [`Self::new`], and when the system cannot take that route.
+    pub fn by(policy: EgressPolicy, route: &HttpRoute) -> Result<Self, HttpError> {
+        Self::made(policy, 0, route)
+    }
+
+    fn made(policy: EgressPolicy, max_idle: usize, route: &HttpRoute) -> Result<Self, HttpError> {
+        let client = route
+            .applied(reqwest::Client::builder().no_proxy())?
             .user_agent(concat!("swarmgate/", env!("CARGO_PKG_VERSION")))
-            .no_proxy()
             .referer(false)
             .redirect(Policy::custom(move |attempt| guard_redirect(policy, attempt)))
             .dns_resolver(Arc::new(GuardedResolver(policy)))

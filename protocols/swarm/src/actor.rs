@@ -224,6 +224,7 @@ impl Actor {
         self.tasks.spawn(until(cancel.clone(), read));
         self.tasks.spawn(until(cancel.clone(), write));
         self.connections.insert(key, Connection { origin, batches, cancel });
+        self.shared.origins.lock().insert(key, origin);
         self.shared.peers.send_replace(self.connections.len());
         self.shared.context.stats_of(origin.transport).peers_connected(1);
         key
@@ -578,6 +579,7 @@ impl Actor {
         let origin = match self.connections.remove(&key) {
             Some(connection) => {
                 connection.cancel.cancel();
+                self.shared.origins.lock().remove(&key);
                 self.shared.peers.send_replace(self.connections.len());
                 self.former.insert(key, connection.origin);
                 if self.former.len() > MAX_FORMER {

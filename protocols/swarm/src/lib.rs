@@ -25,6 +25,7 @@ pub mod roots;
 mod status;
 mod tips;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,7 +38,9 @@ use swarmgate_bittorrent_proto::exchange::ExchangeOptions;
 use swarmgate_bittorrent_proto::geometry::Geometry;
 use swarmgate_bittorrent_proto::handshake::Handshake;
 use swarmgate_bittorrent_proto::metainfo::Info;
+use swarmgate_bittorrent_proto::mse::Payload;
 use swarmgate_bittorrent_proto::peer_priority::OwnAddresses;
+use swarmgate_bittorrent_proto::picker::PeerKey;
 use swarmgate_bittorrent_proto::torrent::Transport;
 use swarmgate_bittorrent_proto::wire::PieceIndex;
 use swarmgate_content::{BlockHash, ContentId, ContentMeta, EventBus, InfoHash, ProtocolStats, TorrentId};
@@ -109,7 +112,7 @@ impl SwarmContext {
     /// Where the peers of one transport are counted.
     pub(crate) fn stats_of(&self, transport: Transport) -> &Arc<ProtocolStats> {
         match transport {
-            Transport::Tcp => &self.stats,
+            Transport::Tcp | Transport::Utp => &self.stats,
             Transport::WebRtc => &self.webrtc_stats,
         }
     }
@@ -124,13 +127,21 @@ pub struct PeerOrigin {
     pub addr: Option<SocketAddr>,
     /// Whether we dialled that address: the one of a peer that dialled us is good for nothing but telling who it is.
     pub dialled: bool,
+    /// How its stream is encrypted by message stream encryption; `None`: not by that.
+    pub encryption: Option<Payload>,
 }
 
 impl PeerOrigin {
     /// A TCP peer that we dialled.
     #[must_use]
     pub const fn tcp(addr: SocketAddr) -> Self {
-        Self { transport: Transport::Tcp, addr: Some(addr), dialled: true }
+        Self { transport: Transport::Tcp, addr: Some(addr), dialled: true, encryption: None }
+    }
+
+    /// A uTP peer that we dialled.
+    #[must_use]
+    pub const fn utp(addr: SocketAddr) -> Self {
+        Self { transport: Transport::Utp, ..Self::tcp(addr) }
     }
 
     /// The same peer, as one that dialled us.
@@ -143,7 +154,7 @@ impl PeerOrigin {
     /// dial it.
     #[must_use]
     pub const fn webrtc() -> Self {
-        Self { transport: Transport::WebRtc, addr: None, dialled: false }
+        Self { transport: Transport::WebRtc, addr: None, dialled: false, encryption: None }
     }
 }
 
@@ -291,6 +302,8 @@ pub(crate) struct Shared {
     own: Mutex<OwnAddresses>,
     /// What peers told of others.
     tips: tips::Tips,
+    /// Where each of them comes from.
+    origins: Mutex<BTreeMap<PeerKey, PeerOrigin>>,
     /// Whether the last missing piece came while the swarm was running.
     completed: watch::Sender<bool>,
     board: board::Board,
@@ -363,6 +376,7 @@ impl Swarm {
             peers: watch::Sender::new(0),
             own: Mutex::default(),
             tips: tips::Tips::new(),
+            origins: Mutex::default(),
             completed: watch::Sender::new(false),
             board: board::Board::default(),
             admitting: Arc::new(Semaphore::new(loan::MAX_ADMITTED_AT_ONCE)),
@@ -466,6 +480,12 @@ impl SwarmHandle {
     #[must_use]
     pub fn peer_count(&self) -> watch::Receiver<usize> {
         self.shared.peers.subscribe()
+    }
+
+    /// Where each connected peer comes from.
+    #[must_use]
+    pub fn peers(&self) -> Vec<PeerOrigin> {
+        self.shared.origins.lock().values().copied().collect()
     }
 
     /// Waits until the last missing piece has come. For what was complete from the start, that is never.

@@ -1,7 +1,7 @@
 //! One peer's bytes: a task that reads whole messages and one that writes what it is given.
 
 use std::collections::VecDeque;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -79,14 +79,7 @@ pub(crate) async fn write(
     while let Some(batch) = batches.recv().await {
         let mut batch = Batch(batch);
         let len = batch.remaining();
-        while batch.has_remaining() {
-            let outcome = tokio::time::timeout(WRITE_TIMEOUT, io.write_buf(&mut batch)).await;
-            let reason = match outcome {
-                Ok(Ok(written)) if written > 0 => continue,
-                Ok(Ok(_)) => "closed by the peer".to_owned(),
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("no write went through in {} s", WRITE_TIMEOUT.as_secs()),
-            };
+        if let Err(reason) = write_batch(&mut io, &mut batch).await {
             let _ = inputs.send(PeerInput::Closed(key, reason)).await;
             return;
         }
@@ -96,6 +89,23 @@ pub(crate) async fn write(
     }
     // Whatever is left in the kernel is sent; the peer learns that we are gone.
     let _ = io.shutdown().await;
+}
+
+async fn write_batch(io: &mut WriteHalf<Box<dyn PeerStream>>, batch: &mut Batch) -> Result<(), String> {
+    while batch.has_remaining() {
+        if progress(io.write_buf(batch)).await? == 0 {
+            return Err("closed by the peer".to_owned());
+        }
+    }
+    // A stream that encrypts may hold what its carrier has not taken yet.
+    progress(io.flush()).await
+}
+
+async fn progress<T>(step: impl Future<Output = io::Result<T>>) -> Result<T, String> {
+    match tokio::time::timeout(WRITE_TIMEOUT, step).await {
+        Ok(outcome) => outcome.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no write went through in {} s", WRITE_TIMEOUT.as_secs())),
+    }
 }
 
 /// Several buffers written as one.

@@ -2,6 +2,8 @@
 
 use swarmgate_content::InfoHash;
 
+use crate::handshake::PROTOCOL;
+
 use super::cipher::Keystream;
 use super::exchange::{Entropy, KeyPair, field, torrent_mark};
 use super::sync::find;
@@ -65,6 +67,9 @@ impl Initiator {
         loop {
             match std::mem::replace(&mut self.state, State::Done) {
                 State::TheirKey => {
+                    if self.input.starts_with(PROTOCOL) {
+                        return Err(MseError::InTheClear);
+                    }
                     let Some(key) = self.input.first_chunk::<KEY_LEN>().copied() else {
                         return self.wait(State::TheirKey);
                     };

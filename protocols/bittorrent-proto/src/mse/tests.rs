@@ -92,6 +92,13 @@ fn a_torrent_that_is_not_here_is_told_from_noise() {
 }
 
 #[test]
+fn a_peer_that_answers_in_the_clear_is_known_by_its_first_bytes() {
+    let mut initiator = Initiator::new(TORRENT, EITHER, Vec::new(), entropy(3, 0, 0));
+    assert!(initiator.handle_input(b"\x13BitTorrent protoco").unwrap().is_none());
+    assert_eq!(initiator.handle_input(b"l").err(), Some(MseError::InTheClear));
+}
+
+#[test]
 fn nothing_is_said_before_the_initiators_key_has_come() {
     let mut responder = Responder::new(EITHER, entropy(5, 0, 0));
     assert!(responder.handle_input(&[2; KEY_LEN - 1], || [TORRENT]).unwrap().is_none());

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::session::MAX_UPLOAD_QUEUE;
 use super::{DropReason, LT_DONTHAVE, Session, Torrent, TorrentEvent, Transport, UT_METADATA, UT_PEX};
-use crate::exchange::{Contact, ExchangeOptions, FLAG_SEED, PeerExchange};
+use crate::exchange::{Contact, ExchangeOptions, FLAG_SEED, FLAG_UTP, PeerExchange};
 use crate::extension::ExtensionHandshake;
 use crate::picker::PeerKey;
 use crate::wire::Message;
@@ -119,13 +119,15 @@ impl Torrent {
 
 /// What BEP 11 tells of a peer.
 const fn features(session: &Session) -> u8 {
-    if session.has_all || session.upload_only { FLAG_SEED } else { 0 }
+    let seed = if session.has_all || session.upload_only { FLAG_SEED } else { 0 };
+    let utp = if matches!(session.transport, Transport::Utp) { FLAG_UTP } else { 0 };
+    seed | utp
 }
 
 /// Whether peers over this have an address that others could dial.
 const fn has_address(transport: Transport) -> bool {
     match transport {
-        Transport::Tcp => true,
+        Transport::Tcp | Transport::Utp => true,
         Transport::WebRtc => false,
     }
 }

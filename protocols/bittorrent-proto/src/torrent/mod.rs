@@ -158,6 +158,8 @@ pub enum TorrentEvent {
 pub enum Transport {
     /// A TCP connection.
     Tcp,
+    /// A uTP connection (BEP 29).
+    Utp,
     /// A WebRTC data channel.
     WebRtc,
 }

@@ -1,10 +1,14 @@
 use super::*;
 use crate::inbound::{Inbound, InboundHandler, InboundLimits};
 use crate::listener::{Binding, bind_tcp};
+use crate::obfuscated::Encryption;
+use crate::peer_stream::Carrier;
+use crate::route::Route;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use swarmgate_bittorrent_proto::handshake::PeerId;
 use swarmgate_content::InfoHash;
 use swarmgate_egress::EgressPolicy;
+use swarmgate_swarm::greeting::read_handshake;
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 
@@ -34,6 +38,7 @@ fn world_with(allow_private: bool, wanted: usize, handshake_timeout: Duration) -
         upgrade: None,
         gate: PeerGate::new(EgressPolicy { allow_private }, Duration::from_secs(60)),
         limits,
+        outbound: Arc::new(Outbound::new(Route::default(), Encryption::Off, None)),
         half_open: Arc::new(Semaphore::new(8)),
         stats: Arc::default(),
         found: found_receiver,
@@ -65,6 +70,10 @@ struct Peer(Handshake);
 impl InboundHandler for Peer {
     fn answer(&self, _: &Handshake, _: SocketAddr) -> Result<Handshake, HandshakeError> {
         Ok(self.0)
+    }
+
+    fn torrents(&self) -> Vec<InfoHash> {
+        vec![self.0.infohash]
     }
 
     fn accept(&self, peer: PeerStream) {
@@ -105,7 +114,7 @@ async fn a_found_peer_reaches_the_swarm_with_its_handshake() {
     world.tell(&[address, address]).await;
     let connected = timeout(SOON, world.peers.recv()).await.unwrap().unwrap();
     assert_eq!((connected.address, connected.handshake.peer_id), (address, THEM));
-    assert!(connected.stream.nodelay().unwrap());
+    assert!(matches!(connected.stream.carrier(), Carrier::Tcp(stream) if stream.nodelay().unwrap()));
     assert_eq!(world.dialer.attempts()[0].outcome, AttemptOutcome::Ok("1 connected".to_owned()));
     world.dialer.shutdown().await;
 }
