@@ -2,7 +2,7 @@
 """One libtorrent peer on loopback, for interop stories and benches.
 
   lt_peer.py --torrent FILE | --magnet URI   --save DIR --port P [--seed] [--peer HOST:PORT ...]
-             [--rate KIB_PER_S] [--stall-after KIB] [--exit-when-done] [--quiet]
+             [--rate KIB_PER_S] [--stall-after KIB] [--exit-when-done] [--quiet] [--set NAME=VALUE ...]
 
 Prints one JSON object a line: {"event":"listening","port":P}, then a "progress" whenever something changed,
 "metadata" once a magnet's info arrived, "done" when every piece is there. Ends when its standard input closes,
@@ -34,6 +34,10 @@ def parameters(args):
     return p
 
 
+def setting(name, value):
+    return bool(int(value)) if name.startswith(("enable_", "close_", "prefer_")) else int(value)
+
+
 def say(event, **fields):
     print(json.dumps({"event": event, **fields}), flush=True)
 
@@ -51,9 +55,11 @@ def main():
     ap.add_argument("--stall-after", type=int, default=0, help="stop uploading, silently, after so many KiB")
     ap.add_argument("--exit-when-done", action="store_true")
     ap.add_argument("--quiet", action="store_true", help="no progress lines, for when this peer is what is measured")
+    ap.add_argument("--set", action="append", default=[], help="a setting of the session: a number, switches are 0 and 1")
     args = ap.parse_args()
 
-    session = loopback_session(args.port, connection_speed=100, alert_mask=0)
+    settings = {name: setting(name, value) for name, value in (text.split("=") for text in args.set)}
+    session = loopback_session(args.port, connection_speed=100, alert_mask=0, **settings)
     handle = session.add_torrent(parameters(args))
     if args.rate:
         # A session's limit spares peers on loopback; a torrent's does not.

@@ -25,6 +25,7 @@ pub mod process;
 pub mod programs;
 pub mod raw;
 pub mod sim;
+pub mod socks;
 pub mod spoiler;
 pub mod throttle;
 pub mod torrent;

@@ -48,6 +48,16 @@ impl Tracker {
         format!("http://{}/announce", self.address)
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether nobody has announced anything yet.
+    pub fn is_empty(&self) -> bool {
+        self.swarms.lock().is_empty()
+    }
+
     /// Whether a peer that listens on `port` of loopback has announced itself.
     pub fn knows(&self, port: u16) -> bool {
         self.swarms.lock().values().any(|ports| ports.contains(&port))

@@ -18,6 +18,7 @@ mod ipfs_to_peers;
 mod loopback_alone;
 mod they_seed;
 mod tracker_over_tls;
+mod transports;
 mod turnserver;
 mod we_seed;
 mod webtorrent;

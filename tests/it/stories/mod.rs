@@ -26,6 +26,7 @@ mod slow_client;
 mod statistics;
 mod tracker_clients;
 mod trackers;
+mod transports;
 mod webrtc_cycles;
 mod webtorrent;
 

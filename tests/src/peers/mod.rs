@@ -5,7 +5,7 @@
 //! the torrent's tracker; Transmission refuses loopback addresses that it is told and so only ever accepts.
 
 mod aria2;
-mod libtorrent;
+pub mod libtorrent;
 mod rqbit;
 mod transmission;
 
@@ -72,13 +72,16 @@ impl Client {
     async fn start(self, part: Part, wanted: &Wanted, peers: &[SocketAddr], dir: PathBuf) -> Option<Peer> {
         let program = self.program()?;
         Some(match self {
-            Self::Libtorrent => libtorrent::start(&program, part, wanted, peers, dir).await,
+            Self::Libtorrent => libtorrent::start(&program, part, wanted, peers, &[], dir).await,
             Self::Aria2 => aria2::start(&program, part, wanted, dir).await,
             Self::Rqbit => rqbit::start(&program, part, wanted, peers, dir).await,
             Self::Transmission => transmission::start(&program, part, wanted, dir).await,
         })
     }
 }
+
+/// A setting of a client's own, by its name there; switches are 0 and 1.
+pub type Setting = (&'static str, i32);
 
 /// What a client does in a story.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
