@@ -15,6 +15,7 @@
 //!
 //! Sockets come from outside, bound once ([`Listeners`]), so nothing here asks whether a port is free.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,7 +24,7 @@ use swarmgate_bittorrent::dht::{DhtNode, DhtOptions};
 use swarmgate_bittorrent::obfuscated::Encryption;
 use swarmgate_bittorrent::route::{Outlet, Proxy, Route};
 use swarmgate_bittorrent::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets, FindingOptions, QueueLimits};
-use swarmgate_config::{AnonymousContent, Config, PeerEncryption, SeedingPolicy, TrackerAllow};
+use swarmgate_config::{AnonymousContent, Config, Loaded, PeerEncryption, SeedingPolicy, TrackerAllow};
 use swarmgate_content::{Event, EventBus, ManagerError, ProtocolManager};
 use swarmgate_egress::EgressPolicy;
 use swarmgate_hybrid::{BindingBook, HybridProtocol};
@@ -49,6 +50,7 @@ use crate::live::{Live, upload_rules};
 use crate::policy::{DenylistError, Denylists};
 use crate::publish::{Jobs, Publisher};
 use crate::server::{self, ServeLimits};
+use crate::settings;
 use crate::state::{Anonymous, FetchTorrent, GatewayState, HttpOptions, Parts};
 use crate::torrents::{NoTorrents, Torrents};
 
@@ -126,11 +128,20 @@ pub struct App {
 pub(crate) struct EphemeralDir(std::path::PathBuf);
 
 impl App {
-    /// Starts everything: store, DHT, BitTorrent, and HTTP last. What has started is stopped again when a later part fails.
+    /// Starts what a program has configured. See [`Self::build_loaded`].
     ///
     /// # Errors
     /// [`StartupError`]; a required part that fails fails the start.
     pub async fn build(config: &Config, listeners: Listeners) -> Result<Self, StartupError> {
+        Self::build_loaded(&Loaded { config: config.clone(), origins: BTreeMap::new() }, listeners).await
+    }
+
+    /// Starts everything: store, DHT, BitTorrent, and HTTP last. What has started is stopped again when a later part fails.
+    ///
+    /// # Errors
+    /// [`StartupError`]; a required part that fails fails the start.
+    pub async fn build_loaded(loaded: &Loaded, listeners: Listeners) -> Result<Self, StartupError> {
+        let config = &loaded.config;
         let sockets = listeners.declared();
         let (options, ephemeral) = store_options(config)?;
         let store = Store::open(options).await?;
@@ -156,7 +167,7 @@ impl App {
             addresses: listeners.http_addresses(),
             sockets,
         };
-        match app.start(config, listeners, events).await {
+        match app.start(loaded, listeners, events).await {
             Ok(()) => Ok(app),
             Err(error) => {
                 app.shutdown(Duration::ZERO).await;
@@ -165,7 +176,8 @@ impl App {
         }
     }
 
-    async fn start(&mut self, config: &Config, listeners: Listeners, events: EventBus) -> Result<(), StartupError> {
+    async fn start(&mut self, loaded: &Loaded, listeners: Listeners, events: EventBus) -> Result<(), StartupError> {
+        let config = &loaded.config;
         let Listeners { http, peers, webrtc } = listeners;
         let denylists = denylists(config)?;
         // Without its sockets it was switched off: then there is no engine, so that nothing is dialled or announced.
@@ -190,7 +202,7 @@ impl App {
         }
         let options = http_options(config);
         let publishing = self.publishing(config, &catalogue, &options, book);
-        let store = self.store.clone();
+        let (store, loaded, live) = (self.store.clone(), loaded.clone(), Arc::clone(&self.live));
         let state = GatewayState::new(Parts {
             manager: Arc::clone(&self.manager),
             catalogue,
@@ -202,6 +214,7 @@ impl App {
             gate: self.bittorrent.as_ref().map(|bittorrent| bittorrent.gate().clone()),
             tracker: self.webtorrent.as_ref().and_then(|webtorrent| webtorrent.hub().cloned()),
             cache_status: Arc::new(move || cache_status(&store)),
+            settings: Arc::new(move || settings::list(&loaded, &live)),
             options,
             live: Some(Arc::clone(&self.live)),
             pace: self.live.clients(),

@@ -37,6 +37,9 @@ pub trait Catalogue: Send + Sync + Debug {
     /// The `.torrent` bytes of an item whose metadata is known.
     fn torrent_file(&self, id: &InfoHash) -> Option<Bytes>;
 
+    /// Which pieces of an item are in the cache; nobody counts them while it is idle.
+    fn pieces(&self, id: &InfoHash) -> Option<PieceMap>;
+
     /// Forgets an item, and its cached data too if `purge`; says whether there was one.
     fn remove(&self, id: &InfoHash, purge: bool) -> BoxFuture<'_, bool>;
 
@@ -60,6 +63,32 @@ pub struct Added {
     pub already: bool,
     /// Whether its file tree is known.
     pub metadata_known: bool,
+}
+
+/// Which pieces of an item are in the cache at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PieceMap {
+    /// Bytes in each piece but the last.
+    pub piece_len: u32,
+    /// How many pieces it has.
+    pub pieces: u32,
+    /// Runs of those that are here, in order, each by its first and last.
+    pub have: Vec<(u32, u32)>,
+}
+
+impl PieceMap {
+    /// Asks of each piece whether it is here.
+    #[must_use]
+    pub fn of(piece_len: u32, pieces: u32, is_here: impl Fn(u32) -> bool) -> Self {
+        let mut have: Vec<(u32, u32)> = Vec::new();
+        for piece in (0..pieces).filter(|piece| is_here(*piece)) {
+            match have.last_mut() {
+                Some((_, last)) if *last + 1 == piece => *last = piece,
+                Some(_) | None => have.push((piece, piece)),
+            }
+        }
+        Self { piece_len, pieces, have }
+    }
 }
 
 /// Why an item was not added.
@@ -159,4 +188,17 @@ pub struct SwarmSize {
     pub leeches: u32,
     /// Times it was completed.
     pub completed: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_side_by_side_are_one_run() {
+        let here = [0, 1, 2, 5, 7, 8];
+        assert_eq!(PieceMap::of(16, 9, |piece| here.contains(&piece)).have, [(0, 2), (5, 5), (7, 8)]);
+        assert_eq!(PieceMap::of(16, 9, |_| false).have, []);
+        assert_eq!(PieceMap::of(16, 9, |_| true).have, [(0, 8)]);
+    }
 }

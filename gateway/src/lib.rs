@@ -40,11 +40,13 @@ pub mod range;
 pub mod respond;
 pub mod routes;
 pub mod server;
+pub mod settings;
 pub mod state;
 pub mod streams;
 pub mod telemetry;
 pub mod torrents;
 pub mod tried;
+pub mod ui;
 
 #[cfg(test)]
 mod stories;

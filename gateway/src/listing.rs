@@ -41,6 +41,8 @@ struct Row {
     index: usize,
     path: String,
     len: u64,
+    /// Where it begins in the content, in bytes.
+    offset: u64,
     #[serde(rename = "type")]
     content_type: String,
     etag: String,
@@ -81,6 +83,7 @@ impl<'a> Listing<'a> {
             index: *index,
             path: file.joined_path(),
             len: file.len,
+            offset: file.offset,
             content_type: media::content_type(name(file)),
             etag: respond::file_etag(&self.meta.id, *index),
             url: self.url(*index, file),
@@ -105,6 +108,7 @@ impl<'a> Listing<'a> {
         let up = "../".repeat(self.folder.len() + 2);
         let body = html! {
             p.actions {
+                a href={ (up) "#/bt/" (self.meta.id) (folder_fragment(self.folder)) } { "Open in the app" } " "
                 a href="?format=m3u8" { "Playlist" } " "
                 a href="?format=torrent" { ".torrent" } " "
                 a href=(self.magnet()) { "Magnet" } " "
@@ -176,6 +180,11 @@ impl<'a> Listing<'a> {
 /// Whether a path lies in a folder, at any depth.
 fn lies_below(folder: &[String], path: &[String]) -> bool {
     folder.is_empty() || (path.len() > folder.len() && path.starts_with(folder))
+}
+
+/// The rest of a folder's address in the application.
+fn folder_fragment(folder: &[String]) -> String {
+    folder.iter().map(|component| format!("/{}", links::encode(component))).collect()
 }
 
 fn name(file: &FileEntry) -> &str {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser as _;
-use swarmgate_config::{Config, LogFormat, Sources};
+use swarmgate_config::{Config, Loaded, LogFormat, Sources};
 use swarmgate_gateway::app::App;
 use swarmgate_gateway::cli::args::{Cli, Command};
 use swarmgate_gateway::cli::config_command;
@@ -45,7 +45,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         return shown.map_err(|error| Failure::new(Exit::Error, error.to_string()));
     }
     let loaded = Config::load(&sources).map_err(|errors| Failure::new(Exit::Usage, errors.to_string()))?;
-    let config = loaded.config;
+    let config = loaded.config.clone();
     let one_shot = !matches!(command, Command::Serve(_));
     let quiet = one_shot && config.observe.log == Config::default().observe.log;
     start_log(if quiet { "warn" } else { &config.observe.log }, config.observe.log_format);
@@ -74,14 +74,15 @@ fn run(cli: &Cli) -> Result<(), Failure> {
             runtime.block_on(recheck::run(&config, &wanted.uri, cli.global.output, interrupted(), &mut io::stdout()))
         }
         Command::Ipns(ipns) => runtime.block_on(import::run_ipns(&config, &ipns, &mut io::stdout())),
-        Command::Serve(_) | Command::Config(_) | Command::Demo(_) => runtime.block_on(serve(&config, &sources)),
+        Command::Serve(_) | Command::Config(_) | Command::Demo(_) => runtime.block_on(serve(&loaded, &sources)),
     }
 }
 
-async fn serve(config: &Config, sources: &Sources) -> Result<(), Failure> {
+async fn serve(loaded: &Loaded, sources: &Sources) -> Result<(), Failure> {
+    let config = &loaded.config;
     let fail = |error: &dyn std::error::Error| Failure::new(Exit::Error, error.to_string());
     let listeners = Listeners::bind(config).map_err(|error| fail(&error))?;
-    let app = App::build(config, listeners).await.map_err(|error| fail(&error))?;
+    let app = App::build_loaded(loaded, listeners).await.map_err(|error| fail(&error))?;
     greet(config, &app);
     tokio::select! {
         () = interrupted() => {}

@@ -6,14 +6,23 @@ use serde_json::Value;
 use crate::catalogue::ItemStatus;
 
 /// What pages of ours may load and send: their own style sheet and script, and forms back to the gateway.
-pub const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; form-action 'self'; base-uri 'none'; \
-                          frame-ancestors 'none'";
+pub const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; \
+                          base-uri 'none'; frame-ancestors 'none'";
 
-/// The style sheet.
-pub const STYLE: &str = include_str!("pages/style.css");
-
-/// The script: copies links.
-pub const SCRIPT: &str = include_str!("pages/copy.js");
+/// What the application may load and send: modules, data and content of this gateway, and subtitles that it has made
+/// itself. Content of IPFS may have origins of its own, below these hosts.
+#[must_use]
+pub fn application_policy(subdomain_hosts: &[String]) -> String {
+    let below = |host: &String| {
+        let (name, port) = host.rsplit_once(':').unwrap_or((host, "*"));
+        format!(" http://*.ipfs.{name}:{port} http://*.ipns.{name}:{port} https://*.ipfs.{name} https://*.ipns.{name}")
+    };
+    let content: String = subdomain_hosts.iter().map(below).collect();
+    format!(
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'{content}; connect-src 'self'{content}; \
+         media-src 'self' blob:{content}; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
+}
 
 /// Most items on the start page.
 const MAX_ITEMS: usize = 100;
@@ -26,28 +35,38 @@ pub fn page(title: &str, up: &str, body: &Markup) -> Markup {
         html lang="en" {
             head {
                 meta charset="utf-8";
-                meta name="viewport" content="width=device-width";
+                meta name="viewport" content="width=device-width, initial-scale=1";
                 title { (title) }
-                link rel="stylesheet" href={ (up) "ui/style.css" };
+                (look(up))
                 script src={ (up) "ui/copy.js" } defer {}
             }
             body {
-                header { a href=(if up.is_empty() { "./" } else { up }) { "swarmgate" } }
-                h1 { (title) }
-                (body)
+                header.top { a.brand href=(up) { "swarmgate" } }
+                main { h1 { (title) } (body) }
             }
         }
     }
 }
 
-/// The start page: where to put a link, and what there is.
+/// What gives pages their looks.
+fn look(up: &str) -> Markup {
+    html! {
+        meta name="color-scheme" content="light dark";
+        link rel="icon" href={ (up) "ui/icon.svg" };
+        link rel="stylesheet" href={ (up) "ui/style.css" };
+    }
+}
+
+/// The start page: where to put a link, and what there is. Where scripts run, the application takes its place.
 #[must_use]
 pub fn home(items: &[ItemStatus]) -> Markup {
     let body = html! {
-        form action="open" method="get" {
-            label for="uri" { "Magnet link, infohash, CID or URL of a .torrent" }
-            input #uri name="uri" type="text" required autofocus autocomplete="off" spellcheck="false";
-            button type="submit" { "Open" }
+        form.open action="open" method="get" {
+            label for="uri" { "Magnet link, infohash, CID, IPNS name or URL of a .torrent" }
+            div.field {
+                input #uri name="uri" type="text" required autofocus autocomplete="off" spellcheck="false";
+                button.primary type="submit" { "Open" }
+            }
         }
         @if !items.is_empty() {
             table {
@@ -61,7 +80,22 @@ pub fn home(items: &[ItemStatus]) -> Markup {
             }
         }
     };
-    page("swarmgate", "", &body)
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "swarmgate" }
+                (look(""))
+                script type="module" src="ui/app.js" {}
+            }
+            body {
+                header.top { a.brand href="./" { "swarmgate" } }
+                main { h1 { "Paste a link" } (body) }
+            }
+        }
+    }
 }
 
 fn percent(item: &ItemStatus) -> String {
@@ -84,7 +118,12 @@ pub fn problem(document: &Value, tried: &[String]) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
-            head { meta charset="utf-8"; title { (word("status")) " " (word("title")) } }
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (word("status")) " " (word("title")) }
+            }
             body {
                 h1 { (word("title")) }
                 p { (word("detail")) }

@@ -32,6 +32,9 @@ use crate::telemetry::Telemetry;
 /// Gives facts about the cache for `/api/v1/status`.
 pub type CacheStatus = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
 
+/// Gives the options in force for `/api/v1/config`.
+pub type Settings = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
+
 /// What the application supplies.
 pub struct Parts {
     /// The protocols.
@@ -54,6 +57,8 @@ pub struct Parts {
     pub gate: Option<PeerGate>,
     /// Facts about the cache.
     pub cache_status: CacheStatus,
+    /// The options in force, secrets left out.
+    pub settings: Settings,
     /// How to behave.
     pub options: HttpOptions,
     /// What can be changed while the gateway runs, where anything can.

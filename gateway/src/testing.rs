@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::catalogue::{AddError, Added, Catalogue, ItemStatus};
+use crate::catalogue::{AddError, Added, Catalogue, ItemStatus, PieceMap};
 use crate::pace::ClientPace;
 use crate::policy::Denylists;
 use crate::server::{ServeLimits, router, serve};
@@ -314,6 +314,10 @@ impl Catalogue for TestCatalogue {
         (*id == infohash()).then(|| Bytes::from_static(b"d4:infod6:lengthi1eee"))
     }
 
+    fn pieces(&self, id: &InfoHash) -> Option<PieceMap> {
+        self.item(id)?.files.map(|_| PieceMap::of(16 * 1024, 7, |piece| piece != 3))
+    }
+
     fn remove(&self, id: &InfoHash, purge: bool) -> BoxFuture<'_, bool> {
         self.purged.lock().push((*id, purge));
         Box::pin(std::future::ready(self.items.lock().remove(id).is_some()))
@@ -376,6 +380,7 @@ impl World {
             tracker: None,
             gate: None,
             cache_status: Arc::new(|| serde_json::json!({ "used": 7 })),
+            settings: Arc::new(|| serde_json::json!([{ "key": "cache.max_size" }])),
             options,
             live: None,
             pace: ClientPace::default(),

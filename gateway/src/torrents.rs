@@ -14,7 +14,7 @@ use swarmgate_egress::HttpError;
 use swarmgate_swarm::PeerOrigin;
 use url::Url;
 
-use crate::catalogue::{AddError, Added, Catalogue, ItemStatus, PeerStatus, SwarmSize};
+use crate::catalogue::{AddError, Added, Catalogue, ItemStatus, PeerStatus, PieceMap, SwarmSize};
 use crate::state::{FetchTorrent, FetchTorrentError};
 
 /// How long the server of a `.torrent` URL may take.
@@ -73,6 +73,13 @@ impl Catalogue for Torrents {
         self.0.torrent_file(id).map(Bytes::from)
     }
 
+    fn pieces(&self, id: &InfoHash) -> Option<PieceMap> {
+        let known = self.0.known(id)?;
+        let (have, piece_len) = (known.snapshot(), known.geometry.piece_len());
+        let is_here = |piece: u32| have.has_byte(u64::from(piece) * u64::from(piece_len));
+        Some(PieceMap::of(piece_len, known.geometry.pieces(), is_here))
+    }
+
     fn remove(&self, id: &InfoHash, purge: bool) -> BoxFuture<'_, bool> {
         let id = *id;
         Box::pin(async move { self.0.remove(&id, purge).await })
@@ -117,6 +124,10 @@ impl Catalogue for NoTorrents {
     }
 
     fn torrent_file(&self, _id: &InfoHash) -> Option<Bytes> {
+        None
+    }
+
+    fn pieces(&self, _id: &InfoHash) -> Option<PieceMap> {
         None
     }
 

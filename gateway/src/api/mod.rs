@@ -8,6 +8,7 @@ pub mod history;
 pub mod items;
 pub mod networks;
 pub mod peers;
+pub mod pieces;
 pub mod publish;
 pub mod status;
 pub mod streams;
@@ -36,10 +37,11 @@ pub fn routes(state: &GatewayState) -> Router<GatewayState> {
         )
         .route("/api/v1/items/{id}", get(items::one).delete(items::remove).patch(items::change))
         .route("/api/v1/items/{id}/peers", get(peers::list))
+        .route("/api/v1/items/{id}/pieces", get(pieces::one))
         .route("/api/v1/items/{id}/recheck", post(items::recheck))
         .route(
             "/api/v1/config",
-            get(|State(state): State<GatewayState>| async move { config::list(&state) }).patch(config::change),
+            get(|State(state): State<GatewayState>| async move { config::show(&state) }).patch(config::change),
         )
         .route(
             "/api/v1/publish",

@@ -9,6 +9,7 @@ pub mod ops;
 pub mod pages;
 pub mod represent;
 pub mod torrent_url;
+pub mod ui;
 pub mod x;
 
 use axum::Router;

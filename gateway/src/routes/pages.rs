@@ -1,4 +1,4 @@
-//! The pages for people: the start page, where its form leads, and what pages load.
+//! The pages for people: the start page, which the application takes over where scripts run, and where its form leads.
 
 use axum::Router;
 use axum::extract::{OriginalUri, Request, State};
@@ -13,6 +13,7 @@ use url::form_urlencoded;
 
 use crate::error::{Problem, ProblemKind};
 use crate::guard;
+use crate::routes::ui;
 use crate::state::GatewayState;
 use crate::{auth, links, pages};
 
@@ -21,8 +22,7 @@ pub fn routes(state: &GatewayState) -> Router<GatewayState> {
     Router::new()
         .route("/", get(home))
         .route("/open", get(open))
-        .route("/ui/style.css", get(|| async { asset("text/css; charset=utf-8", pages::STYLE) }))
-        .route("/ui/copy.js", get(|| async { asset("text/javascript; charset=utf-8", pages::SCRIPT) }))
+        .merge(ui::routes())
         .route_layer(from_fn_with_state(state.clone(), guard::page))
 }
 
@@ -40,9 +40,10 @@ pub async fn home(State(state): State<GatewayState>, OriginalUri(uri): OriginalU
         // What there is, is the API's to tell.
         let may_see = auth::check_api(&state.options, &headers).is_ok();
         let items = if may_see { state.catalogue.items() } else { Vec::new() };
+        let policy = pages::application_policy(&state.options.subdomain_hosts);
         let rows = [
             (CONTENT_TYPE, "text/html; charset=utf-8"),
-            (CONTENT_SECURITY_POLICY, pages::POLICY),
+            (CONTENT_SECURITY_POLICY, policy.as_str()),
             (X_CONTENT_TYPE_OPTIONS, "nosniff"),
             (CACHE_CONTROL, "no-store"),
         ];
@@ -85,10 +86,4 @@ fn ipfs_path(pasted: &str) -> Option<ContentPath> {
 
 fn bad_magnet() -> Problem {
     Problem::new(ProblemKind::BadMagnet, "it has characters that no URL may have")
-}
-
-fn asset(content_type: &'static str, text: &'static str) -> Response {
-    let rows =
-        [(CONTENT_TYPE, content_type), (X_CONTENT_TYPE_OPTIONS, "nosniff"), (CACHE_CONTROL, "public, max-age=3600")];
-    (rows, text).into_response()
 }

@@ -7,3 +7,4 @@ mod ipfs;
 mod ranges;
 mod rows;
 mod streams;
+mod ui;

@@ -106,6 +106,7 @@ impl IpfsWorld {
             tracker: None,
             gate: None,
             cache_status: Arc::new(|| serde_json::Value::Null),
+            settings: Arc::new(|| serde_json::Value::Null),
             options: setting.options,
             live: None,
             pace: ClientPace::default(),

@@ -1,0 +1,87 @@
+//! The application for browsers: what it is made of, and what it asks the API for beside what others ask.
+
+use crate::pages;
+use crate::server::ServeLimits;
+use crate::state::HttpOptions;
+use crate::testing::{Behaviour, IH, World, world};
+
+const FILES: &[(&str, u64)] = &[("film.mkv", 100_000)];
+
+/// Stands for a compressor: what all files have at most together, before they are compressed to about a third.
+const MOST_BYTES: usize = 150 * 1024;
+
+#[tokio::test]
+async fn the_start_page_loads_the_application_and_says_what_it_is_for_without_it() {
+    let world = world(FILES).await;
+    world.send("POST", "/api/v1/items", &[("Content-Type", "text/plain")], IH.as_bytes()).await;
+    let home = world.get("/").await;
+    let html = home.text();
+    assert!(html.contains("<script type=\"module\" src=\"ui/app.js\">"), "{html}");
+    for part in ["action=\"open\"", "name=\"uri\"", &format!("href=\"bt/{IH}/\"")] {
+        assert!(html.contains(part), "{part} in {html}");
+    }
+    let policy = home.header("content-security-policy").unwrap();
+    for directive in ["default-src 'none'", "script-src 'self';", "frame-ancestors 'none'", "base-uri 'none'"] {
+        assert!(policy.contains(directive), "{directive} in {policy}");
+    }
+    assert!(!policy.contains("unsafe") && !policy.contains("http:"), "{policy}");
+}
+
+#[test]
+fn content_with_an_origin_of_its_own_may_be_loaded_from_there() {
+    let policy = pages::application_policy(&["dweb.example".to_owned(), "localhost:8420".to_owned()]);
+    assert!(policy.contains("media-src 'self' blob: http://*.ipfs.dweb.example:* "), "{policy}");
+    assert!(policy.contains(" http://*.ipns.localhost:8420 ") && policy.contains("script-src 'self';"), "{policy}");
+}
+
+#[tokio::test]
+async fn a_file_of_the_application_is_validated_by_its_tag() {
+    let world = world(FILES).await;
+    let module = world.get("/ui/app.js").await;
+    assert_eq!((module.status, module.header("content-type")), (200, Some("text/javascript; charset=utf-8")));
+    assert_eq!(module.header("cache-control"), Some("no-cache"));
+    let tag = module.header("etag").unwrap();
+    let again = world.send("GET", "/ui/app.js", &[("If-None-Match", tag)], b"").await;
+    assert_eq!((again.status, again.body.len(), again.header("etag")), (304, 0, Some(tag)));
+    assert_eq!(world.send("GET", "/ui/app.js", &[("If-None-Match", "\"other\"")], b"").await.status, 200);
+    assert_eq!(world.get("/ui/none.js").await.problem(), "no-route");
+}
+
+#[tokio::test]
+async fn it_lies_below_the_base_path_too() {
+    let options = HttpOptions { base_path: "/gw".to_owned(), ..HttpOptions::default() };
+    let world = World::start(FILES, Behaviour::default(), options, ServeLimits::default()).await;
+    for path in ["/ui/app.js", "/gw/ui/app.js", "/gw/", "/gw/api/v1/config"] {
+        assert_eq!(world.get(path).await.status, 200, "{path}");
+    }
+}
+
+#[test]
+fn it_is_small() {
+    let bytes: usize = crate::ui::ASSETS.iter().map(|asset| asset.text.len()).sum();
+    assert!(bytes < MOST_BYTES, "{bytes} bytes");
+}
+
+#[tokio::test]
+async fn the_pieces_of_an_item_are_told_in_runs() {
+    let world = world(FILES).await;
+    let pieces = format!("/api/v1/items/{IH}/pieces");
+    assert_eq!(world.get(&pieces).await.problem(), "no-such-item");
+    world.send("POST", "/api/v1/items", &[("Content-Type", "text/plain")], IH.as_bytes()).await;
+    assert_eq!(world.get(&pieces).await.problem(), "no-such-item", "its files are not known");
+    world.send("DELETE", &format!("/api/v1/items/{IH}"), &[], b"").await;
+    world.send("POST", "/api/v1/items", &[("Content-Type", "application/x-bittorrent")], b"de").await;
+    let told = world.get(&pieces).await.json();
+    assert_eq!((&told["have"], &told["pieces"]), (&"0-2,4-6".into(), &7.into()));
+    assert_eq!(told["piece_len"], 16_384);
+}
+
+#[tokio::test]
+async fn the_options_in_force_are_told_to_whoever_may_use_the_api() {
+    let world = world(FILES).await;
+    assert_eq!(world.get("/api/v1/config").await.json()["options"][0]["key"], "cache.max_size");
+    let token = Some(crate::auth::TokenHash::of("secret"));
+    let options = HttpOptions { token, ..HttpOptions::default() };
+    let world = World::start(FILES, Behaviour::default(), options, ServeLimits::default()).await;
+    assert_eq!(world.get("/api/v1/config").await.status, 401);
+}

@@ -1,0 +1,143 @@
+// The start page: one place for every kind of link, and what the gateway has.
+import { Problem, add, addFile, get, happenings } from "./api.js";
+import { h, keyed, say } from "./dom.js";
+import { read } from "./pasted.js";
+import { bytes, count, percent, rate } from "./words.js";
+
+const REFRESH_MS = 2000;
+
+/** Opens what somebody has pasted. */
+export async function open(text) {
+  const found = read(text);
+  if (!found) {
+    const detail = "It is no magnet link, infohash, CID, IPNS name or URL of a .torrent.";
+    throw new Problem({ title: "This cannot be opened", detail, type: "urn:swarmgate:problem:bad-id" });
+  }
+  if (!found.add) return go(found.page);
+  const item = await add(found.add);
+  go(found.page ?? `#/bt/${item.infohash}`);
+}
+
+/** Opens a `.torrent` file. */
+export async function openFile(file) {
+  const item = await addFile(file);
+  go(`#/bt/${item.infohash}`);
+}
+
+function go(page) {
+  if (location.hash === page) dispatchEvent(new HashChangeEvent("hashchange"));
+  else location.hash = page;
+}
+
+export async function show(main, { signal, retitle }) {
+  retitle("");
+  const fault = h("p", { class: "fault", role: "alert", id: "fault" });
+  const input = h("input", {
+    id: "uri",
+    type: "text",
+    autocomplete: "off",
+    autocapitalize: "off",
+    spellcheck: "false",
+    enterkeyhint: "go",
+    "aria-describedby": "kinds fault",
+    placeholder: "magnet:?xt=…",
+  });
+  const file = h("input", { type: "file", class: "unseen", id: "file", accept: ".torrent,application/x-bittorrent", tabindex: -1, "aria-label": "A .torrent file", onchange: choose });
+  const button = h("button", { class: "primary" }, "Open");
+  const form = h(
+    "form",
+    { class: "open", onsubmit: submit },
+    h("h1", {}, h("label", { for: "uri" }, "Paste a link")),
+    h("div", { class: "field" }, input, button),
+    fault,
+    h(
+      "p",
+      { class: "kinds", id: "kinds" },
+      "Magnet link, infohash, CID, ipfs:// or IPNS name, URL of a .torrent – or ",
+      h("button", { type: "button", class: "link", onclick: () => file.click() }, "choose a .torrent file"),
+      ", or drop one anywhere.",
+    ),
+    file,
+  );
+  const list = h("ul", { class: "items" });
+  const none = h("p", { class: "quiet" }, "Nothing has been opened yet. What you open appears here, with what is in the cache.");
+  main.append(form, h("section", { "aria-labelledby": "library" }, h("h2", { id: "library" }, "Opened here"), none, list));
+  if (matchMedia("(pointer: fine)").matches) input.focus();
+
+  async function submit(event) {
+    event.preventDefault();
+    await attempt(() => open(input.value));
+  }
+
+  async function choose() {
+    if (file.files[0]) await attempt(() => openFile(file.files[0]));
+    file.value = "";
+  }
+
+  async function attempt(opening) {
+    say(fault, "");
+    button.disabled = true;
+    try {
+      await opening();
+    } catch (error) {
+      say(fault, [error.document?.title, error.message].filter((it, at, all) => it && all.indexOf(it) === at).join(": "));
+      input.setAttribute("aria-invalid", "true");
+      input.focus();
+    }
+    button.disabled = false;
+  }
+  input.addEventListener("input", () => (input.removeAttribute("aria-invalid"), say(fault, "")));
+
+  const update = keyed(list, row);
+  async function refresh() {
+    if (document.hidden) return;
+    try {
+      const { items } = await get("items", { signal });
+      none.hidden = items.length > 0;
+      update(items.sort(byUse), (item) => item.infohash);
+    } catch (error) {
+      if (!signal.aborted && error.document?.status === 401) throw error;
+    }
+  }
+  await refresh();
+  const timer = setInterval(() => refresh().catch(() => {}), REFRESH_MS);
+  signal.addEventListener("abort", () => clearInterval(timer));
+  for (const name of ["item.added", "item.metadata", "item.removed"]) {
+    happenings.addEventListener(name, () => refresh().catch(() => {}), { signal });
+  }
+}
+
+/** What is read first, then by name. */
+function byUse(one, other) {
+  const nameOf = (item) => item.name ?? item.infohash;
+  return other.readers - one.readers || Number(other.kept) - Number(one.kept) || nameOf(one).localeCompare(nameOf(other));
+}
+
+function row() {
+  const name = h("a", {});
+  const facts = h("span", { class: "facts" });
+  const meter = h("span", { class: "meter" }, h("span", {}));
+  return {
+    node: h("li", {}, name, facts, meter),
+    update(item) {
+      name.href = `#/bt/${item.infohash}`;
+      say(name, item.name ?? item.infohash);
+      say(facts, factsOf(item));
+      const whole = item.total_len ?? 0;
+      meter.firstChild.style.inlineSize = `${whole ? (100 * item.have_bytes) / whole : 0}%`;
+    },
+  };
+}
+
+/** An item in a line. */
+export function factsOf(item) {
+  const parts = [];
+  if (item.total_len === null) parts.push("looking for its files");
+  else parts.push(bytes(item.total_len), `${percent(item.have_bytes, item.total_len)} here`);
+  if (item.state !== "idle") parts.push(count(item.peers, "peer"));
+  if (item.download_rate > 0) parts.push(`↓ ${rate(item.download_rate)}`);
+  if (item.upload_rate > 0) parts.push(`↑ ${rate(item.upload_rate)}`);
+  if (item.kept) parts.push("kept");
+  if (item.last_error && item.total_len === null) parts.push(item.last_error);
+  return parts.join(" · ");
+}
