@@ -30,6 +30,7 @@ pub mod spoiler;
 pub mod throttle;
 pub mod torrent;
 pub mod tracker;
+pub mod visitor;
 pub mod wait;
 pub mod web;
 pub mod webtorrent;

@@ -1,4 +1,5 @@
-//! nginx as a web seed or a mirror: files of a folder, with ranges, each answer no faster than a story wants it.
+//! nginx as a web seed or a mirror, which serves files of a folder, with ranges, each answer no faster than a story wants
+//! it; and as the proxy that stands before a gateway.
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -25,10 +26,25 @@ impl Nginx {
     /// Serves what is in `files`, each answer at so many bytes a second, with its own files below `dir`; `None` when the
     /// story is to be skipped.
     pub async fn start(dir: &Path, files: &Path, bytes_per_second: u64) -> Option<Self> {
+        let place = format!("root {}; limit_rate {bytes_per_second};", files.display());
+        Self::start_with(dir, &place).await
+    }
+
+    /// Publishes a gateway below a base path, which the gateway does not get to see; `None` when the story is to be
+    /// skipped.
+    pub async fn before(gateway: SocketAddr, base: &str, dir: &Path) -> Option<Self> {
+        let place = format!(
+            "location {base}/ {{ proxy_pass http://{gateway}/; proxy_set_header Host $http_host; \
+             proxy_http_version 1.1; proxy_read_timeout 1h; client_max_body_size 40m; }}"
+        );
+        Self::start_with(dir, &place).await
+    }
+
+    async fn start_with(dir: &Path, place: &str) -> Option<Self> {
         let program = Program::Nginx.find()?;
         let (dir, address) = (workplace(dir, "nginx"), ports::free());
         let conf = dir.join("nginx.conf");
-        std::fs::write(&conf, configuration(&dir, files, address, bytes_per_second))
+        std::fs::write(&conf, configuration(&dir, place, address))
             .unwrap_or_else(|e| panic!("cannot write {}: {e}", conf.display()));
         let mut command = Command::new(program);
         command.arg("-e").arg("stderr").arg("-p").arg(&dir).arg("-c").arg(&conf);
@@ -48,16 +64,16 @@ impl Nginx {
 }
 
 /// One process in the foreground, which ends with its guard and writes nowhere but below `dir`.
-fn configuration(dir: &Path, files: &Path, address: SocketAddr, bytes_per_second: u64) -> String {
-    let (dir, files) = (dir.display(), files.display());
+fn configuration(dir: &Path, place: &str, address: SocketAddr) -> String {
+    let dir = dir.display();
     format!(
         "daemon off; master_process off; pid {dir}/nginx.pid; error_log stderr warn;
          events {{}}
          http {{
-             access_log off; default_type application/octet-stream; limit_rate {bytes_per_second};
+             access_log off; default_type application/octet-stream;
              client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy; fastcgi_temp_path {dir}/fastcgi;
              uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi;
-             server {{ listen {address}; root {files}; }}
+             server {{ listen {address}; {place} }}
          }}\n"
     )
 }

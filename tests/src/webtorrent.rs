@@ -77,10 +77,7 @@ impl Browser {
     /// Starts one with its profile below `dir`, when no other story of this process has one; `None` when the story is
     /// to be skipped.
     pub async fn start(dir: &Path) -> Option<Self> {
-        let mut command = node_program("chromium.mjs")?;
-        command.env("SWARMGATE_CHROMIUM", Program::Chromium.find()?);
-        let permit = ONE_BROWSER.acquire().await.expect("nobody closes it");
-        let (running, _) = Running::start("chromium", command, dir, Some(permit)).await;
+        let running = Running::browser("chromium.mjs", dir).await?;
         Some(Self { running: Arc::new(running), pages: AtomicU64::new(0) })
     }
 
@@ -385,14 +382,23 @@ impl NpmTracker {
 
 /// A program that has said it is ready.
 #[derive(Debug)]
-struct Running {
+pub(crate) struct Running {
     // Ends before the next browser may start.
-    driver: Driver,
+    pub(crate) driver: Driver,
     dir: PathBuf,
     _browser: Option<SemaphorePermit<'static>>,
 }
 
 impl Running {
+    /// Starts a program that drives Chromium, when no other story of this process has one; `None` when the story is to
+    /// be skipped.
+    pub(crate) async fn browser(program: &str, dir: &Path) -> Option<Self> {
+        let mut command = node_program(program)?;
+        command.env("SWARMGATE_CHROMIUM", Program::Chromium.find()?);
+        let permit = ONE_BROWSER.acquire().await.expect("nobody closes it");
+        Some(Self::start("chromium", command, dir, Some(permit)).await.0)
+    }
+
     async fn start(
         name: &str,
         mut command: Command,

@@ -22,12 +22,14 @@ const CARGO_DENY_CRATE: &str = "cargo-deny@0.20.2";
 
 const RQBIT_CRATE: &str = "rqbit@9.1.0";
 
-/// webtorrent with what makes it a peer in Node and in a browser, and the tracker of its kind.
-const NODE_PACKAGES: [(&str, &str); 4] = [
+/// webtorrent with what makes it a peer in Node and in a browser, and the tracker of its kind; what drives a browser, and
+/// what tells whether everybody can use a page.
+const NODE_PACKAGES: [(&str, &str); 5] = [
     ("webtorrent", "3.0.21"),
     ("bittorrent-tracker", "11.2.3"),
     ("@roamhq/wrtc", "0.10.0"),
     ("playwright-core", "1.65.1"),
+    ("axe-core", "4.14.1"),
 ];
 
 /// Helia over libp2p, and what makes it a gateway. All of it is JavaScript.
