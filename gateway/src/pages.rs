@@ -57,9 +57,10 @@ fn look(up: &str) -> Markup {
     }
 }
 
-/// The start page: where to put a link, and what there is. Where scripts run, the application takes its place.
+/// The start page: where to put a link, and what there is. Where scripts run, the application takes its place, and asks
+/// for a token unless this client `may_see` what the API says.
 #[must_use]
-pub fn home(items: &[ItemStatus]) -> Markup {
+pub fn home(items: &[ItemStatus], may_see: bool) -> Markup {
     let body = html! {
         form.open action="open" method="get" {
             label for="uri" { "Magnet link, infohash, CID, IPNS name or URL of a .torrent" }
@@ -87,6 +88,7 @@ pub fn home(items: &[ItemStatus]) -> Markup {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 title { "swarmgate" }
+                meta name="api" content=(if may_see { "open" } else { "token" });
                 (look(""))
                 script type="module" src="ui/app.js" {}
             }

@@ -23,16 +23,19 @@ const TOKEN = "swarmgate-token";
 /** Uses a token from now on, as long as the tab is open. */
 export const useToken = (token) => sessionStorage.setItem(TOKEN, token);
 
-function credentials() {
+function bearer() {
   const token = sessionStorage.getItem(TOKEN);
   return token ? { authorization: `Bearer ${token}` } : {};
 }
+
+/** Where a token is wanted that the page came without, the page asks for it, and the browser does not with a dialogue. */
+const credentials = document.querySelector('meta[name="api"]')?.content === "token" ? "omit" : "same-origin";
 
 /** Sends a request; throws a [`Problem`] unless it succeeds. */
 export async function send(url, { headers, ...options } = {}) {
   let response;
   try {
-    response = await fetch(url, { ...options, headers: { accept: "application/json", ...credentials(), ...headers } });
+    response = await fetch(url, { ...options, credentials, headers: { accept: "application/json", ...bearer(), ...headers } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem({ title: "The gateway does not answer", detail: "Is it still running?", type: "unreachable" });
@@ -95,8 +98,8 @@ export async function listen() {
         tellAll(event.name, JSON.parse(event.data));
         tellAll("any", { name: event.name, ...JSON.parse(event.data) });
       }
-    } catch (error) {
-      if (error instanceof Problem && error.document.status === 401) tellAll("unauthorized", error);
+    } catch {
+      // It is tried again, with a token perhaps.
     }
     tellAll("connection", false);
     await new Promise((done) => setTimeout(done, delay));

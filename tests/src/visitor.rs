@@ -17,6 +17,9 @@ use crate::webtorrent::Running;
 /// A page that is asked for something that it has, on a machine that is busy with other stories.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
+/// The longest that a page looks for something before it says what it has tried: 30 s.
+const APPEARS_WITHIN: Duration = Duration::from_secs(45);
+
 /// Filming a minute, which takes a few seconds on an idle machine.
 const FILMED_WITHIN: Duration = Duration::from_secs(90);
 
@@ -124,10 +127,10 @@ impl Visitor {
     /// Waits until a function's body gives something that is neither false nor null, and gives that.
     ///
     /// # Panics
-    /// When it does not within half a minute; then with what the page shows.
+    /// When it does not within three quarters of a minute; then with what the page shows.
     pub async fn sees(&self, what: &str, script: &str) -> Value {
         let mut found = Value::Null;
-        let is_there = wait::comes_true(ANSWERS_WITHIN, async || {
+        let is_there = wait::comes_true(APPEARS_WITHIN, async || {
             found = self.finds(script).await;
             !matches!(found, Value::Null | Value::Bool(false))
         });

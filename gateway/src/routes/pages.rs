@@ -47,7 +47,7 @@ pub async fn home(State(state): State<GatewayState>, OriginalUri(uri): OriginalU
             (X_CONTENT_TYPE_OPTIONS, "nosniff"),
             (CACHE_CONTROL, "no-store"),
         ];
-        (rows, pages::home(&items).into_string()).into_response()
+        (rows, pages::home(&items, may_see).into_string()).into_response()
     };
     std::future::ready(home()).await
 }

@@ -17,6 +17,7 @@ async fn the_start_page_loads_the_application_and_says_what_it_is_for_without_it
     let home = world.get("/").await;
     let html = home.text();
     assert!(html.contains("<script type=\"module\" src=\"ui/app.js\">"), "{html}");
+    assert!(html.contains("<meta name=\"api\" content=\"open\">"), "{html}");
     for part in ["action=\"open\"", "name=\"uri\"", &format!("href=\"bt/{IH}/\"")] {
         assert!(html.contains(part), "{part} in {html}");
     }
@@ -84,4 +85,6 @@ async fn the_options_in_force_are_told_to_whoever_may_use_the_api() {
     let options = HttpOptions { token, ..HttpOptions::default() };
     let world = World::start(FILES, Behaviour::default(), options, ServeLimits::default()).await;
     assert_eq!(world.get("/api/v1/config").await.status, 401);
+    let home = world.get("/").await.text();
+    assert!(home.contains("<meta name=\"api\" content=\"token\">"), "the application asks for the token: {home}");
 }

@@ -97,10 +97,14 @@ async fn a_pasted_magnet_plays_is_sought_in_and_goes_on_where_it_was_left() {
     visitor.sees("the pieces that are here", here).await;
     is_fine(&visitor, "player").await;
 
-    let place =
-        format!("return (JSON.parse(localStorage['swarmgate-places'])['{}/1'] ?? {{}}).at > 40", torrent.info_hash);
+    let place = format!(
+        "return (JSON.parse(localStorage['swarmgate-places'] ?? '{{}}')['{}/1'] ?? {{}}).at > 40",
+        torrent.info_hash
+    );
     visitor.sees("the place remembered", &place).await;
-    visitor.finds("location.reload()").await;
+    let here = visitor.finds("return location.href").await;
+    visitor.visits("about:blank").await;
+    visitor.visits(here.as_str().unwrap()).await;
     visitor.sees("the film where it was left", "return document.querySelector('video')?.currentTime > 40").await;
     visitor.reads("Start over").await;
 
@@ -219,6 +223,23 @@ async fn what_is_not_found_is_told_by_source_and_what_is_no_link_at_once() {
         .await;
     assert!(failed.as_str().is_some_and(|text| text.contains(&nobody.to_string())), "{failed}");
     is_fine(&visitor, "problem").await;
+}
+
+#[tokio::test]
+async fn where_a_token_is_wanted_the_page_asks_for_it() {
+    const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+    let dir = scratch();
+    let Some(browser) = Browser::start(dir.path()).await else { return };
+    let options = [("SWARMGATE_AUTH__TOKEN", TOKEN), ("SWARMGATE_AUTH__MODE", "token")];
+    let Some(gateway) = Gateway::start_with(dir.path(), &options).await else { return };
+    let visitor = browser.visitor(Window::Desktop).await;
+    visitor.visits(&gateway.url("/")).await;
+    visitor.reads("A valid token is required").await;
+    is_fine(&visitor, "token").await;
+    visitor.types("#token", TOKEN).await;
+    visitor.presses("Enter").await;
+    visitor.reads("Opened here").await;
+    visitor.sees("the live connection", "return document.querySelector('.light.up') !== null").await;
 }
 
 /// The rules that are functions of a text, asked of the modules as they are served.
