@@ -254,22 +254,22 @@ async fn what_is_pasted_is_told_apart_and_subrip_is_read() {
     let (torrent, folder) = (format!("#/bt/{}", hash.to_lowercase()), format!("#/ipfs/{cid}"));
     let old = "QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn";
     for (pasted, page, added) in [
-        (hash.clone(), torrent.as_str(), false),
-        (format!("  {hash}\n"), &torrent, false),
-        (format!("magnet:?dn=x&xt=urn:btih:{hash}&tr=y"), &torrent, true),
-        (cid.to_owned(), &folder, false),
-        (format!("ipfs://{cid}"), &folder, false),
-        (format!("/ipfs/{cid}/"), &folder, false),
-        (format!("{cid}/a b/c.txt"), &format!("{folder}/a%20b/c.txt"), false),
-        (format!("https://gateway.example/ipfs/{cid}/a%20b?download=true"), &format!("{folder}/a%20b"), false),
-        (format!("https://{cid}.ipfs.dweb.example/a"), &format!("{folder}/a"), false),
-        (old.to_owned(), &format!("#/ipfs/{old}"), false),
-        ("docs.ipfs.tech".to_owned(), "#/ipns/docs.ipfs.tech", false),
-        ("ipns://docs.ipfs.tech/install".to_owned(), "#/ipns/docs.ipfs.tech/install", false),
+        (hash.clone(), torrent.clone(), false),
+        (format!("  {hash}\n"), torrent.clone(), false),
+        (format!("magnet:?dn=x&xt=urn:btih:{hash}&tr=y"), torrent.clone(), true),
+        (cid.to_owned(), folder.clone(), false),
+        (format!("ipfs://{cid}"), folder.clone(), false),
+        (format!("/ipfs/{cid}/"), folder.clone(), false),
+        (format!("{cid}/a b/c.txt"), format!("{folder}/a%20b/c.txt"), false),
+        (format!("https://gateway.example/ipfs/{cid}/a%20b?download=true"), format!("{folder}/a%20b"), false),
+        (format!("https://{cid}.ipfs.dweb.example/a"), format!("{folder}/a"), false),
+        (old.to_owned(), format!("#/ipfs/{old}"), false),
+        ("docs.ipfs.tech".to_owned(), "#/ipns/docs.ipfs.tech".to_owned(), false),
+        ("ipns://docs.ipfs.tech/install".to_owned(), "#/ipns/docs.ipfs.tech/install".to_owned(), false),
     ] {
         let script = format!("return (await import('/ui/pasted.js')).read({})", serde_json::json!(pasted));
         let read = visitor.finds(&script).await;
-        assert_eq!((read["page"].as_str(), read["add"].is_string()), (Some(page), added), "{pasted}: {read}");
+        assert_eq!((read["page"].as_str(), read["add"].is_string()), (Some(page.as_str()), added), "{pasted}: {read}");
     }
     let url = "return (await import('/ui/pasted.js')).read('https://x.example/a.torrent').add";
     assert_eq!(visitor.finds(url).await, "https://x.example/a.torrent");
