@@ -158,7 +158,7 @@ impl BitTorrentProtocol {
         // Whatever was bound, it would go around the proxy.
         let proxied = options.route.proxy.is_some();
         let (sockets, dht) = if proxied { (BitTorrentSockets::default(), None) } else { (sockets, dht) };
-        let http = HttpClient::by(options.egress, &options.route.http())?;
+        let http = HttpClient::by(options.egress, options.route.http())?;
         let listen = sockets.tcp.as_ref().map(TcpListener::local_addr).transpose()?;
         let gate = PeerGate::new(options.egress, options.finding.ban_time);
         let lists = PeerLists::load(&options.finding, &gate).await?;

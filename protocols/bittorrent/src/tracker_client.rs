@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::udp_exchange::{UdpExchange, Wait};
-use swarmgate_egress::{EgressPolicy, HttpClient, HttpError, ResolveError};
+use swarmgate_egress::{EgressPolicy, HttpClient, HttpError, IpFamily, ResolveError};
 
 pub use crate::udp_exchange::ExchangeError;
 
@@ -83,6 +83,8 @@ impl From<AnnounceError> for TrackerError {
 #[derive(Debug)]
 pub struct TrackerClient {
     http: HttpClient,
+    /// For trackers with a name, where there are both families.
+    http_over: Option<[HttpClient; 2]>,
     udp: UdpExchange,
     policy: EgressPolicy,
     timeout: Duration,
@@ -97,8 +99,11 @@ impl TrackerClient {
     /// asked. Starts a reading task for each socket, so it must be called within a runtime.
     #[must_use]
     pub fn new(http: HttpClient, policy: EgressPolicy, udp_v4: Option<UdpSocket>, udp_v6: Option<UdpSocket>) -> Self {
+        let both = || Some([http.over(IpFamily::V4).ok()?, http.over(IpFamily::V6).ok()?]);
+        let http_over = udp_v4.as_ref().zip(udp_v6.as_ref()).and_then(|_| both());
         Self {
             http,
+            http_over,
             udp: UdpExchange::start(udp_v4, udp_v6),
             policy,
             timeout: ANNOUNCE_TIMEOUT,
@@ -169,6 +174,7 @@ impl TrackerClient {
         deadline: Instant,
     ) -> Result<Option<ScrapeCounts>, AnnounceError> {
         let (host, port, _) = parse_udp_url(url)?;
+        self.udp.need_socket()?;
         let addresses = self.policy.resolve(&host, port).await?;
         let reached = addresses.into_iter().filter(|address| self.udp.reaches(address)).min_by_key(SocketAddr::is_ipv6);
         let address = reached.ok_or(ResolveError::NoAddress(host))?;
@@ -190,7 +196,17 @@ impl TrackerClient {
 
     async fn announce_http(&self, url: &str, request: &AnnounceRequest) -> Result<AnnounceResponse, AnnounceError> {
         let url = http::announce_url(url, request)?;
-        let body = self.http.get_bytes(url.as_str(), MAX_RESPONSE_BYTES, self.timeout).await?;
+        match &self.http_over {
+            Some(clients) if url.domain().is_some() => {
+                let announces = clients.iter().map(|client| self.announce_by(client, &url));
+                first_and_other(announces.collect()).await.unwrap_or(Err(AnnounceError::Stopped))
+            }
+            Some(_) | None => self.announce_by(&self.http, &url).await,
+        }
+    }
+
+    async fn announce_by(&self, client: &HttpClient, url: &Url) -> Result<AnnounceResponse, AnnounceError> {
+        let body = client.get_bytes(url.as_str(), MAX_RESPONSE_BYTES, self.timeout).await?;
         Ok(http::parse_response(&body)?)
     }
 
@@ -201,29 +217,14 @@ impl TrackerClient {
         deadline: Instant,
     ) -> Result<AnnounceResponse, AnnounceError> {
         let (host, port, url_data) = parse_udp_url(url)?;
-        if !self.udp.has_socket() {
-            // Its name is not asked for either: behind a proxy that would be heard.
-            return Err(ExchangeError::NoSocket("UDP").into());
-        }
+        self.udp.need_socket()?;
         let addresses = self.policy.resolve(&host, port).await?;
         let (v4, v6): (Vec<_>, Vec<_>) = addresses.into_iter().partition(SocketAddr::is_ipv4);
         // A peer of one family hears of us by that family's announce alone (BEP 7).
         let families = [v4, v6].into_iter().filter(|addresses| addresses.iter().any(|it| self.udp.reaches(it)));
-        let mut asked: FuturesUnordered<_> =
-            families.map(|addresses| self.announce_to_one_of(addresses, request, &url_data, deadline)).collect();
-        let mut result = asked.next().await.unwrap_or_else(|| Err(ResolveError::NoAddress(host).into()));
-        while let Ok(Some(other)) = timeout(Self::patience_after(&result), asked.next()).await {
-            result = either(result, other);
-        }
-        result
-    }
-
-    /// How long the other family is waited for: what the first has given should not grow old.
-    const fn patience_after(result: &Result<AnnounceResponse, AnnounceError>) -> Duration {
-        match result {
-            Ok(_) => OTHER_FAMILY_PATIENCE,
-            Err(_) => ANNOUNCE_TIMEOUT,
-        }
+        let announces = families.map(|addresses| self.announce_to_one_of(addresses, request, &url_data, deadline));
+        let answered = first_and_other(announces.collect()).await;
+        answered.unwrap_or_else(|| Err(ResolveError::NoAddress(host).into()))
     }
 
     /// Announces at one address after the other, as long as sending fails at once.
@@ -335,11 +336,22 @@ fn parse_udp_url(text: &str) -> Result<(String, u16, String), TrackerError> {
     Ok((host.to_owned(), port, url[url::Position::BeforePath..url::Position::AfterQuery].to_owned()))
 }
 
+/// How an announce ended.
+type Announced = Result<AnnounceResponse, AnnounceError>;
+
+/// Waits for what a tracker answers over one family, and a little longer for the other: what the first has given should not
+/// grow old. A failure waits for the other as long as it takes.
+async fn first_and_other(mut asked: FuturesUnordered<impl Future<Output = Announced>>) -> Option<Announced> {
+    let mut result = asked.next().await?;
+    let patience = if result.is_ok() { OTHER_FAMILY_PATIENCE } else { ANNOUNCE_TIMEOUT };
+    while let Ok(Some(other)) = timeout(patience, asked.next()).await {
+        result = either(result, other);
+    }
+    Some(result)
+}
+
 /// What a tracker answered over both families: all peers, and what else the first says.
-fn either(
-    first: Result<AnnounceResponse, AnnounceError>,
-    second: Result<AnnounceResponse, AnnounceError>,
-) -> Result<AnnounceResponse, AnnounceError> {
+fn either(first: Announced, second: Announced) -> Announced {
     match (first, second) {
         (Ok(mut first), Ok(second)) => {
             first.peers.extend(second.peers);
@@ -412,6 +424,28 @@ mod tests {
         assert_eq!(response.peers, [PEER.parse().unwrap()]);
         let both = tokio::net::lookup_host("localhost:1").await.unwrap().any(|address| address.is_ipv6());
         assert_eq!((v4.log().events.len(), v6.log().events.len()), (1, usize::from(both)));
+        client.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn an_http_tracker_of_both_families_hears_of_us_over_both() {
+        let v4 = HttpStub::start_bytes(|_| http_ok(b"d8:intervali900e5:peers6:\x7f\0\0\x07\x10\xe1e")).await;
+        let address: SocketAddr = v4.url("").trim_start_matches("http://").parse().unwrap();
+        let (Ok(v6), Ok(own_v6)) =
+            (tokio::net::TcpListener::bind(("::1", address.port())).await, UdpSocket::bind("[::1]:0").await)
+        else {
+            return; // a machine without IPv6
+        };
+        let own_v4 = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let client = TrackerClient::new(HttpClient::new(HOME).unwrap(), HOME, Some(own_v4), Some(own_v6));
+        let url = format!("http://localhost:{}/announce", address.port());
+        let both = tokio::net::lookup_host("localhost:1").await.unwrap().any(|address| address.is_ipv6());
+        let request = announce_request(AnnounceEvent::Started);
+        let (response, knocked) = tokio::join!(client.announce(&url, &request), async {
+            timeout(Duration::from_secs(2), v6.accept()).await.is_ok()
+        });
+        assert_eq!(response.unwrap().peers, [PEER.parse().unwrap()], "what one family says is not lost with the other");
+        assert_eq!((v4.requests().len(), knocked), (1, both));
         client.shutdown().await;
     }
 

@@ -90,10 +90,12 @@ impl UdpExchange {
         self.socket_for(address).is_ok()
     }
 
-    /// Whether there is a socket of any family.
-    pub(crate) fn has_socket(&self) -> bool {
+    /// Fails when there is no socket of any family. Then a tracker's name is not asked for either: behind a proxy that would
+    /// be heard.
+    pub(crate) fn need_socket(&self) -> Result<(), ExchangeError> {
         let sockets = self.sockets.lock();
-        sockets.v4.is_some() || sockets.v6.is_some()
+        let some = sockets.v4.is_some() || sockets.v6.is_some();
+        some.then_some(()).ok_or(ExchangeError::NoSocket("UDP"))
     }
 
     fn socket_for(&self, address: &SocketAddr) -> Result<Arc<UdpSocket>, ExchangeError> {

@@ -55,6 +55,7 @@ pub enum HttpError {
 pub struct HttpClient {
     client: reqwest::Client,
     policy: EgressPolicy,
+    route: HttpRoute,
 }
 
 /// The way that a client's connections take; the default is the system's.
@@ -94,8 +95,21 @@ fn by_interface(_: reqwest::ClientBuilder, _: &str) -> Result<reqwest::ClientBui
     Err(HttpError::Setup("this system cannot bind connections to an interface".to_owned()))
 }
 
+/// Resolves what the policy allows, of one family alone where one is named.
 #[derive(Debug)]
-struct GuardedResolver(EgressPolicy);
+struct GuardedResolver {
+    policy: EgressPolicy,
+    only: Option<IpFamily>,
+}
+
+/// A family of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IpFamily {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
 
 #[derive(Debug, thiserror::Error)]
 #[error("too many redirects")]
@@ -116,28 +130,42 @@ impl HttpClient {
     /// # Errors
     /// As [`Self::new`].
     pub fn keeping(policy: EgressPolicy, max_idle: usize) -> Result<Self, HttpError> {
-        Self::made(policy, max_idle, &HttpRoute::default())
+        Self::made(policy, max_idle, HttpRoute::default(), None)
     }
 
     /// Makes a client as [`Self::new`] does, whose connections all take a route.
     ///
     /// # Errors
     /// As [`Self::new`], and when the system cannot take that route.
-    pub fn by(policy: EgressPolicy, route: &HttpRoute) -> Result<Self, HttpError> {
-        Self::made(policy, 0, route)
+    pub fn by(policy: EgressPolicy, route: HttpRoute) -> Result<Self, HttpError> {
+        Self::made(policy, 0, route, None)
     }
 
-    fn made(policy: EgressPolicy, max_idle: usize, route: &HttpRoute) -> Result<Self, HttpError> {
+    /// Makes a client of the same policy and route that keeps no connection and looks names up in one family alone: to be
+    /// seen by a server under both of our addresses, it is asked over each.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn over(&self, family: IpFamily) -> Result<Self, HttpError> {
+        Self::made(self.policy, 0, self.route.clone(), Some(family))
+    }
+
+    fn made(
+        policy: EgressPolicy,
+        max_idle: usize,
+        route: HttpRoute,
+        only: Option<IpFamily>,
+    ) -> Result<Self, HttpError> {
         let client = route
             .applied(reqwest::Client::builder().no_proxy())?
             .user_agent(concat!("swarmgate/", env!("CARGO_PKG_VERSION")))
             .referer(false)
             .redirect(Policy::custom(move |attempt| guard_redirect(policy, attempt)))
-            .dns_resolver(Arc::new(GuardedResolver(policy)))
+            .dns_resolver(Arc::new(GuardedResolver { policy, only }))
             .pool_max_idle_per_host(max_idle)
             .build()
             .map_err(|error| HttpError::Setup(root_cause(&error).to_string()))?;
-        Ok(Self { client, policy })
+        Ok(Self { client, policy, route })
     }
 
     /// Fetches a body of at most `max_bytes`, all of it within `timeout`.
@@ -196,9 +224,10 @@ fn shown(text: &str) -> String {
 
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let policy = self.0;
+        let Self { policy, only } = *self;
         Box::pin(async move {
-            let found = policy.resolve(name.as_str(), 0).await?;
+            let mut found = policy.resolve(name.as_str(), 0).await?;
+            found.retain(|address| only.is_none_or(|only| (only == IpFamily::V4) == address.is_ipv4()));
             Ok(Box::new(found.into_iter()) as Addrs)
         })
     }

@@ -14,5 +14,5 @@ pub mod testing;
 pub use address_list::{AddressList, ListCount, MAX_RANGES};
 pub use gate::{Ban, GateRefused, MAX_BANS, PeerGate, Way};
 pub use http_answer::{HttpAnswer, HttpMethod, HttpRequest};
-pub use http_client::{HttpClient, HttpError, HttpRoute};
+pub use http_client::{HttpClient, HttpError, HttpRoute, IpFamily};
 pub use policy::{EgressPolicy, EgressRefused, ResolveError, is_public};
