@@ -29,6 +29,7 @@ pub mod socks;
 pub mod spoiler;
 pub mod throttle;
 pub mod torrent;
+pub mod torrent_v2;
 pub mod tracker;
 pub mod visitor;
 pub mod wait;

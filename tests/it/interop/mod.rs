@@ -20,6 +20,7 @@ mod they_seed;
 mod tracker_over_tls;
 mod transports;
 mod turnserver;
+mod v2;
 mod visitors;
 mod we_seed;
 mod webtorrent;

@@ -19,6 +19,9 @@ use crate::programs::Program;
 use crate::torrent::Torrent;
 use crate::wait;
 
+/// Reading and hashing some MiB.
+const CHECKED_WITHIN: Duration = Duration::from_secs(20);
+
 /// A foreign client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Client {
@@ -61,6 +64,19 @@ impl Client {
         let dir = workplace(dir, &format!("{self:?}-seed"));
         payload.lay_out(&dir);
         self.start(Part::Seed, &Wanted::File(torrent.write_to(&dir)), peers, dir).await
+    }
+
+    /// Starts a seeder that reads and hashes what it has before it serves it, as one that fetched it would have. Of a v2
+    /// torrent (BEP 52) it has the leaves then.
+    pub async fn seed_checked(self, payload: &Payload, torrent: &Torrent, dir: &Path) -> Option<Peer> {
+        let dir = workplace(dir, &format!("{self:?}-checked"));
+        payload.lay_out(&dir);
+        let peer = self.start(Part::Fetch, &Wanted::File(torrent.write_to(&dir)), &[], dir).await?;
+        wait::until("the payload to be checked", CHECKED_WITHIN, async || {
+            peer.process.log().contains("\"done\"").then_some(())
+        })
+        .await;
+        Some(peer)
     }
 
     /// Starts fetching `wanted` into the story's folder, from `peers` where the client takes addresses.
