@@ -250,7 +250,8 @@ impl App {
         context: SwarmContext,
     ) -> Result<Arc<BitTorrentProtocol>, StartupError> {
         if config.bittorrent.has_dht() {
-            let node = DhtNode::start(dht_options(config)).await?;
+            let options = DhtOptions { store: Some(self.store.clone()), ..dht_options(config) };
+            let node = DhtNode::start(options).await?;
             self.sockets.push(("udp", node.address()));
             self.dht = Some(node);
         }
@@ -435,6 +436,9 @@ pub(crate) fn dht_options(config: &Config) -> DhtOptions {
         key: "bittorrent.dht_port",
         bootstrap: config.bittorrent.dht_bootstrap.clone(),
         node_id: None,
+        read_only: false,
+        store: None,
+        others: None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Every socket of the application, bound once, at start-up, before anything else runs. The DHT library binds its own
+//! Every socket of the application, bound once, at start-up, before anything else runs. The DHT node binds its own
 //! UDP socket; [`crate::app::App`] adds it to the declared list.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};

@@ -129,9 +129,8 @@ fn greet(config: &Config, app: &App) {
 }
 
 fn start_log(filter: &str, format: LogFormat) {
-    // The DHT library warns of every unreachable router, every minute; the health report says it once.
     // The WebRTC library comes last, so that nobody can ask for it: it logs session descriptions and passwords.
-    let filter = format!("librqbit_dht=error,{filter},{QUIET_LIBRARY}");
+    let filter = format!("{filter},{QUIET_LIBRARY}");
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new(format!("info,{QUIET_LIBRARY}")));
     let json = match format {
         LogFormat::Json => true,

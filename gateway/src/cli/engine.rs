@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use swarmgate_bittorrent::BitTorrentProtocol;
-use swarmgate_bittorrent::dht::DhtNode;
+use swarmgate_bittorrent::dht::{DhtNode, DhtOptions};
 use swarmgate_config::Config;
 use swarmgate_content::{ContentMeta, EventBus, Protocol, ResolveRequest};
 use swarmgate_store::{Store, StoreOptions};
@@ -49,7 +49,11 @@ impl Engine {
         let context = SwarmContext::new(store.clone(), EventBus::new());
         let sockets = bind_peers(&config).map_err(|error| fail(&error))?;
         let dht = match config.bittorrent.has_dht() {
-            true => Some(DhtNode::start(dht_options(&config)).await.map_err(|error| fail(&error))?),
+            // What runs a moment is nobody's neighbour.
+            true => {
+                let options = DhtOptions { read_only: true, ..dht_options(&config) };
+                Some(DhtNode::start(options).await.map_err(|error| fail(&error))?)
+            }
             false => None,
         };
         let mut options = bittorrent_options(&config, egress(&config));

@@ -1,4 +1,4 @@
-//! Any datagram as a message of the DHT: no panic, and what was read is written and read again as the same.
+//! Any datagram as a message of the DHT: no panic, and what was read is written, and read again as the same.
 
 #![no_main]
 
@@ -7,11 +7,10 @@ use swarmgate_bittorrent_proto::dht::krpc::Message;
 
 fuzz_target!(|input: &[u8]| {
     if let Ok(message) = Message::parse(input) {
-        let again = message.encode();
-        if let Ok(mut read) = Message::parse(&again) {
-            // Sorted by family, nodes come out in another order than a stranger wrote them.
-            read.transaction.clone_from(&message.transaction);
-            assert_eq!(read.encode(), again);
+        // Written anew it may be longer than what is read of a datagram.
+        let written = message.encode();
+        if let Ok(read) = Message::parse(&written) {
+            assert_eq!(read.encode(), written);
         }
     }
 });

@@ -176,8 +176,7 @@ const CONCEPTS: [Concept; 6] = [
         signs: &["b'd'"],
         words: &["benc", "bendy"],
         users: &[],
-        // The DHT node's own, for datagrams that nothing else here reads.
-        locked: &["librqbit-bencode"],
+        locked: &[],
     },
     Concept {
         what: "multihashes and CIDs",

@@ -511,7 +511,11 @@ fn parse_error(message: Dict<'_>) -> Option<KrpcError> {
     let mut parts = list.iter();
     let code = parts.next()?.as_int()?;
     let text = parts.next().and_then(|text| match text {
-        Value::Bytes(text) => Some(String::from_utf8_lossy(&text[..text.len().min(MAX_ERROR_BYTES)]).into_owned()),
+        Value::Bytes(text) => {
+            let mut text = String::from_utf8_lossy(&text[..text.len().min(MAX_ERROR_BYTES)]).into_owned();
+            text.truncate(text.floor_char_boundary(MAX_ERROR_BYTES));
+            Some(text)
+        }
         Value::Int(_) | Value::List(_) | Value::Dict(_) => None,
     });
     Some(KrpcError { code, text: text.unwrap_or_default() })
