@@ -47,6 +47,7 @@ use crate::hybrid::{self, Lenders};
 use crate::ipfs;
 use crate::listeners::{Listeners, ListenersError};
 use crate::live::{Live, upload_rules};
+use crate::pointers::Pointers;
 use crate::policy::{DenylistError, Denylists};
 use crate::publish::{Jobs, Publisher};
 use crate::server::{self, ServeLimits};
@@ -210,6 +211,7 @@ impl App {
             ipfs: self.ipfs.clone(),
             hybrid: self.hybrid.clone(),
             publishing,
+            pointers: self.dht.as_ref().map(|dht| Pointers::new(dht.handle())),
             denylists,
             gate: self.bittorrent.as_ref().map(|bittorrent| bittorrent.gate().clone()),
             tracker: self.webtorrent.as_ref().and_then(|webtorrent| webtorrent.hub().cloned()),

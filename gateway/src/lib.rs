@@ -33,6 +33,7 @@ pub mod media;
 pub mod pace;
 pub mod pages;
 pub mod playlist;
+pub mod pointers;
 pub mod policy;
 pub mod publish;
 pub mod query;

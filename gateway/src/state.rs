@@ -23,6 +23,7 @@ use crate::auth::TokenHash;
 use crate::catalogue::Catalogue;
 use crate::live::Live;
 use crate::pace::ClientPace;
+use crate::pointers::Pointers;
 use crate::policy::Denylists;
 use crate::publish::Jobs;
 use crate::routes::ipfs::known::KnownAnswers;
@@ -49,6 +50,8 @@ pub struct Parts {
     pub hybrid: Option<Arc<HybridProtocol>>,
     /// Publishing, unless one of the networks it is for is switched off.
     pub publishing: Option<Jobs>,
+    /// Torrents that are named by keys, unless the DHT is switched off.
+    pub pointers: Option<Pointers>,
     /// What is not served.
     pub denylists: Denylists,
     /// The tracker at `/announce`, unless it is switched off.

@@ -376,6 +376,7 @@ impl World {
             ipfs: None,
             hybrid: None,
             publishing: None,
+            pointers: None,
             denylists: Denylists::default(),
             tracker: None,
             gate: None,

@@ -454,7 +454,9 @@ impl SimWorld {
                 }
                 // Nobody in this world has an address.
                 TorrentEvent::PeersFound(_) | TorrentEvent::Listens { .. } | TorrentEvent::SeenAt { .. } => {}
-                TorrentEvent::Roots(_) | TorrentEvent::ReadLeaves { .. } => panic!("no torrent of this world is a v2 one"),
+                TorrentEvent::Roots(_) | TorrentEvent::ReadLeaves { .. } => {
+                    panic!("no torrent of this world is a v2 one")
+                }
                 other => panic!("the world does not know {other:?}"),
             }
         }

@@ -2,6 +2,7 @@
 
 pub mod bans;
 pub mod breakers;
+pub mod btpk;
 pub mod config;
 pub mod events;
 pub mod history;
@@ -17,7 +18,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, patch, post};
+use axum::routing::{delete, get, patch, post, put};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
@@ -49,6 +50,7 @@ pub fn routes(state: &GatewayState) -> Router<GatewayState> {
                 .post(publish::begin),
         )
         .route("/api/v1/publish/{id}", get(publish::one))
+        .route("/api/v1/btpk", put(btpk::publish))
         .route("/api/v1/events", get(events::stream))
         .route("/api/v1/streams", get(|State(state): State<GatewayState>| async move { streams::list(&state) }))
         .route("/api/v1/streams/{sid}", delete(streams::end))

@@ -1,7 +1,8 @@
 //! `/magnet?xt=…`: a magnet link pasted as a query.
 //!
 //! Its trackers and peers are hints for finding the content. If it means one file, this URL is that file, ranges and all;
-//! if it means several, the client is sent to the listing.
+//! if it means several, the client is sent to the listing. Of a magnet that names a key instead (BEP 46), the DHT says
+//! which torrent it means now.
 
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -12,6 +13,7 @@ use swarmgate_content::{ContentId, ContentMeta};
 use crate::error::{Problem, ProblemKind};
 use crate::exchange::Exchange;
 use crate::respond::{self, Freshness};
+use crate::routes::btpk;
 use crate::state::GatewayState;
 use crate::{links, query};
 
@@ -21,7 +23,10 @@ use crate::{links, query};
 /// 400 for a magnet that cannot be read; else whatever resolving and reading meet.
 pub async fn get(State(state): State<GatewayState>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
-    let magnet = query::magnet(parts.uri.query())?;
+    let mut magnet = query::magnet(parts.uri.query())?;
+    if let Some(key) = magnet.public_key.filter(|_| magnet.v1.is_none() && magnet.v2.is_none()) {
+        magnet.v1 = Some(btpk::follow(&state, &parts, &key, &magnet.salt).await?);
+    }
     let id = id(&magnet)?;
     let exchange = Exchange::begin(state, &parts, magnet)?;
     let meta = exchange.resolve(id).await?;

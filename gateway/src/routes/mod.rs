@@ -3,6 +3,7 @@
 pub mod announce;
 pub mod bt;
 pub mod bt_path;
+pub mod btpk;
 pub mod ipfs;
 pub mod magnet;
 pub mod ops;
@@ -32,6 +33,7 @@ pub fn content(state: &GatewayState) -> Router<GatewayState> {
         .route_layer(from_fn_with_state(state.clone(), guard::ipfs));
     let torrents = Router::new()
         .route("/bt/{*rest}", get(bt::get).fallback(wrong))
+        .route("/btpk/{*rest}", get(btpk::get).fallback(wrong))
         .route("/magnet", get(magnet::get).fallback(wrong))
         .route("/x/{*rest}", get(x::get).fallback(wrong))
         .route("/torrent", get(torrent_url::get).fallback(wrong))

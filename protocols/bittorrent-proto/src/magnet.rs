@@ -9,9 +9,12 @@ mod select;
 use std::fmt;
 use std::net::SocketAddr;
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use swarmgate_content::{ContentId, Hints, InfoHash, InfoHashV2, ParseIdError};
 
+use crate::dht::PublicKey;
+use crate::dht::item::MAX_SALT_BYTES;
 use crate::metainfo::{MAX_URL_BYTES, display_text};
 use crate::tracker::compact;
 
@@ -28,7 +31,7 @@ const MAX_NAME_CHARS: usize = 255;
 const ESCAPED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':').remove(b'/');
 
-/// What a magnet link says. It names at least one of a v1 and a v2 infohash.
+/// What a magnet link says. It names at least one of a v1 infohash, a v2 infohash, and a key that says which (BEP 46).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Magnet {
     /// The v1 infohash (`xt=urn:btih:`).
@@ -42,6 +45,10 @@ pub struct Magnet {
     pub select: Option<Selection>,
     /// Other places for the metadata (`xs`).
     pub exact_sources: Vec<String>,
+    /// The key whose item in the DHT names the torrent (`xs=urn:btpk:`, BEP 46).
+    pub public_key: Option<PublicKey>,
+    /// Which of the key's items (`s`).
+    pub salt: Vec<u8>,
 }
 
 /// Why a text is not a magnet that names a torrent.
@@ -107,7 +114,8 @@ impl Magnet {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             magnet.add(key, value)?;
         }
-        if magnet.v1.is_none() && magnet.v2.is_none() { Err(MagnetError::NoTopic) } else { Ok(magnet) }
+        let named = magnet.v1.is_some() || magnet.v2.is_some() || magnet.public_key.is_some();
+        if !named { Err(MagnetError::NoTopic) } else { Ok(magnet) }
     }
 
     fn add(&mut self, key: &str, value: &str) -> Result<(), MagnetError> {
@@ -123,6 +131,7 @@ impl Magnet {
             }
             "ws" => push(&mut self.hints.web_seeds, text().filter(|url| is_url(url))),
             "xs" => match text().filter(|url| is_url(url)) {
+                Some(url) if public_key(&url).is_some() => self.public_key = public_key(&url),
                 Some(url) if is_ipfs(&url) => push(&mut self.hints.web_seeds, Some(url)),
                 url => push(&mut self.exact_sources, url),
             },
@@ -130,6 +139,10 @@ impl Magnet {
                 // A host name is left out: nothing here resolves names for strangers.
                 let address = text().and_then(|text| text.parse::<SocketAddr>().ok());
                 push(&mut self.hints.peers, address.filter(compact::dialable));
+            }
+            "s" => {
+                let salt = text().and_then(|text| HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok());
+                self.salt = salt.filter(|salt| salt.len() <= MAX_SALT_BYTES).unwrap_or_default();
             }
             "so" => self.select = Some(text().unwrap_or_default().parse()?),
             _ => {}
@@ -173,6 +186,11 @@ fn is_url(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_URL_BYTES && !text.contains(char::is_control)
 }
 
+fn public_key(url: &str) -> Option<PublicKey> {
+    let (prefix, key) = url.split_at_checked("urn:btpk:".len())?;
+    prefix.eq_ignore_ascii_case("urn:btpk:").then(|| key.parse().ok()).flatten()
+}
+
 fn is_ipfs(url: &str) -> bool {
     let scheme = url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
     matches!(scheme.as_deref(), Some("ipfs" | "ipns"))
@@ -209,6 +227,8 @@ impl fmt::Display for Magnet {
         self.hints.trackers.iter().flatten().try_for_each(|url| pair("tr", url))?;
         self.hints.web_seeds.iter().try_for_each(|url| pair("ws", url))?;
         self.exact_sources.iter().try_for_each(|url| pair("xs", url))?;
+        self.public_key.iter().try_for_each(|key| pair("xs", &format_args!("urn:btpk:{key}")))?;
+        (!self.salt.is_empty()).then_some(&self.salt).iter().try_for_each(|salt| pair("s", &HEXLOWER.encode(salt)))?;
         self.hints.peers.iter().try_for_each(|peer| pair("x.pe", peer))?;
         self.select.iter().try_for_each(|select| pair("so", select))
     }
@@ -243,6 +263,17 @@ mod tests {
                  &ws=https://w/&xs=http://x/y.torrent&x.pe=127.0.0.1:6881&x.pe=%5B::1%5D:6882&so=0%2C2-4%2C7"
             )
         );
+    }
+
+    #[test]
+    fn a_magnet_of_a_key_needs_no_topic() {
+        let key = "8543d3e6115f0f98c944077a4493dcd543e49c739fd998550a1f614ab36ed63e";
+        let text = format!("magnet:?xs=urn:btpk:{key}&s=6e");
+        let magnet = Magnet::parse(&text).unwrap();
+        assert_eq!(magnet.public_key.unwrap().to_string(), key);
+        assert_eq!(magnet.salt, b"n");
+        assert_eq!(magnet.to_string(), text);
+        assert_eq!(Magnet::parse("magnet:?xs=urn:btpk:12"), Err(MagnetError::NoTopic));
     }
 
     #[test]

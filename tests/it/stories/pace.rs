@@ -181,7 +181,7 @@ async fn a_mistake_in_a_change_changes_nothing_and_says_what_it_is() {
 }
 
 /// An option's value, as `/api/v1/config` tells it.
-fn in_force(config: &serde_json::Value, key: &str) -> String {
+fn in_force(config: &Value, key: &str) -> String {
     let rows = config["options"].as_array().unwrap();
     rows.iter().find(|row| row["key"] == key).and_then(|row| row["value"].as_str()).unwrap().to_owned()
 }

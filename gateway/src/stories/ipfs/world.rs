@@ -102,6 +102,7 @@ impl IpfsWorld {
             ipfs: Some(Arc::clone(&ipfs)),
             hybrid: None,
             publishing: None,
+            pointers: None,
             denylists: Denylists::new(vec![("test".to_owned(), rules)], setting.legal),
             tracker: None,
             gate: None,
