@@ -22,6 +22,9 @@ use crate::utp::UtpPort;
 
 /// How far TCP is ahead of uTP. A round trip across the world is shorter, so who has both is reached over TCP.
 const TCP_HEAD_START: Duration = Duration::from_millis(300);
+/// How long uTP may still take when TCP has failed: time for a round trip across the world and back. Most who refuse TCP
+/// are gone, and whoever waits should hear of that.
+const UTP_GRACE: Duration = Duration::from_millis(700);
 /// Addresses remembered that know no encryption; forgotten all at once, since each costs one refused attempt.
 const MAX_PLAIN: usize = 4096;
 
@@ -54,7 +57,7 @@ enum Way<'a> {
 /// Why one way failed, and so whether another is worth trying.
 #[derive(Debug)]
 enum Failed {
-    /// Nobody is there.
+    /// Nobody is there, or somebody who closes without a word, as those do who take no TCP.
     Unreached(HandshakeError),
     /// Somebody is, and is not our peer.
     Unsuitable(HandshakeError),
@@ -102,13 +105,13 @@ impl Outbound {
             match within(limits.handshake_timeout, encrypted(carrier, &greeting.ours, methods)).await {
                 Ok(met) => return suitable(address, greeting, met),
                 Err(error) if self.encryption == Encryption::Require || !may_be_plain(&error) => {
-                    return Err(Failed::Unsuitable(error));
+                    return Err(Failed::of(error));
                 }
                 Err(error) => tracing::debug!(peer = %address, %error, "not encrypted, so plainly"),
             }
         }
         let carrier = open().await?;
-        let met = within(limits.handshake_timeout, plain(carrier, &greeting.ours)).await.map_err(Failed::Unsuitable)?;
+        let met = within(limits.handshake_timeout, plain(carrier, &greeting.ours)).await.map_err(Failed::of)?;
         if self.encryption == Encryption::Prefer {
             self.remember_plain(address);
         }
@@ -134,6 +137,17 @@ impl Way<'_> {
 }
 
 impl Failed {
+    const fn of(error: HandshakeError) -> Self {
+        match error {
+            HandshakeError::Io(_) => Self::Unreached(error),
+            HandshakeError::Timeout(_)
+            | HandshakeError::NotBitTorrent
+            | HandshakeError::OtherTorrent
+            | HandshakeError::Ourselves
+            | HandshakeError::TurnedAway(_) => Self::Unsuitable(error),
+        }
+    }
+
     fn into_inner(self) -> HandshakeError {
         match self {
             Self::Unreached(error) | Self::Unsuitable(error) => error,
@@ -200,7 +214,10 @@ async fn race<T>(
         },
     };
     match failed {
-        Failed::Unreached(error) => second.await.map_err(|_| error),
+        Failed::Unreached(error) => match tokio::time::timeout(UTP_GRACE, second).await {
+            Ok(Ok(won)) => Ok(won),
+            Ok(Err(_)) | Err(_) => Err(error),
+        },
         Failed::Unsuitable(error) => Err(error),
     }
 }

@@ -95,7 +95,7 @@ async fn the_sockets_of_the_process_are_those_declared_before_and_after_the_firs
     .await;
     let ours = || listening().difference(&foreign).copied().collect::<BTreeSet<_>>();
     let declared: BTreeSet<_> = node.app.sockets().iter().copied().collect();
-    assert_eq!(declared.len(), 8, "HTTP twice, peers, trackers, DHT, WebRTC, IPFS twice: {declared:?}");
+    assert_eq!(declared.len(), 9, "HTTP twice, peers, uTP, trackers, DHT, WebRTC, IPFS twice: {declared:?}");
     assert_eq!(ours(), declared);
     node.learn(&content, &[seeder.address()]).await;
     let answer = node.connect().await.get(&content.path(0), &[]).await;
