@@ -7,6 +7,7 @@
 mod clients_among_themselves;
 mod cold_magnets;
 mod command_line;
+mod dht;
 mod finding;
 mod hybrid;
 mod ipfs_among_themselves;
