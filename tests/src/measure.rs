@@ -56,7 +56,7 @@ pub fn cpu_time() -> Duration {
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
     let ticks: Vec<u32> = fields.skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
     assert_eq!(ticks.len(), 2, "{stat}");
-    TICK * ticks.iter().sum()
+    TICK * ticks.iter().sum::<u32>()
 }
 
 /// Open descriptors.
