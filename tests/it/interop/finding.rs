@@ -58,8 +58,9 @@ async fn we_find_a_peer_that_only_libtorrent_knows() {
     wait::until("libtorrent and the stranger to meet", TOLD_WITHIN, met).await;
     let node = Node::fresh().await;
     add(&node, &torrent.bytes, &torrent.info_hash, hub.address()).await;
-    let met = async || (stranger.log().connections == 2).then_some(());
+    // Nobody has told us of the stranger but libtorrent, which may itself dial it more than once.
+    let met = async || (peers(&node, &torrent.info_hash).await == 2).then_some(());
     wait::until("the stranger to be dialled by us", TOLD_WITHIN, met).await;
-    assert_eq!(peers(&node, &torrent.info_hash).await, 2);
+    assert!(stranger.log().connections >= 2);
     node.stop().await;
 }
