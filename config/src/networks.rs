@@ -68,8 +68,6 @@ pub struct Bittorrent {
     /// Whether to call out for peers in the local network (BEP 14). Everybody there can then see what is fetched. Private
     /// torrents never do. Peers in there are dialled only where `network.allow_private` lets them be.
     pub lsd: bool,
-    /// Whether to ask the router to let peers in, by UPnP, PCP or NAT-PMP.
-    pub port_mapping: bool,
     /// Files of addresses that are neither dialled nor let in, in the P2P, DAT or CIDR form. They are read again within 10
     /// seconds of a change.
     pub peer_blocklists: Vec<PathBuf>,
@@ -171,7 +169,6 @@ impl Default for Bittorrent {
             max_half_open: 40,
             pex: true,
             lsd: false,
-            port_mapping: false,
             peer_blocklists: Vec::new(),
             peer_allowlists: Vec::new(),
             ban_time: Span::from_secs(3600),

@@ -474,7 +474,6 @@ fn finding_options(config: &Config) -> FindingOptions {
         ban_time: config.bittorrent.ban_time.duration(),
         blocklists: config.bittorrent.peer_blocklists.clone(),
         allowlists: config.bittorrent.peer_allowlists.clone(),
-        port_mapping: config.bittorrent.port_mapping,
     }
 }
 

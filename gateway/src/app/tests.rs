@@ -9,9 +9,10 @@ use swarmgate_config::{AuthMode, IpfsMode, Rate, Secret, Size, Span, Switch, Tur
 use super::*;
 
 /// Options that the parts' own options do not show: listeners, whether parts start at all, and the log of `main`.
-const ELSEWHERE: [&str; 9] = [
+const ELSEWHERE: [&str; 10] = [
     "bittorrent.enabled",
     "bittorrent.dht",
+    "bittorrent.lsd",
     "webtorrent.enabled",
     "webtorrent.listen_ip",
     "webtorrent.listen_port",
@@ -24,7 +25,7 @@ const ELSEWHERE: [&str; 9] = [
 type Change = fn(&mut Config);
 
 /// Every other option, changed to something that is not its default.
-const CHANGES: [(&str, Change); 93] = [
+const CHANGES: [(&str, Change); 92] = [
     ("server.listen", |c| c.server.listen = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))]),
     ("server.public_url", |c| c.server.public_url = "https://media.example/".parse().ok()),
     ("server.base_path", |c| c.server.base_path = "/gate".to_owned()),
@@ -88,7 +89,6 @@ const CHANGES: [(&str, Change); 93] = [
     ("ipfs.ipns_max_ttl", |c| c.ipfs.ipns_max_ttl = Span::from_secs(7)),
     ("ipfs.total_wait", |c| c.ipfs.total_wait = Span::from_secs(7)),
     ("bittorrent.pex", |c| c.bittorrent.pex = false),
-    ("bittorrent.port_mapping", |c| c.bittorrent.port_mapping = true),
     ("bittorrent.peer_blocklists", |c| c.bittorrent.peer_blocklists = vec!["/etc/block".into()]),
     ("bittorrent.peer_allowlists", |c| c.bittorrent.peer_allowlists = vec!["/etc/allow".into()]),
     ("bittorrent.ban_time", |c| c.bittorrent.ban_time = Span::from_secs(7)),

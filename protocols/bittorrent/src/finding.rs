@@ -17,19 +17,11 @@ pub struct FindingOptions {
     pub blocklists: Vec<PathBuf>,
     /// Files of addresses that are exempt from those.
     pub allowlists: Vec<PathBuf>,
-    /// Whether the router is asked to let peers in.
-    pub port_mapping: bool,
 }
 
 impl Default for FindingOptions {
     fn default() -> Self {
-        Self {
-            pex: true,
-            ban_time: Duration::from_secs(3600),
-            blocklists: Vec::new(),
-            allowlists: Vec::new(),
-            port_mapping: false,
-        }
+        Self { pex: true, ban_time: Duration::from_secs(3600), blocklists: Vec::new(), allowlists: Vec::new() }
     }
 }
 

@@ -50,7 +50,8 @@ impl Encryption {
     pub const fn methods(self) -> Option<Methods> {
         match self {
             Self::Off => None,
-            Self::Prefer => Some(Methods::Either(Payload::Rc4)),
+            // The handshake tells who listens nothing; to encrypt the payload as well costs seconds of a core a gigabyte.
+            Self::Prefer => Some(Methods::Either(Payload::Plain)),
             Self::Require => Some(Methods::Rc4),
         }
     }
@@ -282,7 +283,8 @@ mod tests {
     #[tokio::test]
     async fn what_the_carrier_takes_in_crumbs_arrives_whole_in_both_directions() {
         for methods in [Methods::Rc4, Methods::Plain] {
-            let [mut near, mut far] = pair(methods, 100).await;
+            // Room for one message of a handshake, which both sides may be writing at once.
+            let [mut near, mut far] = pair(methods, 1024).await;
             assert_eq!(near.encryption(), far.encryption());
             far.read_exact(&mut [0; 5]).await.unwrap();
             let sent: Vec<u8> = (0..300_000_u32).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect();

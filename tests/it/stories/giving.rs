@@ -228,26 +228,6 @@ async fn a_recheck_finds_what_the_disk_has_lost_and_it_is_fetched_again() {
     seeder.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_another_torrent_has_brought_is_not_fetched_again() {
-    let one = Content::single("film.mkv", 96, 4 * MIB, 256 * 1024);
-    let other = Content::single("the same film.mkv", 96, 4 * MIB, 256 * 1024);
-    assert_ne!(one.infohash(), other.infohash());
-    let seeder = Seeder::start(&one).await;
-    let node = Node::fresh().await;
-    // Both are active before anything of them is here.
-    add(&node, &other).await;
-    node.learn(&one, &[seeder.address()]).await;
-    let read = node.connect().await.get(&one.path(0), &[]).await;
-    assert!(read.body == one.bytes, "{}", read.status);
-    let fetched = node.stats().bytes_downloaded;
-    let read = node.connect().await.get(&other.path(0), &[("cache-control", "only-if-cached")]).await;
-    assert!(read.body == other.bytes, "{}: {}", read.status, String::from_utf8_lossy(&read.body[..200]));
-    assert_eq!(node.stats().bytes_downloaded, fetched);
-    node.stop().await;
-    seeder.stop().await;
-}
-
 /// Flips a bit in the file of some piece.
 fn damage_one(dir: &Path) -> PathBuf {
     let mut folders = vec![dir.to_owned()];

@@ -148,7 +148,7 @@ async fn every_kind_of_request_has_its_status() {
         ("GET", "/nothing/here", &[], 404, None),
         ("POST", &film, &[], 405, None),
         ("DELETE", &film, &[], 405, None),
-        ("GET", &v2, &[], 501, None),
+        ("GET", &v2, &[], 502, None),
         ("GET", &format!("{film}?wait=abc"), &[], 400, None),
     ];
     for (method, path, headers, status, body) in rows {

@@ -154,7 +154,7 @@ async fn two_gateways_exchange_a_film_encrypted_and_say_so() {
     let content = Content::single("hidden.bin", 74, 512 * KIB, 16 * 1024);
     let seeder = Seeder::start(&content).await;
     for (encryption, said) in
-        [(PeerEncryption::Require, "rc4"), (PeerEncryption::Prefer, "rc4"), (PeerEncryption::Off, "none")]
+        [(PeerEncryption::Require, "rc4"), (PeerEncryption::Prefer, "handshake"), (PeerEncryption::Off, "none")]
     {
         let node = Node::with(|config| config.bittorrent.encryption = encryption).await;
         node.learn(&content, &[seeder.address()]).await;

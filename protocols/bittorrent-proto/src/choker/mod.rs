@@ -163,8 +163,8 @@ impl Choker {
         for (key, book) in &mut self.books {
             book.owes_since = owing.contains(key).then(|| book.owes_since.unwrap_or(now));
         }
-        // One slot more is worth it while each still has a KiB/s for every one of them.
-        let worth = usize::try_from((self.sends.rate(now) / 1024).isqrt()).unwrap_or(usize::MAX);
+        // One slot more is worth it while each still has two thirds of a KiB/s for every one of them.
+        let worth = usize::try_from((self.sends.rate(now) / 1024 * 3 / 2).isqrt()).unwrap_or(usize::MAX);
         self.open = worth.min(self.slots.saturating_mul(MOST_TIMES)).max(self.slots);
         let chosen = self.choose(now);
         for (key, book) in &mut self.books {

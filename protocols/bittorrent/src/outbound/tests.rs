@@ -84,7 +84,7 @@ async fn encryption_is_asked_for_first_and_done_without_once() {
     let knowing = Peer::start(Encryption::Prefer, Some(tcp(0)), None);
     let plain = Peer::start(Encryption::Off, Some(tcp(0)), None);
     let outbound = ways(Encryption::Prefer, None);
-    assert_eq!(origin(&outbound, knowing.address).await.unwrap().encryption, Some(Payload::Rc4));
+    assert_eq!(origin(&outbound, knowing.address).await.unwrap().encryption, Some(Payload::Plain));
     for knocks in [2, 3] {
         assert_eq!(origin(&outbound, plain.address).await.unwrap().encryption, None);
         let stats = plain.doors[0].stats();
@@ -103,7 +103,7 @@ async fn who_has_both_is_reached_over_tcp() {
     let port = far.local_addr().unwrap().port();
     let peer = Peer::start(Encryption::Prefer, Some(far), Some(utp(port)));
     let there = origin(&ways(Encryption::Prefer, Some(&near)), peer.address).await.unwrap();
-    assert_eq!(there, PeerOrigin { encryption: Some(Payload::Rc4), ..PeerOrigin::tcp(peer.address) });
+    assert_eq!(there, PeerOrigin { encryption: Some(Payload::Plain), ..PeerOrigin::tcp(peer.address) });
     peer.stop().await;
     near.shutdown().await;
 }
@@ -115,7 +115,7 @@ async fn who_is_silent_over_tcp_is_reached_over_utp_soon() {
     let peer = Peer::start(Encryption::Prefer, None, Some(utp(address.port())));
     let begun = Instant::now();
     let there = origin(&ways(Encryption::Prefer, Some(&near)), address).await.unwrap();
-    assert_eq!(there, PeerOrigin { encryption: Some(Payload::Rc4), ..PeerOrigin::utp(address) });
+    assert_eq!(there, PeerOrigin { encryption: Some(Payload::Plain), ..PeerOrigin::utp(address) });
     assert!(begun.elapsed() >= TCP_HEAD_START && begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     peer.stop().await;
     near.shutdown().await;
