@@ -20,6 +20,7 @@ mod report;
 mod shell;
 mod steps;
 mod stories;
+mod verdict;
 
 use std::process::ExitCode;
 

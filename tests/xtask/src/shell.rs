@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -78,6 +79,27 @@ impl Cmd {
         println!("$ {self}");
         let status = self.command().status().map_err(|e| format!("{self}: {e}"))?;
         if status.success() { Ok(()) } else { Err(format!("{}: {status}", self.short())) }
+    }
+
+    /// Runs to the end, echoed first, its output passing through; what it said on standard output comes back too.
+    pub(crate) fn run_heard(&self) -> (Result<(), String>, String) {
+        println!("$ {self}");
+        let mut said = String::new();
+        let ended = self.command().stdout(Stdio::piped()).spawn().and_then(|mut child| {
+            for line in child.stdout.take().into_iter().flat_map(|out| BufReader::new(out).split(b'\n')) {
+                let line = line?;
+                let line = String::from_utf8_lossy(&line);
+                println!("{line}");
+                said.extend([&*line, "\n"]);
+            }
+            child.wait()
+        });
+        let ended = match ended {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(format!("{}: {status}", self.short())),
+            Err(error) => Err(format!("{self}: {error}")),
+        };
+        (ended, said)
     }
 
     /// Runs to the end, echoed first; of its output shows the lines that contain `of_interest`, or all if it fails.

@@ -8,6 +8,7 @@ use crate::fuzz;
 use crate::provision::{Provisioned, Tool};
 use crate::report::Outcome;
 use crate::shell::{Cmd, target_dir};
+use crate::verdict;
 
 /// How long the demo may take from start to its own end.
 const DEMO_LIMIT_SECONDS: u32 = 120;
@@ -134,7 +135,7 @@ pub(crate) fn build() -> Outcome {
 
 /// Interop stories are left to their own step, which knows where the programs are.
 pub(crate) fn unit() -> Outcome {
-    Cmd::cargo("test --workspace --no-fail-fast -- --skip interop::").run().into()
+    verdict::hear(&Cmd::cargo("test --workspace --no-fail-fast -- --skip interop::"), &[])
 }
 
 /// `--workspace` although one package is meant: the same features as the unit step, so nothing is built twice.
@@ -156,7 +157,7 @@ pub(crate) fn interop(stories: &[String], tools: &[Provisioned]) -> Outcome {
         }
         test = test.arg("--skip").arg(theirs);
     }
-    test.arg("--test-threads=4").args(stories).run().into()
+    verdict::hear(&test, &[&["--test-threads=4".to_owned()], stories].concat())
 }
 
 pub(crate) fn sim(seed: u64) -> Outcome {
