@@ -332,6 +332,7 @@ impl Driver {
                 if let Some(asked) = self.asked.remove(&(source, unit)) {
                     asked.abort.abort();
                     self.note_withdrawn(source, unit, why);
+                    self.mind_the_quick(unit, why);
                 }
             }
             Action::GiveUp { unit, why } => self.fetch.give_up(unit, why),
@@ -345,6 +346,14 @@ impl Driver {
         match self.withdrawn.remove(&unit) {
             Some(key) => drop(plan.on_delivered(Instant::now(), key, unit)),
             None => plan.mark_had(unit),
+        }
+    }
+
+    /// A reader may be past a unit before it was heard that the unit has come: that it is not wanted any more says so.
+    fn mind_the_quick(&mut self, unit: Unit, why: CancelReason) {
+        let unheard = why == CancelReason::Unwanted && !self.fetch.plan.lock().has(unit);
+        if unheard && self.fetch.ground.has(unit) {
+            self.find(unit);
         }
     }
 
