@@ -9,6 +9,7 @@ mod cold_magnets;
 mod command_line;
 mod dht;
 mod finding;
+mod hangup;
 mod hybrid;
 mod ipfs_among_themselves;
 mod ipfs_conformance;

@@ -20,7 +20,7 @@ pub(crate) fn hear(program: &Cmd, selection: &[String]) -> Outcome {
     };
     let names = failed.join(", ");
     println!("=== FAILED among the others, each by itself now: {names}");
-    match program.clone().args(["--exact", "--test-threads=1"]).args(&failed).run() {
+    match program.clone().args(["--exact", "--test-threads=1"]).args(&failed).run_heard().0 {
         Ok(()) => Outcome::Unsteady(format!("failed among the others, passed by itself: {names}")),
         Err(again) => Outcome::Failed(format!("{again}, twice: {names}")),
     }
