@@ -325,6 +325,7 @@ impl FetchPlan {
             }
             None => (Duration::ZERO, false),
         };
+        self.lanes.iter_mut().filter(|(other, _)| **other != key).for_each(|(_, lane)| lane.overtake());
         self.teach_strangers(key);
         self.release(key, unit);
         let new = len > 0 && !self.has(unit);
@@ -383,7 +384,7 @@ impl FetchPlan {
     /// Bytes of a source are coming in, though no unit is complete yet: it is not silent.
     pub fn on_progress(&mut self, now: Instant, key: SourceKey) {
         if let Some(lane) = self.lanes.get_mut(&key) {
-            lane.last_progress = Some(now);
+            lane.progressed(now);
         }
     }
 

@@ -22,6 +22,12 @@ const LEAST_UNITS: usize = 2;
 const OVERDUE_SLACK: Duration = Duration::from_millis(250);
 /// A source is never overdue sooner.
 const LEAST_OVERDUE: Duration = Duration::from_millis(400);
+/// The slack, and the least, while others deliver: then it is not this machine that has no time.
+const OVERTAKEN_SLACK: Duration = Duration::from_millis(100);
+/// See above.
+const LEAST_OVERTAKEN: Duration = Duration::from_millis(200);
+/// So many units of others show that.
+const OVERTAKEN: u32 = 8;
 /// And always after so long.
 const MOST_OVERDUE: Duration = Duration::from_secs(20);
 /// How long a source may be overdue before its last unit is taken from it too.
@@ -71,6 +77,8 @@ pub(super) struct Lane {
     pub(super) in_flight: Vec<Flight>,
     pub(super) in_flight_bytes: u64,
     pub(super) last_progress: Option<Instant>,
+    /// Units that others delivered since then.
+    overtaken: u32,
     pub(super) overdue: bool,
     silences: u32,
     rest_until: Option<Instant>,
@@ -94,6 +102,7 @@ impl Lane {
             in_flight: Vec::new(),
             in_flight_bytes: 0,
             last_progress: None,
+            overtaken: 0,
             overdue: false,
             silences: 0,
             rest_until: None,
@@ -165,7 +174,7 @@ impl Lane {
         // The longer the queue, the less exactly its end is known.
         let late_at = now + self.estimate.completion(queue, len, Likely::Nearly) + transfer / 8;
         if self.in_flight.is_empty() {
-            self.last_progress = Some(now);
+            self.progressed(now);
         }
         self.in_flight_bytes += len;
         let flight = Flight { unit, len, asked_at: now, queue, late_at, put_off_until: None, hedge, permit };
@@ -196,8 +205,19 @@ impl Lane {
         Some(flight)
     }
 
-    pub(super) fn on_delivered(&mut self, now: Instant, unit: Unit) -> Option<Flight> {
+    /// Something came of it, or nothing could have yet.
+    pub(super) const fn progressed(&mut self, now: Instant) {
         self.last_progress = Some(now);
+        self.overtaken = 0;
+    }
+
+    /// Another source has delivered a unit.
+    pub(super) const fn overtake(&mut self) {
+        self.overtaken = self.overtaken.saturating_add(1);
+    }
+
+    pub(super) fn on_delivered(&mut self, now: Instant, unit: Unit) -> Option<Flight> {
+        self.progressed(now);
         self.overdue = false;
         self.silences = 0;
         self.rest_until = None;
@@ -211,7 +231,7 @@ impl Lane {
         match class {
             FailureClass::Neutral | FailureClass::Local | FailureClass::Corruption => {
                 // It answered.
-                self.last_progress = Some(now);
+                self.progressed(now);
                 self.overdue = false;
                 self.rest_until = None;
             }
@@ -247,8 +267,12 @@ impl Lane {
 
     fn patience(&self, first: &Flight) -> Duration {
         // What has become slow would never deliver, if it were left no more time than it once needed.
-        let grown = (self.usual(first) + OVERDUE_SLACK).saturating_mul(1 << self.silences.saturating_sub(1).min(8));
-        grown.clamp(LEAST_OVERDUE, MOST_OVERDUE)
+        let (slack, least) = match self.overtaken {
+            0..OVERTAKEN => (OVERDUE_SLACK, LEAST_OVERDUE),
+            OVERTAKEN.. => (OVERTAKEN_SLACK, LEAST_OVERTAKEN),
+        };
+        let grown = (self.usual(first) + slack).saturating_mul(1 << self.silences.saturating_sub(1).min(8));
+        grown.clamp(least, MOST_OVERDUE)
     }
 
     /// Since when it shows nothing, though it is asked for this.

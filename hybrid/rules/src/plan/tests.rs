@@ -260,6 +260,20 @@ fn an_overdue_source_keeps_its_first_unit_alone_and_a_silent_one_none() {
 }
 
 #[test]
+fn who_is_overtaken_by_others_is_overdue_sooner_than_when_nobody_delivers() {
+    for (overtaken, sooner) in [(8, true), (7, false)] {
+        let mut rig = Rig::new([known(A, 9.0, 20), known(B, 3.0, 20)]);
+        rig.read(0, 0.1);
+        assert!(rig.asks().contains(&(A, 0)));
+        for unit in 100..100 + overtaken {
+            rig.deliver(B, unit);
+        }
+        rig.pass(ms(350));
+        assert_eq!(rig.plan.lanes[&A].overdue, sooner, "overtaken by {overtaken}");
+    }
+}
+
+#[test]
 fn a_source_that_leaves_is_replaced_at_once_and_blamed_for_nothing() {
     let few = SourceSpec { max_in_flight_units: 2, ..known(B, 3.0, 20) };
     let mut rig = Rig::new([known(A, 9.0, 20), few]);
