@@ -173,17 +173,13 @@ impl Inner {
         let fetch = torrents::begin(self, loan, None)?;
         by_infohash.insert(infohash, fetch.clone());
         self.ledger.begun(&fetch);
-        let (inner, running) = (self.clone(), fetch.clone());
-        self.tasks.spawn(async move {
-            loop {
-                running.clone().run(inner.stop.clone()).await;
-                let mut by_infohash = inner.by_infohash.lock();
-                // A reader may have come at the last moment.
-                if running.readers() == 0 || inner.stop.is_cancelled() {
-                    by_infohash.remove(&infohash);
-                    return inner.ledger.ended(&running);
-                }
+        self.run(fetch.clone(), move |inner, over| {
+            let mut by_infohash = inner.by_infohash.lock();
+            let over = over();
+            if over {
+                by_infohash.remove(&infohash);
             }
+            over
         });
         Some(fetch)
     }
@@ -198,17 +194,32 @@ impl Inner {
         let shared = Arc::new(DagFetch::begin(self, root, len, unit_len, None)?);
         by_root.insert(key.clone(), (root, shared.clone()));
         self.ledger.begun(&shared.fetch);
-        let (inner, running) = (self.clone(), shared.fetch.clone());
+        self.run(shared.fetch.clone(), move |inner, over| {
+            let mut by_root = inner.by_root.lock();
+            let over = over();
+            if over {
+                by_root.remove(&key);
+            }
+            over
+        });
+        Some(shared)
+    }
+
+    /// Runs a fetch until nobody reads it any more: then `forget` takes it from where readers find it. It asks whether it
+    /// is over once more when none can find it, since one may have come at the last moment.
+    fn run(
+        self: &Arc<Self>,
+        fetch: Arc<Fetch>,
+        forget: impl Fn(&Self, &dyn Fn() -> bool) -> bool + Send + Sync + 'static,
+    ) {
+        let inner = self.clone();
         self.tasks.spawn(async move {
             loop {
-                running.clone().run(inner.stop.clone()).await;
-                let mut by_root = inner.by_root.lock();
-                if running.readers() == 0 || inner.stop.is_cancelled() {
-                    by_root.remove(&key);
-                    return inner.ledger.ended(&running);
+                fetch.clone().run(inner.stop.clone()).await;
+                if forget(&inner, &|| fetch.readers() == 0 || inner.stop.is_cancelled()) {
+                    return inner.ledger.ended(&fetch);
                 }
             }
         });
-        Some(shared)
     }
 }
