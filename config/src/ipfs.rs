@@ -73,7 +73,7 @@ impl Default for Ipfs {
             mode: IpfsMode::Both,
             public: false,
             listen_ip: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-            listen_port: 8422,
+            listen_port: 8423,
             bootstrap: Vec::new(),
             gateways: Vec::new(),
             routers: Vec::new(),

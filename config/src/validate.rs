@@ -78,6 +78,10 @@ pub(crate) const RULES: &[Rule] = &[
         keys: &["ipfs.listen_port", "ipfs.listen_ip", "bittorrent.listen_port", "bittorrent.listen_ip"],
         check: ipfs::node_and_torrents_share_no_port,
     },
+    Rule {
+        keys: &["ipfs.listen_port", "ipfs.listen_ip", "bittorrent.dht_port", "bittorrent.listen_port"],
+        check: ipfs::node_and_dht_share_no_port,
+    },
     Rule { keys: &["ipfs.listen_port", "ipfs.listen_ip", "server.listen"], check: ipfs::node_and_server_share_no_port },
     Rule { keys: &["ipfs.bootstrap"], check: ipfs::bootstrap_peers_are_addresses },
     Rule { keys: &["ipfs.gateways"], check: |c| ipfs::are_web_servers(&c.ipfs.gateways) },

@@ -31,6 +31,15 @@ pub(super) fn node_and_torrents_share_no_port(config: &Config) -> Vec<String> {
     })
 }
 
+pub(super) fn node_and_dht_share_no_port(config: &Config) -> Vec<String> {
+    let Some(node) = node(config) else { return Vec::new() };
+    let bittorrent = &config.bittorrent;
+    let dht = SocketAddr::new(bittorrent.effective_listen_ip(), bittorrent.effective_dht_port());
+    when(bittorrent.enabled && bittorrent.has_dht() && overlap(&node, &dht), || {
+        format!("the IPFS node cannot have UDP {node}, because BitTorrent's DHT has {dht}")
+    })
+}
+
 /// As far as plain text tells: the node reads them in full.
 pub(super) fn bootstrap_peers_are_addresses(config: &Config) -> Vec<String> {
     let is_address = |text: &str| {
@@ -98,6 +107,16 @@ mod tests {
         assert_eq!(reasons(node_and_server_share_no_port, on_http), 1);
         assert_eq!(reasons(node_and_torrents_share_no_port, |config| config.ipfs.listen_port = 8421), 1);
         assert_eq!(reasons(node_and_torrents_share_no_port, |_| {}), 0);
+        let on_the_dht = |config: &mut Config| config.ipfs.listen_port = 8422;
+        assert_eq!(
+            (reasons(node_and_dht_share_no_port, on_the_dht), reasons(node_and_dht_share_no_port, |_| {})),
+            (1, 0)
+        );
+        let with_no_dht = |config: &mut Config| {
+            on_the_dht(config);
+            config.bittorrent.dht = false;
+        };
+        assert_eq!(reasons(node_and_dht_share_no_port, with_no_dht), 0);
         let without = |config: &mut Config| {
             on_http(config);
             config.ipfs.mode = crate::IpfsMode::TrustlessHttp;
