@@ -88,7 +88,8 @@
 //!
 //! # What becomes of a reference?
 //!
-//! It comes with a root that pins it and goes with the last one: without a pin it would be a promise that nobody asked
+//! It may end in zeros that are in no file, the padding of a torrent's piece: they are hashed with the rest and lie
+//! nowhere. It comes with a root that pins it and goes with the last one: without a pin it would be a promise that nobody asked
 //! for, about a file that nobody watches. It is not evicted, for it takes no room. A copy in the store goes before it,
 //! and stays as long as it is pinned. A block whose bytes have changed is dropped for good; one whose file is not
 //! there, or may not be read, is set aside until the next start, because disks are mounted late and rights are mended.

@@ -29,8 +29,19 @@ pub(crate) struct Span {
 
 /// How many bytes a [`Span`] takes in the index on disk.
 const SPAN_BYTES: usize = 8 + 8 + 4;
+/// The number that no file has: a span of it is zeros, which lie nowhere.
+const NO_FILE: u64 = u64::MAX;
 
 impl Span {
+    /// The zeros at the end of a block.
+    const fn zeros(len: u32) -> Self {
+        Self { file: NO_FILE, offset: 0, len }
+    }
+
+    const fn is_zeros(&self) -> bool {
+        self.file == NO_FILE
+    }
+
     /// Spans as a row of the index.
     pub(crate) fn to_row(spans: &[Self]) -> Vec<u8> {
         let mut row = Vec::with_capacity(spans.len() * SPAN_BYTES);
@@ -122,7 +133,7 @@ impl References {
     /// Takes up a reference found at start; `false` when it names a file that was not found.
     pub(crate) fn found(&mut self, key: Key, generation: u64, spans: Box<[Span]>) -> bool {
         let Some(len) = length(&spans) else { return false };
-        if spans.iter().any(|span| !self.files.contains_key(&span.file)) {
+        if spans.iter().any(|span| !span.is_zeros() && !self.files.contains_key(&span.file)) {
             return false;
         }
         for span in &spans {
@@ -145,7 +156,9 @@ impl References {
     /// them.
     pub(crate) fn insert(&mut self, generation: u64, reference: &Reference, edit: &mut Edit) {
         let key = Key::from(reference.hash());
-        let spans: Box<[Span]> = reference.parts().iter().map(|part| self.span(part, edit)).collect();
+        let parts = reference.parts().iter().map(|part| self.span(part, edit));
+        let zeros = Some(reference.zeros()).filter(|zeros| *zeros > 0).map(Span::zeros);
+        let spans: Box<[Span]> = parts.chain(zeros).collect();
         // The old one goes last, so that a file which both are in stays.
         self.take_out(&key, edit);
         edit.rows.push((key, spans.clone()));
@@ -161,18 +174,19 @@ impl References {
     /// Looks at a reference whose files may be there.
     pub(crate) fn get(&self, key: &Key) -> Option<Referenced> {
         let block = self.blocks.get(key)?;
-        let away = block.spans.iter().any(|span| self.files.get(&span.file).is_none_or(|file| file.away));
+        let mut in_files = block.spans.iter().filter(|span| !span.is_zeros());
+        let away = in_files.any(|span| self.files.get(&span.file).is_none_or(|file| file.away));
         (!away).then_some(block.known)
     }
 
-    /// Where a block lies, if it is still the reference of that generation.
+    /// Where a block lies, if it is still the reference of that generation. What it is longer than its parts is zeros.
     pub(crate) fn parts(&self, key: &Key, generation: u64) -> Option<Vec<Part>> {
         let block = self.blocks.get(key).filter(|block| block.known.generation == generation)?;
         let part = |span: &Span| {
             let origin = Arc::clone(&self.files.get(&span.file)?.origin);
             Some(Part { origin, offset: span.offset, len: span.len })
         };
-        block.spans.iter().map(part).collect()
+        block.spans.iter().filter(|span| !span.is_zeros()).map(part).collect()
     }
 
     /// Drops a reference, of this generation if one is given; whether there was one.

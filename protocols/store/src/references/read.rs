@@ -73,7 +73,9 @@ fn read_blocking(active: &Active, key: &Key, found: Referenced, asked: Range<usi
     let Some(parts) = parts else { return Ok(Outcome::Again) };
     let keep = if whole { 0..len } else { asked.clone() };
     let mut joined = Joined::new(&parts);
-    match prove(key.hash(), &mut joined, len, keep) {
+    let in_files: u64 = parts.iter().map(|part| u64::from(part.len)).sum();
+    let zeros = io::repeat(0).take(u64::from(found.len).saturating_sub(in_files));
+    match prove(key.hash(), &mut joined.by_ref().chain(zeros), len, keep) {
         Ok(Proof::Whole(bytes)) if whole => {
             let part = bytes.slice(asked);
             let gone = inner.state.lock().warm_referenced(*key, found.generation, bytes);

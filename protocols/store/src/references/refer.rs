@@ -40,6 +40,7 @@ pub struct Reference {
     hash: BlockHash,
     len: u32,
     parts: Vec<Part>,
+    zeros: u32,
 }
 
 impl Reference {
@@ -47,23 +48,29 @@ impl Reference {
     /// as long as the block, or beyond the ends of their files.
     #[must_use]
     pub fn new(block: &VerifiedBlock, parts: Vec<Part>) -> Option<Self> {
-        Self::make(*block.hash(), block.bytes().len() as u64, parts)
+        Self::make(*block.hash(), block.bytes().len() as u64, parts, 0)
     }
 
     /// The same of a block that was hashed in parts and not kept.
     #[must_use]
     pub fn of(block: &NamedBytes, parts: Vec<Part>) -> Option<Self> {
-        Self::make(*block.hash(), block.len(), parts)
+        Self::padded(block, parts, 0)
     }
 
-    fn make(hash: BlockHash, block_len: u64, parts: Vec<Part>) -> Option<Self> {
+    /// The same of a block that ends in zeros which are in no file: a torrent's piece and its padding (BEP 47).
+    #[must_use]
+    pub fn padded(block: &NamedBytes, parts: Vec<Part>, zeros: u32) -> Option<Self> {
+        Self::make(*block.hash(), block.len(), parts, zeros)
+    }
+
+    pub(super) fn make(hash: BlockHash, block_len: u64, parts: Vec<Part>, zeros: u32) -> Option<Self> {
         let inside = |part: &Part| {
             let end = part.offset.checked_add(part.len.into());
             end.is_some_and(|end| end <= part.origin.file_len())
         };
-        let len = parts.iter().try_fold(0, |sum: u32, part| sum.checked_add(part.len))?;
+        let len = parts.iter().try_fold(zeros, |sum: u32, part| sum.checked_add(part.len))?;
         let fits = (1..=MAX_PARTS).contains(&parts.len()) && parts.iter().all(inside);
-        (fits && u64::from(len) == block_len).then_some(Self { hash, len, parts })
+        (fits && u64::from(len) == block_len).then_some(Self { hash, len, parts, zeros })
     }
 
     /// The block's name.
@@ -81,6 +88,11 @@ impl Reference {
     /// How long the block is, in bytes.
     pub(super) const fn len(&self) -> u32 {
         self.len
+    }
+
+    /// How many of its last bytes are zeros that lie nowhere.
+    pub(super) const fn zeros(&self) -> u32 {
+        self.zeros
     }
 }
 

@@ -32,16 +32,18 @@ fn blocks() -> Vec<VerifiedBlock> {
     blocks.collect()
 }
 
-/// A block in one file after the other: a byte in each, and the rest in the last.
+/// A block in one file after the other: a byte in each, and the rest in the last. Of an odd number of files, the block's
+/// last byte is said to be padding.
 fn reference(block: &VerifiedBlock, files: &[u8]) -> Reference {
-    let mut left = u32::try_from(block.bytes().len()).unwrap();
+    let zeros = u32::try_from(files.len() % 2).unwrap();
+    let mut left = u32::try_from(block.bytes().len()).unwrap() - zeros;
     let mut parts = Vec::new();
     for (at, file) in files.iter().enumerate() {
         let len = if at + 1 == files.len() { left } else { 1 };
         left -= len;
         parts.push(Part { origin: origin(*file), offset: 7 * at as u64, len });
     }
-    Reference::new(block, parts).unwrap()
+    Reference::make(*block.hash(), block.bytes().len() as u64, parts, zeros).unwrap()
 }
 
 #[derive(Default)]

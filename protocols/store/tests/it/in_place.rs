@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use swarmgate_content::{BlockHash, HashKind};
-use swarmgate_store::{Origin, Part, ReadError, ReferError, Reference, Store, StoreEvent, StoreOptions};
+use swarmgate_store::{Namer, Origin, Part, ReadError, ReferError, Reference, Store, StoreEvent, StoreOptions};
 use tempfile::TempDir;
 
 use crate::kit::{both, bytes_on_disk, data, file_of, options, put, reopen};
@@ -338,6 +338,34 @@ async fn a_piece_of_a_torrent_lies_in_many_files() {
         assert!(store.read(&hash, 0..1).await.unwrap().is_none());
         assert_eq!(store.usage().referenced_blocks, 0);
     }
+}
+
+#[tokio::test]
+async fn the_zeros_that_a_piece_is_padded_with_lie_nowhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(options(dir.path(), BUDGET)).await.unwrap();
+    let film = Film::new(1);
+    let (file, whole) = (10..BLOCK, BLOCK + 500);
+    let bytes = [&film.bytes[file.clone()], &[0; 510]].concat();
+    let mut namer = Namer::new(HashKind::Sha1);
+    namer.update(&bytes);
+    let named = namer.finish();
+    let padded = |zeros| Reference::padded(&named, vec![part(&film.origin(), file.clone())], zeros);
+    assert!(padded(0).is_none() && padded(511).is_none(), "it is not as long as the block");
+    store.refer("item", &[padded(510).unwrap()]).await.unwrap();
+    drop(store);
+
+    let store = reopen(dir.path(), BUDGET).await;
+    assert_eq!((store.usage().referenced_blocks, store.usage().referenced_bytes), (1, whole as u64));
+    for range in [0..whole, file.len() - 5..file.len() + 5, file.len()..whole, whole - 1..whole] {
+        let asked = u32::try_from(range.start).unwrap()..u32::try_from(range.end).unwrap();
+        assert!(store.read(named.hash(), asked).await.unwrap().unwrap().as_ref() == &bytes[range]);
+    }
+    film.overwrite(BLOCK..BLOCK + 1);
+    assert!(store.read(named.hash(), 0..1).await.unwrap().is_some(), "what lies behind it may change");
+    film.overwrite(BLOCK - 1..BLOCK);
+    assert!(store.read(named.hash(), 0..1).await.unwrap().is_none());
+    assert_eq!(store.usage().referenced_blocks, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
