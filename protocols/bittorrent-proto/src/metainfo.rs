@@ -9,6 +9,7 @@
 
 mod build;
 mod error;
+mod hybrid;
 mod info;
 mod path;
 mod tree;

@@ -123,6 +123,14 @@ impl PieceTree {
         (right, layers, len)
     }
 
+    /// The root over all bytes seen, `layers` layers above the leaves, with as much padding as that takes: of a piece of
+    /// a file that has several. What has more layers has its own root.
+    #[must_use]
+    pub fn root_at(self, layers: u32) -> Root {
+        let (reached, below, _) = self.close();
+        (below..layers).fold(reached, |below, layer| node(&below, &padding(layer)))
+    }
+
     /// The digest over all bytes seen, with no more padding than they need.
     #[must_use]
     pub fn finish(self) -> [u8; PIECE_DIGEST_BYTES as usize] {
@@ -202,6 +210,9 @@ mod tests {
             let name = BlockHash::piece(&plain(&data, width << wider), size);
             prop_assert!(passes(name, &data));
             prop_assert_eq!(HashKind::Piece.hash(&data), BlockHash::piece(&plain(&data, width), size));
+            let mut tree = PieceTree::default();
+            data.chunks(10_007).for_each(|part| tree.update(part));
+            prop_assert_eq!(tree.root_at((width << wider).trailing_zeros()), plain(&data, width << wider));
             prop_assert!(!passes(BlockHash::piece(&plain(&data, width), size + 1), &data));
             let at = at.index(len);
             data[at] ^= 1 << bit;

@@ -1,13 +1,14 @@
-//! Making a v1 torrent.
+//! Making a torrent: v1, or a hybrid.
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
 
 use crate::bencode::OwnedValue;
 
+use super::hybrid::{PathLen, file_tree, pad_file, padding};
 use super::{Metainfo, MetainfoError};
 
-/// Makes a v1 [`Metainfo`]. What it makes has passed the same checks as any other.
+/// Makes a v1 [`Metainfo`], or a hybrid ([`Self::hybrid`]). What it makes has passed the same checks as any other.
 ///
 /// ```
 /// use swarmgate_bittorrent_proto::metainfo::{TorrentBuilder, hash_pieces};
@@ -22,6 +23,8 @@ pub struct TorrentBuilder {
     layout: Layout,
     piece_len: u32,
     hashes: Bytes,
+    /// Of a hybrid.
+    roots: Option<Bytes>,
     announce: Vec<Vec<String>>,
     web_seeds: Vec<String>,
     private: bool,
@@ -33,7 +36,12 @@ pub struct TorrentBuilder {
 #[derive(Debug, Clone)]
 enum Layout {
     Single(u64),
-    Multi(Vec<(Vec<String>, u64)>),
+    Multi(Vec<PathLen>),
+}
+
+/// A length past `i64` is past what a reader takes too, so it refuses what saturates here.
+pub(super) fn int(len: u64) -> OwnedValue {
+    OwnedValue::Int(i64::try_from(len).unwrap_or(i64::MAX))
 }
 
 /// The SHA-1 hashes of `data` cut into pieces of `piece_len` bytes, end to end.
@@ -69,6 +77,7 @@ impl TorrentBuilder {
             layout,
             piece_len,
             hashes,
+            roots: None,
             announce: Vec::new(),
             web_seeds: Vec::new(),
             private: false,
@@ -76,6 +85,14 @@ impl TorrentBuilder {
             created_by: None,
             creation_date: None,
         }
+    }
+
+    /// Makes a hybrid of it (BEP 52): each file with bytes begins a piece, behind padding (BEP 47), which is among what the
+    /// SHA-1 hashes are of. `roots` are those of the pieces' Merkle trees, in the order of the files, 32 bytes each.
+    #[must_use]
+    pub fn hybrid(mut self, roots: impl Into<Bytes>) -> Self {
+        self.roots = Some(roots.into());
+        self
     }
 
     /// Names trackers, by tier.
@@ -119,19 +136,23 @@ impl TorrentBuilder {
     /// # Errors
     /// As [`Metainfo::parse`] would refuse it.
     pub fn build(self) -> Result<Metainfo, MetainfoError> {
-        let info = Bytes::from(self.info().encode());
-        Ok(Metainfo {
+        let info = Bytes::from(self.info()?.encode());
+        let mut made = Metainfo {
             web_seeds: self.web_seeds,
             comment: self.comment,
             created_by: self.created_by,
             creation_date: self.creation_date,
             ..Metainfo::from_info(info, self.announce)?
-        })
+        };
+        if let Some(roots) = self.roots
+            && !made.info.set_roots(roots)
+        {
+            return Err(MetainfoError::Layer { first_piece: 0 });
+        }
+        Ok(made)
     }
 
-    fn info(&self) -> OwnedValue {
-        // A length past i64 is past MAX_CONTENT_BYTES too, so the parse refuses what saturates here.
-        let int = |len: u64| OwnedValue::Int(i64::try_from(len).unwrap_or(i64::MAX));
+    fn info(&self) -> Result<OwnedValue, MetainfoError> {
         let mut entries = vec![
             ("name", self.name.as_str().into()),
             ("piece length", i64::from(self.piece_len).into()),
@@ -139,18 +160,32 @@ impl TorrentBuilder {
         ];
         entries.push(match &self.layout {
             Layout::Single(len) => ("length", int(*len)),
-            Layout::Multi(files) => {
-                let file = |(path, len): &(Vec<String>, u64)| {
-                    let path = OwnedValue::list(path.iter().map(String::as_str));
-                    OwnedValue::dict([("length", int(*len)), ("path", path)])
-                };
-                ("files", OwnedValue::List(files.iter().map(file).collect()))
-            }
+            Layout::Multi(files) => ("files", OwnedValue::List(self.files(files))),
         });
+        if let Some(roots) = &self.roots {
+            let tree = match &self.layout {
+                Layout::Single(len) => file_tree(&[(vec![self.name.clone()], *len)], self.piece_len, roots),
+                Layout::Multi(files) => file_tree(files, self.piece_len, roots),
+            };
+            entries.extend([("file tree", tree?), ("meta version", 2.into())]);
+        }
         if self.private {
             entries.push(("private", 1.into()));
         }
-        OwnedValue::dict(entries)
+        Ok(OwnedValue::dict(entries))
+    }
+
+    /// The entries of `files`, with padding in a hybrid.
+    fn files(&self, files: &[PathLen]) -> Vec<OwnedValue> {
+        let mut entries = Vec::with_capacity(files.len());
+        for ((path, len), behind) in files.iter().zip(padding(files, self.piece_len)) {
+            let path = OwnedValue::list(path.iter().map(String::as_str));
+            entries.push(OwnedValue::dict([("length", int(*len)), ("path", path)]));
+            if self.roots.is_some() && behind > 0 {
+                entries.push(pad_file(behind));
+            }
+        }
+        entries
     }
 }
 

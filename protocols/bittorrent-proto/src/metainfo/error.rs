@@ -92,6 +92,14 @@ pub enum MetainfoError {
     /// A v2 torrent's pieces have a length that no Merkle tree has (BEP 52).
     #[error("`piece length` is {0}, not a power of two from 16384 up")]
     PieceLength(u32),
+    /// There are not as many roots as the files have pieces (BEP 52).
+    #[error("there are {have} roots of pieces, but the files have {need} pieces")]
+    RootCount {
+        /// Roots there are.
+        have: usize,
+        /// Pieces of the files, each of which begins one.
+        need: u64,
+    },
     /// The two halves of a hybrid torrent have different files (BEP 52).
     #[error("the v1 and v2 halves disagree about the file \"{path}\"")]
     Halves {

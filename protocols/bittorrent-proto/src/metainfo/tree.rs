@@ -140,10 +140,7 @@ impl FileTree {
     pub fn upper(&self, file: &TreeFile, roots: &[u8]) -> Option<Tree> {
         let hashes: Vec<Root> = roots.as_chunks().0.to_vec();
         let whole = hashes.len() == self.pieces_of(file) as usize && roots.len().is_multiple_of(32);
-        // A file that is shorter than a piece has a tree that ends below the layer of pieces: its root is all there is.
-        let (base, height) = (self.piece_layer(), height(file.len));
-        let base = base.min(height);
-        Tree::new(base, height, hashes).filter(|tree| whole && tree.root() == file.root)
+        upper_tree(file.len, self.piece_len, hashes).filter(|tree| whole && tree.root() == file.root)
     }
 
     /// Checks the roots of all pieces, 32 bytes each, against those of the files.
@@ -223,6 +220,13 @@ impl FileTree {
 /// [`LEAF_BYTES`] as piece lengths are.
 pub(super) const LEAF_LEN: u32 = 16 << 10;
 const _: () = assert!(LEAF_LEN as usize == LEAF_BYTES, "one number in two types");
+
+/// The upper part of the tree of a file of `len` bytes, on the roots of its pieces.
+pub(super) fn upper_tree(len: u64, piece_len: u32, roots: Vec<Root>) -> Option<Tree> {
+    // A file that is shorter than a piece has a tree that ends below the layer of pieces: its root is all there is.
+    let (base, height) = ((piece_len / LEAF_LEN).trailing_zeros(), height(len));
+    Tree::new(base.min(height), height, roots)
+}
 
 impl Walk {
     fn folder(&mut self, dict: Dict<'_>) -> Result<(), MetainfoError> {
