@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use swarmgate_bittorrent::{Recheck, UploadPolicy};
 use swarmgate_bittorrent_proto::magnet::Magnet;
-use swarmgate_content::{BoxFuture, InfoHash};
+use swarmgate_content::{BoxFuture, InfoHash, InfoHashV2};
 
 /// The items of a torrent engine.
 pub trait Catalogue: Send + Sync + Debug {
@@ -136,6 +136,9 @@ pub struct PeerStatus {
 pub struct ItemStatus {
     /// Which.
     pub infohash: InfoHash,
+    /// Its v2 infohash (BEP 52), once known, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub infohash_v2: Option<InfoHashV2>,
     /// Its name, once known; untrusted text.
     pub name: Option<String>,
     /// `resolving` (looking for metadata), `active` (connected to peers), `queued` (waiting for a place) or `idle`.

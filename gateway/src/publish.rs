@@ -36,7 +36,8 @@ pub use jobs::{Jobs, Refusal};
 
 /// The file of the key with which manifests are signed, in the data directory.
 const KEY_FILE: &str = "publish.key";
-/// The store's table of what was published: by infohash, the CID of the manifest, or nothing.
+/// The store's table of what was published: by infohash, the CID of the manifest, or nothing; by the v2 infohash of a
+/// hybrid, its other one.
 const PUBLISHED: &str = "published";
 /// Schemes that trackers have.
 const TRACKERS: [&str; 5] = ["http", "https", "udp", "ws", "wss"];
@@ -139,13 +140,20 @@ impl Publisher {
         }
     }
 
-    /// The manifest of something that was published here: `None` when nothing was by this infohash.
+    /// The infohash of something that was published here by this name; `None` when nothing was.
     ///
     /// # Errors
     /// [`RecordError`] when the index fails.
-    pub async fn published(&self, infohash: &InfoHash) -> Result<Option<Option<Cid>>, RecordError> {
-        let record = self.pins.store().get_record(PUBLISHED, infohash.as_bytes()).await?;
-        Ok(record.map(|bytes| Cid::try_from(&bytes[..]).ok()))
+    pub async fn published(&self, id: &ContentId) -> Result<Option<InfoHash>, RecordError> {
+        let store = self.pins.store();
+        match id {
+            ContentId::BtV1(v1) => Ok(store.get_record(PUBLISHED, v1.as_bytes()).await?.map(|_| *v1)),
+            ContentId::BtV2(v2) => {
+                let other = store.get_record(PUBLISHED, v2.as_bytes()).await?;
+                Ok(other.and_then(|bytes| InfoHash::from_slice(&bytes)))
+            }
+            ContentId::Ipfs(_) => Ok(None),
+        }
     }
 
     /// The bindings.
@@ -178,9 +186,11 @@ impl Publisher {
         let (store, infohash) = (self.pins.store(), draft.metainfo.infohash);
         let named = manifest.map(|cid| cid.to_bytes()).unwrap_or_default();
         store.put_record(PUBLISHED, infohash.as_bytes(), named.into()).await?;
-        let name = draft.metainfo.info.name.clone();
-        let (trackers, web_seeds) = (draft.metainfo.announce.clone(), draft.metainfo.web_seeds.clone());
-        keep_item(store, infohash, trackers, web_seeds, name).await?;
+        if let Some(v2) = draft.metainfo.id.v2() {
+            let other = infohash.as_bytes().to_vec();
+            store.put_record(PUBLISHED, v2.as_bytes(), other.into()).await?;
+        }
+        keep_item(store, &draft.metainfo).await?;
         if let Some(cid) = &manifest {
             self.pins.keep(cid, false).await?;
         }
@@ -243,7 +253,7 @@ fn mirrors<'a>(
 
 /// What the operator says of web seeds: their bytes were not read here.
 fn mirror_bindings(draft: &Draft, options: &PublishOptions) -> Vec<ContentBinding> {
-    let id = ContentId::BtV1(draft.metainfo.infohash);
+    let id = draft.metainfo.id.content();
     let files = draft.files.iter().filter(|file| file.len > 0);
     let binding = |file: &PublishedFile| {
         let urls = mirrors(draft, options, file).take(MAX_MIRRORS).map(Name::Mirror);
@@ -254,7 +264,13 @@ fn mirror_bindings(draft: &Draft, options: &PublishOptions) -> Vec<ContentBindin
 }
 
 impl Published {
-    /// A magnet link with its trackers and web seeds. Where the DAG is stands as an exact source (`xs=ipfs://…`): a
+    /// All files together, in bytes; without the padding of a hybrid.
+    #[must_use]
+    pub fn total_len(&self) -> u64 {
+        self.files.iter().map(|file| file.len).sum()
+    }
+
+    /// A magnet link with every infohash, its trackers and web seeds. Where the DAG is stands as an exact source (`xs=ipfs://…`): a
     /// client that does not know the scheme leaves it alone there, and would try to fetch it as a web seed.
     #[must_use]
     pub fn magnet(&self) -> String {
@@ -265,7 +281,8 @@ impl Published {
             ..Hints::default()
         };
         let exact_sources = vec![format!("ipfs://{}", self.root)];
-        Magnet { hints, exact_sources, ..Magnet::from_v1(self.metainfo.infohash) }.to_string()
+        let id = self.metainfo.id;
+        Magnet { v1: id.v1(), v2: id.v2(), hints, exact_sources, ..Magnet::default() }.to_string()
     }
 
     /// Where a gateway whose address is `base` has it.
@@ -289,10 +306,11 @@ impl Published {
         let file = |file: &PublishedFile| json!({ "number": file.number, "path": file.path, "len": file.len, "cid": file.cid.to_string() });
         json!({
             "infohash": self.metainfo.infohash,
+            "infohash_v2": self.metainfo.id.v2(),
             "cid": self.root.to_string(),
             "manifest": self.manifest.map(|cid| cid.to_string()),
             "name": self.metainfo.info.name,
-            "len": self.metainfo.info.total_len,
+            "len": self.total_len(),
             "piece_len": self.metainfo.info.piece_len,
             "read_bytes": self.read_bytes,
             "magnet": self.magnet(),

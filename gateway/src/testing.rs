@@ -255,6 +255,7 @@ pub(crate) struct TestCatalogue {
 pub(crate) fn item(id: InfoHash, known: bool, kept: bool) -> ItemStatus {
     ItemStatus {
         infohash: id,
+        infohash_v2: None,
         name: known.then(|| "Test content".to_owned()),
         state: if known { "idle" } else { "resolving" },
         total_len: known.then_some(1000),

@@ -145,6 +145,7 @@ impl FetchTorrent for NoTorrents {
 fn item_status(item: Item) -> ItemStatus {
     ItemStatus {
         infohash: item.infohash,
+        infohash_v2: item.infohash_v2,
         name: item.name,
         state: item.state,
         total_len: item.total_len,

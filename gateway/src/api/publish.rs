@@ -8,7 +8,7 @@ use http::header::LOCATION;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
-use swarmgate_hybrid::publish::{MAX_PIECE_BYTES, PublishOptions};
+use swarmgate_hybrid::publish::{MAX_PIECE_BYTES, PublishOptions, TorrentKind};
 
 use super::items;
 use crate::error::{Problem, ProblemKind};
@@ -26,6 +26,9 @@ struct PublishRequest {
     /// Where the file or folder is, from the root.
     path: PathBuf,
     name: Option<String>,
+    /// `hybrid` or `v1`.
+    #[serde(default)]
+    torrent: TorrentKind,
     /// In bytes.
     piece_len: Option<u32>,
     #[serde(default)]
@@ -99,6 +102,7 @@ fn read(body: &[u8]) -> Result<PublishOptions, Problem> {
     Ok(PublishOptions {
         path: wanted.path,
         name: wanted.name,
+        torrent: wanted.torrent,
         piece_len: wanted.piece_len,
         longest_chosen: MAX_PIECE_BYTES,
         trackers: wanted.trackers,

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use swarmgate_config::{Flag, Size, Sources};
+use swarmgate_hybrid::publish::TorrentKind;
 
 use super::Selection;
 
@@ -149,6 +150,9 @@ pub struct Publish {
     /// The torrent's name; that of the file or folder when not given
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// Which torrent is made of it: a hybrid is v1 and v2 in one
+    #[arg(long, value_enum, value_name = "KIND", default_value_t)]
+    pub torrent: Torrent,
     /// Length of a piece, as 1MiB: a power of two from 16KiB to 16MiB; by size when not given
     #[arg(long, value_name = "SIZE")]
     pub piece_length: Option<Size>,
@@ -164,6 +168,25 @@ pub struct Publish {
     /// As --output json
     #[arg(long)]
     pub json: bool,
+}
+
+/// The torrents that `publish` makes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Torrent {
+    /// v1 and v2 in one, for peers of both kinds
+    #[default]
+    Hybrid,
+    /// v1 alone: less to hash, and no padding between the files
+    V1,
+}
+
+impl From<Torrent> for TorrentKind {
+    fn from(torrent: Torrent) -> Self {
+        match torrent {
+            Torrent::Hybrid => Self::Hybrid,
+            Torrent::V1 => Self::V1,
+        }
+    }
 }
 
 /// `import-car`.

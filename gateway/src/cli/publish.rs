@@ -69,7 +69,7 @@ async fn publish(
     });
     let published = published.await.map_err(|error| failure(&error))?;
     if let Some(bar) = shown {
-        let (files, bytes) = (published.files.len(), published.metainfo.info.total_len);
+        let (files, bytes) = (published.files.len(), published.total_len());
         bar.finish(&format!("{files} files, {bytes} bytes published, {} bytes read", published.read_bytes));
     }
     Ok(published)
@@ -85,6 +85,7 @@ fn options(command: &Publish) -> Result<PublishOptions, Failure> {
     Ok(PublishOptions {
         path: command.path.clone(),
         name: command.name.clone(),
+        torrent: command.torrent.into(),
         piece_len,
         longest_chosen: reading::MAX_PIECE_BYTES,
         trackers: command.tracker.clone(),
@@ -112,7 +113,8 @@ fn exit(error: &PublishError) -> Exit {
         | PublishError::TooMany(_)
         | PublishError::Empty(_)
         | PublishError::PieceLength(_)
-        | PublishError::Torrent { .. } => Exit::Usage,
+        | PublishError::Torrent { .. }
+        | PublishError::NoHybrid { .. } => Exit::Usage,
         PublishError::Store(_) => Exit::DiskFull,
         PublishError::Changed(_)
         | PublishError::Directory { .. }
@@ -128,9 +130,10 @@ fn tell(published: &Published, base: &str, output: Output, out: &mut dyn Write) 
         Output::Json => writeln!(out, "{:#}", published.to_json(base)),
         Output::Human => {
             let manifest = published.manifest.map_or_else(|| "none".to_owned(), |cid| cid.to_string());
+            let v2 = published.metainfo.id.v2().map(|v2| format!("v2       {v2}\n")).unwrap_or_default();
             writeln!(
                 out,
-                "infohash {}\ncid      {}\nmanifest {manifest}\n{}\n{}",
+                "infohash {}\n{v2}cid      {}\nmanifest {manifest}\n{}\n{}",
                 published.metainfo.infohash,
                 published.root,
                 published.magnet(),

@@ -16,7 +16,7 @@ use swarmgate_ipfs_proto::block::hash_of;
 use swarmgate_store::{Store, StoreOptions};
 use tempfile::TempDir;
 
-use super::args::{Add, Output, Publish};
+use super::args::{Add, Output, Publish, Torrent};
 use super::source::Failure;
 use super::testing::noise;
 use super::{Exit, add, publish};
@@ -76,6 +76,7 @@ impl World {
         Publish {
             path: path.to_owned(),
             name: None,
+            torrent: Torrent::Hybrid,
             piece_length: Some(Size::from_bytes(PIECE as u64)),
             tracker: vec!["http://127.0.0.1:9/announce".to_owned()],
             web_seed: vec!["https://mirror.example/pub/".to_owned()],
@@ -113,12 +114,35 @@ fn split(path: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_published_folder_is_served_by_either_name_from_where_it_lies() {
+async fn a_published_folder_is_served_by_every_name_from_where_it_lies() {
+    served_by_every_name(Torrent::Hybrid).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_published_as_a_v1_torrent_is_served_by_either_name_too() {
+    served_by_every_name(Torrent::V1).await;
+}
+
+/// What the pieces are of.
+fn content(torrent: Torrent) -> Vec<u8> {
+    let mut all: Vec<u8> = Vec::new();
+    for (_, bytes) in World::files().into_iter().filter(|(_, bytes)| !bytes.is_empty()) {
+        if torrent == Torrent::Hybrid {
+            all.resize(all.len().next_multiple_of(PIECE), 0);
+        }
+        all.extend(bytes);
+    }
+    all
+}
+
+async fn served_by_every_name(torrent: Torrent) {
     let world = World::new();
-    let published = world.publish(&world.command(&world.folder())).await.unwrap();
-    let (infohash, cid) = (text(&published["infohash"]), text(&published["cid"]));
+    let published = world.publish(&Publish { torrent, ..world.command(&world.folder()) }).await.unwrap();
+    let (infohash, v2, cid) =
+        (text(&published["infohash"]), published["infohash_v2"].as_str(), text(&published["cid"]));
     let total: usize = FILES.iter().map(|(_, len)| len).sum();
-    assert_eq!(published["read_bytes"], total, "each byte once");
+    assert_eq!((&published["read_bytes"], &published["len"]), (&total.into(), &total.into()), "each byte once");
+    assert_eq!(v2.is_some(), torrent == Torrent::Hybrid);
 
     let copied = World::new();
     let command = Add { path: copied.folder(), cid_version: 1, chunker: None, in_place: false };
@@ -127,6 +151,8 @@ async fn a_published_folder_is_served_by_either_name_from_where_it_lies() {
     assert_eq!(cid, String::from_utf8(added).unwrap().trim(), "the CID is the one that `add` gives");
 
     let magnet = Magnet::parse(text(&published["magnet"])).unwrap();
+    let ids = (magnet.v1.map(|id| id.to_string()), magnet.v2.map(|id| id.to_string()));
+    assert_eq!(ids, (Some(infohash.to_owned()), v2.map(str::to_owned)), "it names both");
     assert_eq!(magnet.hints.trackers, [["http://127.0.0.1:9/announce"]]);
     assert_eq!(magnet.hints.web_seeds, ["https://mirror.example/pub/".to_owned(), format!("ipfs://{cid}")]);
 
@@ -136,20 +162,28 @@ async fn a_published_folder_is_served_by_either_name_from_where_it_lies() {
     store.close().await;
 
     let app = App::build(&world.config, Listeners::bind(&world.config).unwrap()).await.unwrap();
-    let torrent = get(&app, &format!("/bt/{infohash}.torrent"), None).await;
-    let metainfo = Metainfo::parse(&torrent.body.into()).unwrap();
-    let all: Vec<u8> = World::files().into_iter().flat_map(|(_, bytes)| bytes).collect();
-    let pieces: Vec<u8> = (0..metainfo.info.pieces.count())
-        .flat_map(|index| metainfo.info.pieces.get(index).unwrap().digest().to_vec())
-        .collect();
-    assert_eq!(pieces, hash_pieces(&all, u32::try_from(PIECE).unwrap()));
-    let item = get(&app, &format!("/api/v1/items/{infohash}"), None).await;
-    let item: serde_json::Value = serde_json::from_slice(&item.body).unwrap();
-    assert_eq!((&item["kept"], &item["have_bytes"]), (&true.into(), &total.into()), "it is seeded: {item}");
+    let content = content(torrent);
+    let ids: Vec<&str> = [infohash].into_iter().chain(v2).collect();
+    for id in &ids {
+        let file = get(&app, &format!("/bt/{id}.torrent"), None).await;
+        let metainfo = Metainfo::parse(&file.body.into()).unwrap();
+        let pieces: Vec<u8> = (0..metainfo.info.pieces.count())
+            .flat_map(|index| metainfo.info.pieces.get(index).unwrap().digest().to_vec())
+            .collect();
+        assert_eq!(pieces, hash_pieces(&content, u32::try_from(PIECE).unwrap()));
+        assert_eq!(metainfo.id.v2().map(|v2| v2.to_string()).as_deref(), v2);
+        assert_eq!(metainfo.info.roots.is_some(), v2.is_some(), "with its layers");
+        let item = get(&app, &format!("/api/v1/items/{id}"), None).await.json();
+        assert_eq!((&item["infohash"], item["infohash_v2"].as_str()), (&published["infohash"], v2), "{item}");
+        assert_eq!((&item["kept"], &item["have_bytes"]), (&true.into(), &content.len().into()), "it is seeded: {item}");
+    }
+    let items = get(&app, "/api/v1/items", None).await.json();
+    assert_eq!(items["items"].as_array().unwrap().len(), 1, "one content: {items}");
 
     for (path, bytes) in World::files() {
         let path = encode_path(&split(path));
-        for url in [format!("/bt/{infohash}/{path}"), format!("/ipfs/{cid}/{path}")] {
+        let by_torrent = ids.iter().map(|id| format!("/bt/{id}/{path}"));
+        for url in by_torrent.chain([format!("/ipfs/{cid}/{path}")]) {
             let answer = get(&app, &url, None).await;
             assert!(answer.status == 200 && answer.clean && answer.body == bytes, "{url}: {}", answer.status);
         }
@@ -197,7 +231,11 @@ async fn the_bindings_and_the_signed_manifest_say_which_names_are_the_same_bytes
     let others = book.others(&Name::Torrent { id, file: 0 });
     let expected = [(Name::Ipfs(film), Authority::Published), (Name::Mirror(mirror.clone()), Authority::Operator)];
     assert_eq!(others, expected);
-    assert_eq!(book.others(&Name::Torrent { id, file: 2 }), [], "the empty file");
+    assert_eq!(book.others(&Name::Torrent { id, file: 1 }), [], "the padding behind it");
+    let small = &published["files"][4];
+    let (small, cid) =
+        (u32::try_from(small["number"].as_u64().unwrap()).unwrap(), text(&small["cid"]).parse().unwrap());
+    assert!(book.others(&Name::Torrent { id, file: small }).iter().any(|(name, _)| *name == Name::Ipfs(cid)));
 
     let manifest = text(&published["manifest"]).parse().unwrap();
     let block = store.read_all(&hash_of(&manifest).unwrap()).await.unwrap().unwrap();
@@ -262,10 +300,11 @@ async fn people_are_told_the_names_and_where_to_find_them() {
     publish::run(&world.config, &command, Output::Human, std::future::pending(), &mut out).await.unwrap();
     let out = String::from_utf8(out).unwrap();
     let lines: Vec<&str> = out.lines().collect();
-    let [infohash, cid, manifest, magnet, bt, ipfs, x] = lines[..] else { panic!("{out}") };
+    let [infohash, v2, cid, manifest, magnet, bt, ipfs, x] = lines[..] else { panic!("{out}") };
+    let v2 = v2.strip_prefix("v2       ").unwrap();
     let (infohash, cid) = (infohash.strip_prefix("infohash ").unwrap(), cid.strip_prefix("cid      ").unwrap());
     let manifest = manifest.strip_prefix("manifest ").unwrap();
-    assert_eq!(magnet, format!("magnet:?xt=urn:btih:{infohash}&dn=small%202&xs=ipfs://{cid}"));
+    assert_eq!(magnet, format!("magnet:?xt=urn:btih:{infohash}&xt=urn:btmh:1220{v2}&dn=small%202&xs=ipfs://{cid}"));
     assert!(bt.ends_with(&format!("/bt/{infohash}/small%202")), "{bt}");
     assert!(ipfs.ends_with(&format!("/ipfs/{cid}?filename=small%202")), "{ipfs}");
     assert!(x.ends_with(&format!("/x/{manifest}/")), "{x}");
@@ -290,6 +329,9 @@ async fn a_running_gateway_publishes_what_lies_in_the_directories_that_it_may() 
         let answer = post(&world.dir.path().join(outside)).await;
         assert_eq!((answer.status, answer.problem().as_str()), (403, "publish-refused"), "{outside}");
     }
+    let odd = serde_json::json!({ "path": world.folder(), "torrent": "v3" }).to_string();
+    let odd = send(to, "POST", "/api/v1/publish", &headers, odd.as_bytes()).await;
+    assert!(odd.status == 400 && odd.text().contains("hybrid"), "{}", odd.text());
     let begun = post(&world.folder()).await;
     assert_eq!(begun.status, 202, "{}", begun.text());
     let job = begun.header("location").unwrap().to_owned();
@@ -310,7 +352,7 @@ async fn a_running_gateway_publishes_what_lies_in_the_directories_that_it_may() 
     assert_eq!((&item["kept"], &item["have_bytes"]), (&true.into(), &item["total_len"]), "it is seeded: {item}");
 
     // By the manifest, and by the torrent, to the same bytes.
-    for object in [manifest, infohash] {
+    for object in [manifest, infohash, text(&result["infohash_v2"])] {
         let answer = get(&app, &format!("/x/{object}/exactly%20one%20piece"), None).await;
         assert_eq!(answer.status, 307);
         let location = answer.header("location").unwrap();

@@ -55,10 +55,9 @@ pub async fn get(State(state): State<GatewayState>, request: Request) -> Result<
 
 async fn published(jobs: &Jobs, id: ContentId) -> Result<InfoHash, Problem> {
     let none = || Problem::new(ProblemKind::NoSuchItem, "no such torrent was published here").item(id);
-    let infohash = id.as_v1().ok_or_else(none)?;
-    let record = jobs.publisher().published(&infohash).await;
+    let record = jobs.publisher().published(&id).await;
     let record = record.map_err(|error| Problem::internal(format!("what was published cannot be read: {error}")))?;
-    record.map(|_| infohash).ok_or_else(none)
+    record.ok_or_else(none)
 }
 
 async fn manifest(state: &GatewayState, cid: &Cid) -> Result<SignedManifest, Problem> {

@@ -59,7 +59,7 @@ impl Draft {
     /// Which names are the same bytes: each file of the torrent and its CID. Files without bytes are left out: there is
     /// nothing of theirs to fetch.
     pub fn bindings(&self) -> impl Iterator<Item = ContentBinding> {
-        let id = ContentId::BtV1(self.metainfo.infohash);
+        let id = self.metainfo.id.content();
         self.files.iter().filter(|file| file.len > 0).map(move |file| ContentBinding {
             names: [Name::Torrent { id, file: file.number }, Name::Ipfs(ContentId::Ipfs(file.cid))].into(),
             len: Some(file.len),

@@ -48,6 +48,14 @@ pub enum PublishError {
         /// Why not.
         error: MetainfoError,
     },
+    /// A v1 torrent can be made of it, and a hybrid cannot.
+    #[error("no hybrid torrent can be made of {}, though a v1 torrent can: {error}", path.display())]
+    NoHybrid {
+        /// What should become one.
+        path: PathBuf,
+        /// Why not.
+        error: MetainfoError,
+    },
     /// A directory cannot be built.
     #[error("{}: {error}", path.display())]
     Directory {

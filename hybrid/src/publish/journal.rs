@@ -1,24 +1,28 @@
 //! What a run that is cut short leaves to the next: which files are done, and their blocks, held in the store.
 //!
-//! A job is known by its path, the length of its pieces, and whether it copies. Its records are one for the job (when it
-//! began) and some for each file that is done: what the file was, the root of its DAG, and the hashes of the pieces that
-//! end in it. They are written when the blocks are in the store, so what they say is true at every moment.
+//! A job is known by its path, the kind of its torrent, the length of its pieces, and whether it copies. Its records are
+//! one for the job (when it began) and some for each file that is done: what the file was, the root of its DAG, and the
+//! hashes of the pieces that end in it. They are written when the blocks are in the store, so what they say is true at
+//! every moment. What was noted for a v1 torrent, by any release, is no word about a hybrid: its pieces are others.
 //!
 //! They are dropped, and the blocks let go, when the job is sealed, when it fails, and when nobody has gone on with it
 //! for a week.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use data_encoding::{BASE64, HEXLOWER};
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
+use swarmgate_content::merkle::Root;
 use swarmgate_content::{BlockHash, Cid, HashKind, VerifiedBytes};
 use swarmgate_ipfs_proto::build::Built;
 use swarmgate_ipfs_proto::codec::{Codec, links};
 use swarmgate_store::{ReadError, RecordError, Store};
 
+use super::TorrentKind;
 use super::layout::Layout;
 use super::tree::{SourceFile, Tree};
 
@@ -26,8 +30,8 @@ use super::tree::{SourceFile, Tree};
 const TABLE: &str = "publish-journal";
 /// What the names begin with under which blocks are held.
 const HOLD: &str = "publish-hold:";
-/// Hashes in one record: 54 KB of text, in a record of at most 64 KiB.
-const HASHES_A_ROW: usize = 2_000;
+/// Bytes of hashes in one record: 54 KB of text, in a record of at most 64 KiB.
+const HASH_BYTES_A_ROW: usize = 40_000;
 /// Records that are written or deleted at a time.
 const AT_ONCE: usize = 256;
 /// How long an unfinished job is held that nobody goes on with.
@@ -42,7 +46,15 @@ pub(super) struct Journal {
     job: Vec<u8>,
     hold: String,
     done: BTreeMap<usize, Rows>,
-    layout: Layout,
+    layout: Arc<Layout>,
+}
+
+/// The names of a piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PieceHashes {
+    pub(super) sha1: [u8; 20],
+    /// In a hybrid.
+    pub(super) root: Option<Root>,
 }
 
 /// A file that is done.
@@ -50,7 +62,7 @@ pub(super) struct Journal {
 pub(super) struct Done {
     pub(super) built: Built,
     /// Of the pieces that end in it.
-    pub(super) pieces: Vec<(usize, [u8; 20])>,
+    pub(super) pieces: Vec<(usize, PieceHashes)>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -72,6 +84,9 @@ struct Row {
     /// The first of its pieces that stand here, and the hashes of that and of those that follow, end to end in base64.
     first: usize,
     hashes: String,
+    /// In a hybrid, the roots of the same pieces.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    roots: String,
 }
 
 #[derive(Debug)]
@@ -84,13 +99,15 @@ struct Rows {
 
 impl Journal {
     /// Takes up a job, or begins it.
-    pub(super) async fn open(store: &Store, tree: &Tree, piece_len: u32, copy: bool) -> Result<Self, RecordError> {
+    pub(super) async fn open(store: &Store, tree: &Tree, layout: Arc<Layout>, copy: bool) -> Result<Self, RecordError> {
         let mut spelled = tree.path.as_os_str().as_encoded_bytes().to_vec();
-        spelled.extend_from_slice(&piece_len.to_be_bytes());
+        spelled.extend_from_slice(&layout.piece_len().to_be_bytes());
         spelled.push(copy.into());
+        if layout.kind() == TorrentKind::Hybrid {
+            spelled.push(2);
+        }
         let job = HashKind::Sha2_256.hash(&spelled).digest().to_vec();
         let hold = hold_of(&job);
-        let layout = Layout::new(piece_len, tree.files.iter().map(|file| file.len));
         let mut journal = Self { store: store.clone(), job, hold, done: BTreeMap::new(), layout };
         for (key, value) in store.list_records(TABLE).await? {
             journal.take(&key, &value);
@@ -160,14 +177,16 @@ impl Journal {
 
     fn rows(&self, number: usize, file: &SourceFile, done: &Done) -> Vec<(Vec<u8>, Bytes)> {
         let runs = done.pieces.chunk_by(|(one, _), (next, _)| one + 1 == *next);
-        let mut chunks: Vec<&[(usize, [u8; 20])]> = runs.flat_map(|run| run.chunks(HASHES_A_ROW)).collect();
+        let each = 20 + if self.layout.kind() == TorrentKind::Hybrid { 32 } else { 0 };
+        let mut chunks: Vec<&[_]> = runs.flat_map(|run| run.chunks(HASH_BYTES_A_ROW / each)).collect();
         if chunks.is_empty() {
             chunks.push(&[]);
         }
         let rows = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
         let fingerprint = self.fingerprint(number, file);
-        let row = |(part, some): (u32, &&[(usize, [u8; 20])])| {
-            let hashes: Vec<u8> = some.iter().flat_map(|(_, hash)| *hash).collect();
+        let row = |(part, some): (u32, &&[(usize, PieceHashes)])| {
+            let hashes: Vec<u8> = some.iter().flat_map(|(_, hashes)| hashes.sha1).collect();
+            let roots: Vec<u8> = some.iter().filter_map(|(_, hashes)| hashes.root).flatten().collect();
             let row = Row {
                 file: fingerprint.clone(),
                 root: done.built.cid,
@@ -176,6 +195,7 @@ impl Journal {
                 rows,
                 first: some.first().map_or(0, |(first, _)| *first),
                 hashes: BASE64.encode(&hashes),
+                roots: BASE64.encode(&roots),
             };
             (self.key(number, part), Bytes::from(serde_json::to_vec(&row).unwrap_or_default()))
         };
@@ -197,7 +217,7 @@ impl Journal {
         let Ok(row) = serde_json::from_slice::<Row>(value) else { return };
         let number = u64::from_be_bytes(rest) >> 32;
         let Ok(number) = usize::try_from(number) else { return };
-        let Ok(hashes) = BASE64.decode(row.hashes.as_bytes()) else { return };
+        let Some(hashes) = self.read_hashes(&row) else { return };
         let built = Built { cid: row.root, file_bytes: row.file_bytes, dag_bytes: row.dag_bytes };
         let rows = self.done.entry(number).or_insert_with(|| Rows {
             file: row.file.clone(),
@@ -209,8 +229,18 @@ impl Journal {
             return;
         }
         rows.found += 1;
-        let hashes = hashes.chunks_exact(20).filter_map(|hash| <[u8; 20]>::try_from(hash).ok());
         rows.done.pieces.extend((row.first..self.layout.pieces()).zip(hashes));
+    }
+
+    /// The names of the pieces in a record; in a hybrid, each has a root.
+    fn read_hashes(&self, row: &Row) -> Option<Vec<PieceHashes>> {
+        let (hashes, roots) = (BASE64.decode(row.hashes.as_bytes()).ok()?, BASE64.decode(row.roots.as_bytes()).ok()?);
+        let hashes: &[[u8; 20]] = hashes.as_chunks().0;
+        let roots: &[Root] = roots.as_chunks().0;
+        let expected = if self.layout.kind() == TorrentKind::Hybrid { hashes.len() } else { 0 };
+        let roots_of = roots.iter().copied().map(Some).chain(std::iter::repeat(None));
+        let named = hashes.iter().zip(roots_of).map(|(sha1, root)| PieceHashes { sha1: *sha1, root });
+        (roots.len() == expected).then(|| named.collect())
     }
 
     fn fingerprint(&self, number: usize, file: &SourceFile) -> String {
@@ -218,7 +248,7 @@ impl Journal {
         let range = self.layout.range_of(number);
         spelled.extend_from_slice(&range.start.to_be_bytes());
         // The last piece is shorter than the others, and is not the last when files have been added.
-        spelled.push((range.end == self.layout.total()).into());
+        spelled.push(self.layout.ends_with(number).into());
         spelled.extend_from_slice(file.names.join("/").as_bytes());
         HEXLOWER.encode(HashKind::Sha2_256.hash(&spelled).digest())
     }

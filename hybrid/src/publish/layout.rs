@@ -2,12 +2,20 @@
 
 use std::ops::Range;
 
-/// The files of a torrent one behind the other, cut into pieces.
+use swarmgate_bittorrent_proto::merkle::height;
+
+use super::TorrentKind;
+
+/// The files of a torrent one behind the other, cut into pieces. In a hybrid each file begins a piece, and what is
+/// between the end of one and the begin of the next is padding.
 #[derive(Debug)]
 pub(super) struct Layout {
     piece_len: u32,
-    /// Where each file begins, and at last where all end.
-    starts: Vec<u64>,
+    kind: TorrentKind,
+    /// Where each file lies. One without bytes lies where the next one begins.
+    files: Vec<Range<u64>>,
+    /// Where the last byte ends.
+    end: u64,
 }
 
 /// A part of a file that is to be read.
@@ -20,37 +28,48 @@ pub(super) struct Step {
 }
 
 impl Layout {
-    pub(super) fn new(piece_len: u32, lens: impl Iterator<Item = u64>) -> Self {
-        let mut starts = vec![0];
-        let mut end: u64 = 0;
-        starts.extend(lens.map(|len| {
-            end = end.saturating_add(len);
-            end
-        }));
-        Self { piece_len, starts }
+    pub(super) fn new(kind: TorrentKind, piece_len: u32, lens: impl Iterator<Item = u64>) -> Self {
+        let mut layout = Self { piece_len, kind, files: Vec::new(), end: 0 };
+        for len in lens {
+            let start = match kind {
+                TorrentKind::V1 => layout.end,
+                TorrentKind::Hybrid => layout.end.checked_next_multiple_of(layout.len()).unwrap_or(u64::MAX),
+            };
+            let end = start.saturating_add(len);
+            layout.files.push(start..end);
+            if len > 0 {
+                layout.end = end;
+            }
+        }
+        layout
     }
 
     pub(super) const fn piece_len(&self) -> u32 {
         self.piece_len
     }
 
-    pub(super) fn total(&self) -> u64 {
-        self.starts.last().copied().unwrap_or_default()
+    pub(super) const fn kind(&self) -> TorrentKind {
+        self.kind
     }
 
     /// How many pieces there are.
     pub(super) fn pieces(&self) -> usize {
-        number(self.total().div_ceil(self.len()))
+        number(self.end.div_ceil(self.len()))
     }
 
     /// Where a file lies in the content.
     pub(super) fn range_of(&self, file: usize) -> Range<u64> {
-        self.starts[file]..self.starts[file + 1]
+        self.files[file].clone()
     }
 
     pub(super) fn len_of(&self, file: usize) -> u64 {
         let range = self.range_of(file);
         range.end - range.start
+    }
+
+    /// Whether the content ends with this file.
+    pub(super) fn ends_with(&self, file: usize) -> bool {
+        self.range_of(file).end >= self.end
     }
 
     /// Which piece a byte of the content is in.
@@ -61,15 +80,29 @@ impl Layout {
     /// Where a piece lies in the content.
     pub(super) fn range_of_piece(&self, piece: usize) -> Range<u64> {
         let start = piece as u64 * self.len();
-        start..start.saturating_add(self.len()).min(self.total())
+        start..start.saturating_add(self.len()).min(self.end)
+    }
+
+    /// What of a piece is in files; the rest is padding.
+    pub(super) fn bytes_of_piece(&self, piece: usize) -> Range<u64> {
+        let range = self.range_of_piece(piece);
+        let last = self.files_of(piece).next_back().map_or(range.end, |file| self.files[file].end);
+        range.start..range.end.min(last)
     }
 
     /// The files that a piece lies in; empty ones between them too. The last has bytes in it.
     pub(super) fn files_of(&self, piece: usize) -> Range<usize> {
         let range = self.range_of_piece(piece);
-        let files = self.starts.len() - 1;
-        let first = self.starts[1..].partition_point(|end| *end <= range.start);
-        first..self.starts[..files].partition_point(|start| *start < range.end)
+        let first = self.files.partition_point(|file| file.end <= range.start);
+        first..self.files.partition_point(|file| file.start < range.end)
+    }
+
+    /// How many layers a piece's root is above its leaves (BEP 52): all pieces of a file with several are alike, one that
+    /// is alone is as its file.
+    pub(super) fn layers_of_piece(&self, piece: usize) -> u32 {
+        let file = self.files_of(piece).start;
+        let several = self.files.get(file).is_some_and(|file| file.end - file.start > self.len());
+        if several { height(self.len()) } else { 0 }
     }
 
     /// The pieces whose last byte is in a file.
@@ -78,7 +111,8 @@ impl Layout {
         if range.is_empty() {
             return 0..0;
         }
-        let end = if range.end == self.total() { self.pieces() } else { self.piece_at(range.end) };
+        let last_too = self.kind == TorrentKind::Hybrid || self.ends_with(file);
+        let end = if last_too { number(range.end.div_ceil(self.len())) } else { self.piece_at(range.end) };
         self.piece_at(range.start)..end
     }
 
@@ -123,20 +157,55 @@ mod tests {
 
     /// Pieces of 4: aabb bbbb bc|dd d.
     fn layout() -> Layout {
-        Layout::new(4, [2, 7, 0, 1, 3].into_iter())
+        Layout::new(TorrentKind::V1, 4, [2, 7, 0, 1, 3].into_iter())
+    }
+
+    /// The same as a hybrid, aa.. bbbb bbb. d... eee, and an empty file behind it.
+    fn hybrid() -> Layout {
+        Layout::new(TorrentKind::Hybrid, 4, [2, 7, 0, 1, 3, 0].into_iter())
     }
 
     #[test]
     fn each_piece_knows_its_files_and_ends_in_one() {
         let layout = layout();
-        assert_eq!((layout.total(), layout.pieces()), (13, 4));
+        assert_eq!((layout.end, layout.pieces()), (13, 4));
         let files: Vec<_> = (0..4).map(|piece| layout.files_of(piece)).collect();
         assert_eq!(files, [0..2, 1..2, 1..5, 4..5]);
         let ends: Vec<_> = (0..5).map(|file| layout.pieces_ending_in(file)).collect();
         assert_eq!(ends, [0..0, 0..2, 0..0, 2..2, 2..4]);
-        let aligned = Layout::new(4, [4, 4, 0].into_iter());
+        let aligned = Layout::new(TorrentKind::V1, 4, [4, 4, 0].into_iter());
         assert_eq!([0, 1, 2].map(|file| aligned.pieces_ending_in(file)), [0..1, 1..2, 0..0]);
         assert_eq!([0, 1].map(|piece| aligned.files_of(piece)), [0..1, 1..2]);
+    }
+
+    #[test]
+    fn in_a_hybrid_each_piece_is_of_one_file_and_ends_in_it() {
+        let layout = hybrid();
+        assert_eq!((layout.end, layout.pieces()), (19, 5));
+        let files: Vec<_> = (0..5).map(|piece| layout.files_of(piece)).collect();
+        assert_eq!(files, [0..1, 1..2, 1..2, 3..4, 4..5]);
+        let ends: Vec<_> = (0..6).map(|file| layout.pieces_ending_in(file)).collect();
+        assert_eq!(ends, [0..1, 1..3, 0..0, 3..4, 4..5, 0..0]);
+        let bytes: Vec<_> = (0..5).map(|piece| layout.bytes_of_piece(piece)).collect();
+        assert_eq!(bytes, [0..2, 4..8, 8..11, 12..13, 16..19]);
+        assert_eq!((layout.range_of_piece(2), layout.range_of_piece(4)), (8..12, 16..19), "none behind the last");
+        assert_eq!([0, 3, 4, 5].map(|file| layout.ends_with(file)), [false, false, true, true]);
+    }
+
+    #[test]
+    fn the_root_of_a_piece_is_as_high_as_its_files_have_it() {
+        let len = 64 << 10;
+        let layout = Layout::new(TorrentKind::Hybrid, len, [1, 65_536, 65_537].into_iter());
+        assert_eq!((0..4).map(|piece| layout.layers_of_piece(piece)).collect::<Vec<_>>(), [0, 0, 2, 2]);
+    }
+
+    #[test]
+    fn of_a_hybrid_only_pieces_that_are_not_there_are_read_again() {
+        let layout = hybrid();
+        let kept = [true, true, true, false, true, true];
+        let part = |file, range| Step { file, range, whole: false };
+        let steps = layout.steps(&kept, |piece| !matches!(piece, 2 | 3));
+        assert_eq!(steps, [part(1, 4..7), Step { file: 3, range: 0..1, whole: true }]);
     }
 
     #[test]

@@ -1,14 +1,17 @@
-//! One read, hashed twice: a thread reads, a thread hashes pieces, a thread hashes leaves. Between them are a few
-//! chunks of at most 1 MiB, so memory stays flat however large the files are, and both hashes have a core each.
+//! One read, hashed for each network: a thread reads, a thread hashes pieces, a thread hashes leaves, and for a hybrid
+//! one hashes the pieces' Merkle trees. Between them are a few chunks of at most 1 MiB, so memory stays flat however large
+//! the files are, and every hash may have a core of its own: none waits for another but for those chunks.
 //!
 //! Dropping the pipeline ends its threads: whoever sends to nobody stops.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use swarmgate_content::merkle::{PieceTree, Root};
 use swarmgate_content::{BlockHash, HashKind};
 use swarmgate_ipfs_proto::build::{Built, FileBuilder, Profile};
 use swarmgate_ipfs_proto::codec::Codec;
@@ -16,9 +19,9 @@ use swarmgate_store::{MAX_PARTS, Namer, Origin, Part, Reference, VerifiedBlock};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::PublishError;
 use super::layout::{Layout, Step};
 use super::tree::{SourceFile, Tree, read};
+use super::{PublishError, TorrentKind};
 
 /// How files are cut into leaves: as `add` does.
 pub(super) const PROFILE: Profile = Profile::V1_2025;
@@ -28,6 +31,10 @@ const CHUNKS_WAITING: usize = 4;
 const PIECES_WAITING: usize = 1;
 /// Leaves that wait to be stored; copies have up to 1 MiB each.
 const LEAVES_WAITING: usize = 8;
+/// Roots of pieces that wait to be taken; they are small.
+const ROOTS_WAITING: usize = 64;
+/// What a piece is padded with, a chunk of it.
+const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// A block that was hashed.
 #[derive(Debug)]
@@ -58,6 +65,17 @@ pub(super) enum PieceOut {
     Passed(usize),
 }
 
+/// What the thread that hashes the pieces' trees says.
+#[derive(Debug)]
+pub(super) enum RootOut {
+    Root {
+        index: usize,
+        root: Root,
+    },
+    /// All of a file has gone by.
+    Passed(usize),
+}
+
 /// What the thread that hashes leaves says.
 #[derive(Debug)]
 pub(super) enum LeafOut {
@@ -69,10 +87,11 @@ pub(super) enum LeafOut {
     },
 }
 
-/// What either says.
+/// What any of them says.
 #[derive(Debug)]
 pub(super) enum Out {
     Piece(PieceOut),
+    Root(RootOut),
     Leaf(LeafOut),
 }
 
@@ -86,7 +105,7 @@ struct Chunk {
     bytes: Bytes,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum In {
     Chunk(Chunk),
     /// All of a file was read.
@@ -97,9 +116,10 @@ enum In {
 #[derive(Debug)]
 pub(super) struct Pipeline {
     pieces: Receiver<PieceOut>,
+    roots: Receiver<RootOut>,
     leaves: Receiver<LeafOut>,
     reader: JoinHandle<Result<(), PublishError>>,
-    lanes: [JoinHandle<()>; 2],
+    lanes: Vec<JoinHandle<()>>,
     read: Arc<AtomicU64>,
 }
 
@@ -109,22 +129,30 @@ impl Pipeline {
         let (to_pieces, piece_chunks) = channel(CHUNKS_WAITING);
         let (to_leaves, leaf_chunks) = channel(CHUNKS_WAITING);
         let (tell_pieces, pieces) = channel(PIECES_WAITING);
+        let (tell_roots, roots) = channel(ROOTS_WAITING);
         let (tell_leaves, leaves) = channel(LEAVES_WAITING);
-        let read = Arc::new(AtomicU64::new(0));
-        let reader = Reader { tree, layout: Arc::clone(&layout), to_pieces, to_leaves, read: Arc::clone(&read) };
-        let mut piece_lane = PieceLane { layout, copy, tell: tell_pieces, open: None };
+        let mut piece_lane = PieceLane { layout: Arc::clone(&layout), copy, tell: tell_pieces, open: None };
         let mut leaf_lane = LeafLane { copy, tell: tell_leaves, builder: FileBuilder::new(PROFILE) };
-        let lanes = [
+        let mut lanes = vec![
             spawn_blocking(move || piece_lane.run(piece_chunks).unwrap_or_default()),
             spawn_blocking(move || leaf_lane.run(leaf_chunks).unwrap_or_default()),
         ];
-        Self { pieces, leaves, reader: spawn_blocking(move || reader.run(&steps)), lanes, read }
+        let to_roots = (layout.kind() == TorrentKind::Hybrid).then(|| {
+            let (to_roots, chunks) = channel(CHUNKS_WAITING);
+            let mut lane = RootLane { layout: Arc::clone(&layout), tell: tell_roots, open: PieceTree::default() };
+            lanes.push(spawn_blocking(move || lane.run(chunks).unwrap_or_default()));
+            to_roots
+        });
+        let read = Arc::new(AtomicU64::new(0));
+        let reader = Reader { tree, layout, to_pieces, to_roots, to_leaves, read: Arc::clone(&read) };
+        Self { pieces, roots, leaves, reader: spawn_blocking(move || reader.run(&steps)), lanes, read }
     }
 
     /// What was hashed next; `None` at the end.
     pub(super) async fn next(&mut self) -> Option<Out> {
         tokio::select! {
             Some(out) = self.pieces.recv() => Some(Out::Piece(out)),
+            Some(out) = self.roots.recv() => Some(Out::Root(out)),
             Some(out) = self.leaves.recv() => Some(Out::Leaf(out)),
             else => None,
         }
@@ -158,6 +186,8 @@ struct Reader {
     tree: Arc<Tree>,
     layout: Arc<Layout>,
     to_pieces: Sender<In>,
+    /// For a hybrid.
+    to_roots: Option<Sender<In>>,
     to_leaves: Sender<In>,
     read: Arc<AtomicU64>,
 }
@@ -185,10 +215,7 @@ impl Reader {
         while at < step.range.end {
             let chunk = self.chunk(file, step, at, &mut open)?;
             at += chunk.bytes.len() as u64;
-            let mut sent = send(&self.to_pieces, In::Chunk(chunk.clone()));
-            if step.whole {
-                sent = sent.and_then(|()| send(&self.to_leaves, In::Chunk(chunk)));
-            }
+            let sent = self.send(&In::Chunk(chunk), step.whole);
             if sent.is_err() {
                 return Ok(sent);
             }
@@ -201,8 +228,14 @@ impl Reader {
         if !step.whole {
             return Ok(Ok(()));
         }
-        let ended = send(&self.to_pieces, In::End(step.file));
-        Ok(ended.and_then(|()| send(&self.to_leaves, In::End(step.file))))
+        Ok(self.send(&In::End(step.file), true))
+    }
+
+    /// To all who hash pieces and, where all of a file is read, to who hashes leaves.
+    fn send(&self, what: &In, whole: bool) -> Result<(), Left> {
+        send(&self.to_pieces, what.clone())?;
+        self.to_roots.iter().try_for_each(|to_roots| send(to_roots, what.clone()))?;
+        if whole { send(&self.to_leaves, what.clone()) } else { Ok(()) }
     }
 
     fn chunk(&self, file: &SourceFile, step: &Step, at: u64, open: &mut File) -> Result<Chunk, PublishError> {
@@ -217,6 +250,29 @@ impl Reader {
         let in_content = self.layout.range_of(step.file).start + at;
         Ok(Chunk { origin: Arc::clone(&file.origin), at, in_content, bytes: bytes.into() })
     }
+}
+
+/// A part of a chunk that is in one piece.
+struct Cut {
+    index: usize,
+    /// Of the chunk.
+    bytes: Range<usize>,
+    /// Whether the piece has no more bytes, but for padding.
+    last: bool,
+}
+
+/// Cuts a chunk where pieces end.
+fn cuts(layout: &Layout, chunk: &Chunk) -> impl Iterator<Item = Cut> {
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        let here = chunk.in_content + done as u64;
+        let rest = Some(chunk.bytes.len() - done).filter(|rest| *rest > 0)?;
+        let index = layout.piece_at(here);
+        let left = layout.bytes_of_piece(index).end - here;
+        let count = usize::try_from(left).unwrap_or(usize::MAX).min(rest);
+        done += count;
+        Some(Cut { index, bytes: done - count..done, last: count as u64 == left })
+    })
 }
 
 /// Hashes pieces, which begin and end wherever they like.
@@ -247,22 +303,17 @@ impl PieceLane {
     }
 
     fn take(&mut self, chunk: &Chunk) -> Result<(), Left> {
-        let mut done = 0;
-        while done < chunk.bytes.len() {
-            let here = chunk.in_content + done as u64;
-            let index = self.layout.piece_at(here);
-            let left = self.layout.range_of_piece(index).end - here;
-            let count = usize::try_from(left).unwrap_or(usize::MAX).min(chunk.bytes.len() - done);
-            let mut piece = self.open.take().unwrap_or_else(|| self.begin(index));
-            piece.push(chunk, done, count);
-            done += count;
-            if count as u64 == left {
-                // A piece in the parts that were counted always has a reference.
-                let Some(made) = piece.end() else { return Err(Left) };
-                send(&self.tell, PieceOut::Piece { index, made })?;
-            } else {
+        for cut in cuts(&self.layout, chunk) {
+            let mut piece = self.open.take().unwrap_or_else(|| self.begin(cut.index));
+            piece.push(chunk, &cut.bytes);
+            if !cut.last {
                 self.open = Some(piece);
+                continue;
             }
+            let (in_files, all) = (self.layout.bytes_of_piece(cut.index), self.layout.range_of_piece(cut.index));
+            // A piece in the parts that were counted always has a reference.
+            let Some(made) = piece.end(all.end - in_files.end) else { return Err(Left) };
+            send(&self.tell, PieceOut::Piece { index: cut.index, made })?;
         }
         Ok(())
     }
@@ -279,18 +330,18 @@ impl PieceLane {
 }
 
 impl OpenPiece {
-    fn push(&mut self, chunk: &Chunk, from: usize, count: usize) {
-        let bytes = &chunk.bytes[from..from + count];
+    fn push(&mut self, chunk: &Chunk, range: &Range<usize>) {
+        let bytes = &chunk.bytes[range.clone()];
         match self {
             Self::Kept(kept) => kept.extend_from_slice(bytes),
             Self::Named { namer, parts } => {
                 namer.update(bytes);
                 // A piece has 16 MiB at most.
-                let len = u32::try_from(count).unwrap_or(u32::MAX);
+                let len = u32::try_from(range.len()).unwrap_or(u32::MAX);
                 match parts.last_mut() {
                     Some(last) if Arc::ptr_eq(&last.origin, &chunk.origin) => last.len += len,
                     Some(_) | None => {
-                        let offset = chunk.at + from as u64;
+                        let offset = chunk.at + range.start as u64;
                         parts.push(Part { origin: Arc::clone(&chunk.origin), offset, len });
                     }
                 }
@@ -298,11 +349,55 @@ impl OpenPiece {
         }
     }
 
-    fn end(self) -> Option<Made> {
+    /// Ends the piece, with so many zeros behind its bytes.
+    fn end(self, zeros: u64) -> Option<Made> {
+        let zeros = usize::try_from(zeros).ok()?;
         match self {
-            Self::Kept(bytes) => Some(Made::Block(VerifiedBlock::name(HashKind::Sha1, bytes.into()))),
-            Self::Named { namer, parts } => Reference::of(&namer.finish(), parts).map(Made::Reference),
+            Self::Kept(mut bytes) => {
+                bytes.resize(bytes.len() + zeros, 0);
+                Some(Made::Block(VerifiedBlock::name(HashKind::Sha1, bytes.into())))
+            }
+            Self::Named { mut namer, parts } => {
+                let mut left = zeros;
+                while left > 0 {
+                    let some = left.min(ZEROS.len());
+                    namer.update(&ZEROS[..some]);
+                    left -= some;
+                }
+                let zeros = u32::try_from(zeros).ok()?;
+                Reference::padded(&namer.finish(), parts, zeros).map(Made::Reference)
+            }
         }
+    }
+}
+
+/// Hashes the Merkle trees of pieces (BEP 52), each of which is in one file.
+struct RootLane {
+    layout: Arc<Layout>,
+    tell: Sender<RootOut>,
+    open: PieceTree,
+}
+
+impl RootLane {
+    fn run(&mut self, mut from: Receiver<In>) -> Result<(), Left> {
+        while let Some(next) = from.blocking_recv() {
+            match next {
+                In::Chunk(chunk) => self.take(&chunk)?,
+                In::End(file) => send(&self.tell, RootOut::Passed(file))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, chunk: &Chunk) -> Result<(), Left> {
+        for cut in cuts(&self.layout, chunk) {
+            self.open.update(&chunk.bytes[cut.bytes]);
+            if cut.last {
+                let root = std::mem::take(&mut self.open).root_at(self.layout.layers_of_piece(cut.index));
+                send(&self.tell, RootOut::Root { index: cut.index, root })?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -5,16 +5,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
+use swarmgate_bittorrent_proto::metainfo::Metainfo;
+use swarmgate_content::merkle::Root;
 use swarmgate_content::{BlockHash, Cid, HashKind};
 use swarmgate_ipfs_proto::build::{Block, Built, DirectoryBuilder, Profile, symlink};
 use swarmgate_store::{Reference, Store, VerifiedBlock};
 
 use super::draft::{Draft, PublishedFile};
-use super::journal::{self, Done, Journal};
+use super::journal::{self, Done, Journal, PieceHashes};
 use super::layout::Layout;
-use super::pipeline::{self, LeafOut, Made, PieceOut, Pipeline};
+use super::pipeline::{self, LeafOut, Made, PieceOut, Pipeline, RootOut};
 use super::tree::{Entry, Tree};
-use super::{BATCH, Progress, PublishError, PublishOptions, torrent};
+use super::{BATCH, Progress, PublishError, PublishOptions, TorrentKind, torrent};
 
 /// Bytes of copied blocks that are held before they are written.
 const BATCH_BYTES: usize = 16 << 20;
@@ -28,13 +30,22 @@ pub(super) struct Run {
     layout: Arc<Layout>,
     journal: Journal,
     pieces: Vec<Option<[u8; 20]>>,
+    /// In a hybrid, of the same pieces.
+    roots: Vec<Option<Root>>,
     built: Vec<Option<Built>>,
     /// Which files an earlier run has done.
     kept: Vec<bool>,
     /// Of which files every piece that ends in them is hashed.
-    passed: Vec<bool>,
+    passed: Vec<Passed>,
     batch: Batch,
     read_bytes: u64,
+}
+
+/// Which hashes of a file's pieces have all come.
+#[derive(Clone, Copy)]
+struct Passed {
+    pieces: bool,
+    roots: bool,
 }
 
 /// What is to go into the store together, and the files of which nothing is missing once it has.
@@ -67,12 +78,14 @@ impl Batch {
 
 impl Run {
     pub(super) fn new(store: &Store, tree: Arc<Tree>, layout: Arc<Layout>, journal: Journal) -> Self {
+        let hybrid = layout.kind() == TorrentKind::Hybrid;
         Self {
             store: store.clone(),
             pieces: vec![None; layout.pieces()],
+            roots: vec![None; if hybrid { layout.pieces() } else { 0 }],
             built: vec![None; tree.files.len()],
             kept: Vec::new(),
-            passed: vec![false; tree.files.len()],
+            passed: vec![Passed { pieces: false, roots: !hybrid }; tree.files.len()],
             batch: Batch::default(),
             read_bytes: 0,
             journal,
@@ -94,11 +107,12 @@ impl Run {
         self.kept = self.take_up().await?;
         let steps = self.layout.steps(&self.kept, |piece| self.pieces[piece].is_some());
         let to_read: u64 = steps.iter().map(|step| step.range.end - step.range.start).sum();
-        let total = self.layout.total();
+        let total = self.tree.total_len();
         let mut pipeline = Pipeline::start(Arc::clone(&self.tree), Arc::clone(&self.layout), steps, options.copy);
         while let Some(out) = pipeline.next().await {
             match out {
                 pipeline::Out::Piece(out) => self.take_piece(out),
+                pipeline::Out::Root(out) => self.take_root(out),
                 pipeline::Out::Leaf(out) => self.take_leaf(out),
             }
             self.read_bytes = pipeline.read_bytes();
@@ -112,9 +126,9 @@ impl Run {
         self.write().await?;
         let root = self.directories()?;
         let metainfo = torrent(options, &self.tree, &self.layout, &self.hashes()?)?;
-        let info = VerifiedBlock::name(HashKind::Sha1, metainfo.info_bytes);
-        let extra = vec![*info.hash()];
-        self.batch.push(Made::Block(info));
+        let blocks = metadata(metainfo);
+        let extra = blocks.iter().map(|block| *block.hash()).collect();
+        blocks.into_iter().for_each(|block| self.batch.push(Made::Block(block)));
         self.write().await?;
         self.check_files().await?;
         progress(Progress { done: total, total });
@@ -134,10 +148,11 @@ impl Run {
                 known.extend(done.pieces.iter().copied());
             }
         }
-        for (piece, hash) in known {
+        for (piece, PieceHashes { sha1, root }) in known {
             let in_kept = self.layout.files_of(piece).all(|file| kept[file] || self.layout.len_of(file) == 0);
-            if in_kept && self.store.contains(&BlockHash::sha1(hash)) {
-                self.pieces[piece] = Some(hash);
+            if in_kept && self.store.contains(&BlockHash::sha1(sha1)) {
+                self.pieces[piece] = Some(sha1);
+                self.roots.get_mut(piece).into_iter().for_each(|slot| *slot = root);
             }
         }
         self.forget_pieces(&kept).await?;
@@ -158,15 +173,33 @@ impl Run {
             PieceOut::Piece { index, made } => {
                 self.pieces[index] = <[u8; 20]>::try_from(made.hash().digest()).ok();
                 self.batch.push(made);
-                let last = self.layout.files_of(index).end.saturating_sub(1);
-                if self.kept[last] {
-                    self.batch.ended.push(last);
-                }
+                self.note_again(index);
             }
             PieceOut::Passed(file) => {
-                self.passed[file] = true;
+                self.passed[file].pieces = true;
                 self.note(file);
             }
+        }
+    }
+
+    fn take_root(&mut self, out: RootOut) {
+        match out {
+            RootOut::Root { index, root } => {
+                self.roots[index] = Some(root);
+                self.note_again(index);
+            }
+            RootOut::Passed(file) => {
+                self.passed[file].roots = true;
+                self.note(file);
+            }
+        }
+    }
+
+    /// Notes the file that a piece ends in anew, if an earlier run has done it: then it is read for its pieces alone.
+    fn note_again(&mut self, piece: usize) {
+        let last = self.layout.files_of(piece).end.saturating_sub(1);
+        if self.kept[last] {
+            self.batch.ended.push(last);
         }
     }
 
@@ -180,9 +213,10 @@ impl Run {
         }
     }
 
-    /// Notes a file when both of its halves have come.
+    /// Notes a file when all that is made of it has come.
     fn note(&mut self, file: usize) {
-        if self.passed[file] && self.built[file].is_some() {
+        let Passed { pieces, roots } = self.passed[file];
+        if pieces && roots && self.built[file].is_some() {
             self.batch.ended.push(file);
         }
     }
@@ -204,8 +238,17 @@ impl Run {
 
     fn done(&self, file: usize) -> Option<Done> {
         let ending = self.layout.pieces_ending_in(file);
-        let pieces = ending.filter_map(|piece| Some((piece, self.pieces[piece]?))).collect();
+        let pieces = ending.filter_map(|piece| Some((piece, self.names_of(piece)?))).collect();
         Some(Done { built: self.built[file]?, pieces })
+    }
+
+    /// All names of a piece, once all have come.
+    fn names_of(&self, piece: usize) -> Option<PieceHashes> {
+        let root = match self.roots.get(piece) {
+            Some(root) => Some((*root)?),
+            None => None,
+        };
+        Some(PieceHashes { sha1: self.pieces[piece]?, root })
     }
 
     /// Builds what is above the files.
@@ -218,8 +261,8 @@ impl Run {
         Ok(root)
     }
 
-    fn hashes(&self) -> Result<Vec<[u8; 20]>, PublishError> {
-        let all = self.pieces.iter().copied().collect::<Option<Vec<_>>>();
+    fn hashes(&self) -> Result<Vec<PieceHashes>, PublishError> {
+        let all = (0..self.pieces.len()).map(|piece| self.names_of(piece)).collect::<Option<Vec<_>>>();
         all.ok_or(PublishError::CutShort("a piece was not hashed"))
     }
 
@@ -236,18 +279,30 @@ impl Run {
         root: Cid,
         extra: Vec<BlockHash>,
     ) -> Result<Draft, PublishError> {
-        let pieces = self.hashes()?;
-        let metainfo = torrent(options, &self.tree, &self.layout, &pieces)?;
+        let hashes = self.hashes()?;
+        let metainfo = torrent(options, &self.tree, &self.layout, &hashes)?;
+        let pieces = hashes.into_iter().map(|hashes| hashes.sha1).collect();
         let mut files = Vec::with_capacity(self.tree.files.len());
-        for (number, (file, built)) in self.tree.files.iter().zip(&self.built).enumerate() {
+        // Padding is a file of the torrent and none of the folder's.
+        let numbers = (0..).zip(&metainfo.info.files).filter(|(_, entry)| !entry.padding).map(|(number, _)| number);
+        for ((file, built), number) in self.tree.files.iter().zip(&self.built).zip(numbers) {
             let built = built.ok_or(PublishError::CutShort("a file was not read"))?;
-            let number = u32::try_from(number).map_err(|_| PublishError::TooMany(self.tree.path.clone()))?;
             let path = if file.names.is_empty() { vec![metainfo.info.name.clone()] } else { file.names.clone() };
             files.push(PublishedFile { number, path, len: file.len, cid: built.cid });
         }
         let Self { store, journal, read_bytes, .. } = self;
         Ok(Draft { metainfo, root, files, read_bytes, journal, store, pieces, extra })
     }
+}
+
+/// What a torrent needs besides its pieces: its `info` dictionary under each of its names and, in a hybrid, the roots of
+/// its pieces, which peers ask for.
+fn metadata(metainfo: Metainfo) -> Vec<VerifiedBlock> {
+    let Metainfo { id, info, info_bytes, .. } = metainfo;
+    let v1 = id.v1().map(|_| VerifiedBlock::name(HashKind::Sha1, info_bytes.clone()));
+    let v2 = id.v2().map(|_| VerifiedBlock::name(HashKind::Sha2_256, info_bytes));
+    let roots = info.roots.map(|roots| VerifiedBlock::name(HashKind::Sha2_256, roots));
+    v1.into_iter().chain(v2).chain(roots).collect()
 }
 
 fn build(entry: &Entry, path: &Path, files: &[Option<Built>], blocks: &mut Vec<Block>) -> Result<Built, PublishError> {

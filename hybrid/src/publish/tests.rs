@@ -6,24 +6,33 @@ use std::path::Path;
 use std::sync::Arc;
 
 use swarmgate_bittorrent_proto::metainfo::hash_pieces;
-use swarmgate_content::{BlockHash, Cid};
+use swarmgate_content::merkle::{LEAF_BYTES, Root, leaf, node};
+use swarmgate_content::{BlockHash, Cid, HashKind, TorrentId};
 use swarmgate_ipfs_proto::build::{FileBuilder, Profile};
 use swarmgate_store::StoreOptions;
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
+use super::tree::SourceFile;
 use super::*;
 
 const MIB: usize = 1 << 20;
 
-/// A folder, and a store on disk.
+const KINDS: [TorrentKind; 2] = [TorrentKind::V1, TorrentKind::Hybrid];
+
+/// A folder, a store on disk, and which torrent is made.
 struct World {
     dir: TempDir,
     store: Store,
+    kind: TorrentKind,
 }
 
 impl World {
     async fn new(files: &[(&str, usize)]) -> Self {
+        Self::of(TorrentKind::V1, files).await
+    }
+
+    async fn of(kind: TorrentKind, files: &[(&str, usize)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         for (seed, (path, len)) in (0..).zip(files) {
             let path = dir.path().join("folder").join(path);
@@ -31,7 +40,7 @@ impl World {
             fs::write(path, noise(seed, *len)).unwrap();
         }
         let store = Self::open(dir.path()).await;
-        Self { dir, store }
+        Self { dir, store, kind }
     }
 
     async fn open(dir: &Path) -> Store {
@@ -47,6 +56,7 @@ impl World {
         PublishOptions {
             path: self.folder(),
             name: None,
+            torrent: self.kind,
             piece_len: Some(piece_len),
             longest_chosen: MAX_PIECE_BYTES,
             trackers: Vec::new(),
@@ -134,53 +144,159 @@ async fn one_read_gives_the_pieces_and_the_cids_that_the_bytes_have_and_nothing_
     assert_eq!(world.store.list_records("publish-journal").await.unwrap(), []);
 }
 
-#[tokio::test]
-async fn one_file_is_a_torrent_without_a_folder() {
-    let world = World::new(&[("film.mkv", 100_000)]).await;
-    let options = PublishOptions { path: world.folder().join("film.mkv"), ..world.options(MIN_PIECE_BYTES) };
-    let draft = publish(&world.store, &options, |_| {}).await.unwrap();
-    assert!(draft.metainfo.info.single_file);
-    assert_eq!((draft.metainfo.info.name.as_str(), draft.root), ("film.mkv", draft.files[0].cid));
-    draft.let_go().await.unwrap();
-    world.assert_nothing_is_left().await;
+/// The root of a file's leaves, as the specification has it: padded to a power of two of them, or to whole pieces where
+/// it has several.
+fn plain_root(bytes: &[u8], leaves: usize) -> Root {
+    let mut layer: Vec<Root> = bytes.chunks(LEAF_BYTES).map(leaf).collect();
+    layer.resize(leaves, [0; 32]);
+    while layer.len() > 1 {
+        layer = layer.chunks(2).map(|pair| node(&pair[0], &pair[1])).collect();
+    }
+    layer[0]
 }
 
-/// Files of 4 KiB, four to a piece.
-async fn many_files() -> World {
+#[tokio::test]
+async fn one_read_gives_a_hybrid_whose_halves_and_dag_are_of_the_same_bytes() {
+    let files = [
+        ("a film.mkv", 3 * MIB + 77),
+        ("b/.hidden", 10),
+        ("b/empty", 0),
+        ("b/ünïcode ☃.txt", 32 << 10),
+        ("c", 20_000),
+        ("z/last", 2 * MIB + 1),
+        ("zz empty", 0),
+    ];
+    let world = World::of(TorrentKind::Hybrid, &files).await;
+    let draft = world.publish(32 << 10).await.unwrap();
+    let bytes = files.map(|(path, _)| fs::read(world.folder().join(path)).unwrap());
+    let mut padded: Vec<u8> = Vec::new();
+    for file in bytes.iter().filter(|file| !file.is_empty()) {
+        padded.resize(padded.len().next_multiple_of(32 << 10), 0);
+        padded.extend_from_slice(file);
+    }
+    let read = Metainfo::parse(&draft.metainfo.to_torrent().into()).unwrap();
+    assert_eq!(read.id, draft.metainfo.id);
+    assert_eq!(draft.pieces.concat(), hash_pieces(&padded, 32 << 10), "and so says an independent hash of the whole");
+    let tree = read.info.tree.as_ref().unwrap();
+    let roots: Vec<Root> = tree.files().iter().map(|file| file.root).collect();
+    let plain = |file: &&Vec<u8>| plain_root(file, file.len().div_ceil(LEAF_BYTES).next_power_of_two());
+    assert_eq!(roots, bytes.iter().filter(|file| !file.is_empty()).map(|file| plain(&file)).collect::<Vec<_>>());
+    let film = &tree.files()[0];
+    let layer = tree.part(film, read.info.roots.as_ref().unwrap());
+    let pieces = bytes[0].chunks(32 << 10).map(|piece| plain_root(piece, 2));
+    assert_eq!(layer, pieces.collect::<Vec<_>>().concat());
+
+    let numbers: Vec<u32> = draft.files.iter().map(|file| file.number).collect();
+    assert_eq!(numbers, [0, 2, 4, 5, 6, 8, 9], "padding has numbers too");
+    for ((file, (path, _)), bytes) in draft.files.iter().zip(files).zip(&bytes) {
+        let entry = &read.info.files[file.number as usize];
+        assert_eq!((entry.joined_path().as_str(), entry.len, file.cid), (path, bytes.len() as u64, cid_of(bytes)));
+    }
+    assert_eq!(draft.read_bytes, bytes.concat().len() as u64, "each byte once");
+    assert!(world.store.usage().bytes < 60_000, "{} bytes were stored", world.store.usage().bytes);
+    let plain = World::new(&files).await.publish(32 << 10).await.unwrap();
+    assert_eq!(plain.root, draft.root, "the DAG is the same");
+
+    let (hashes, id) = (draft.pieces.clone(), draft.metainfo.id);
+    draft.seal().await.unwrap();
+    for (piece, hash) in padded.chunks(32 << 10).zip(hashes) {
+        let stored = world.store.read_all(&BlockHash::sha1(hash)).await.unwrap().unwrap();
+        assert!(stored.as_ref() == piece, "padding and all");
+    }
+    let roots = HashKind::Sha2_256.hash(read.info.roots.as_ref().unwrap());
+    for kept in [BlockHash::from(id.v1().unwrap()), BlockHash::from(TorrentId::V2(id.v2().unwrap())), roots] {
+        assert!(world.store.contains(&kept), "{kept}");
+    }
+    world.store.clear().await;
+    assert!(world.store.contains(&roots), "what peers ask for is pinned");
+}
+
+#[tokio::test]
+async fn one_file_is_a_torrent_without_a_folder() {
+    for kind in KINDS {
+        let world = World::of(kind, &[("film.mkv", 100_000)]).await;
+        let options = PublishOptions { path: world.folder().join("film.mkv"), ..world.options(MIN_PIECE_BYTES) };
+        let draft = publish(&world.store, &options, |_| {}).await.unwrap();
+        assert!(draft.metainfo.info.single_file);
+        assert_eq!((draft.metainfo.info.name.as_str(), draft.root), ("film.mkv", draft.files[0].cid));
+        draft.let_go().await.unwrap();
+        world.assert_nothing_is_left().await;
+    }
+}
+
+/// Files of 4 KiB; in a v1 torrent, four to a piece.
+async fn many_files(kind: TorrentKind) -> World {
     let names: Vec<String> = (0..1_200).map(|n| format!("{n:04}")).collect();
     let files: Vec<_> = names.iter().map(|name| (name.as_str(), 4096)).collect();
-    World::new(&files).await
+    World::of(kind, &files).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_interrupted_goes_on_after_the_files_that_were_done() {
-    let world = many_files().await;
-    // What is noted is noted in batches, of some 400 files here.
-    world.publish_until(MIN_PIECE_BYTES, 900 * 4096).await;
-    world.store.close().await;
-    let world = World { store: World::open(world.dir.path()).await, ..world };
-    let again = world.publish(MIN_PIECE_BYTES).await.unwrap();
-    let left = (1_200 - 800) * 4096;
-    assert!(again.read_bytes < left, "{} bytes were read again", again.read_bytes);
-    let fresh = many_files().await.publish(MIN_PIECE_BYTES).await.unwrap();
-    assert_eq!((again.metainfo.infohash, again.root), (fresh.metainfo.infohash, fresh.root));
-    again.seal().await.unwrap();
-    assert_eq!(world.store.pinned_roots().len(), 1);
+    for kind in KINDS {
+        let world = many_files(kind).await;
+        // What is noted is noted in batches, of some 400 files here.
+        world.publish_until(MIN_PIECE_BYTES, 900 * 4096).await;
+        world.store.close().await;
+        let world = World { store: World::open(world.dir.path()).await, ..world };
+        let again = world.publish(MIN_PIECE_BYTES).await.unwrap();
+        let left = (1_200 - 800) * 4096;
+        assert!(again.read_bytes < left, "{kind:?}: {} bytes were read again", again.read_bytes);
+        let fresh = many_files(kind).await.publish(MIN_PIECE_BYTES).await.unwrap();
+        assert_eq!((again.metainfo.id, again.root), (fresh.metainfo.id, fresh.root));
+        again.seal().await.unwrap();
+        assert_eq!(world.store.pinned_roots().len(), 1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_has_changed_since_the_interruption_is_read_again_and_so_are_its_pieces() {
-    let world = many_files().await;
-    world.publish_until(MIN_PIECE_BYTES, 700 * 4096).await;
-    fs::write(world.folder().join("0002"), noise(77_777, 4096)).unwrap();
-    // Cut short once more, so that what was noted of the changed piece is put to the test.
-    world.publish_until(MIN_PIECE_BYTES, 1_100 * 4096).await;
+    for kind in KINDS {
+        let world = many_files(kind).await;
+        world.publish_until(MIN_PIECE_BYTES, 700 * 4096).await;
+        fs::write(world.folder().join("0002"), noise(77_777, 4096)).unwrap();
+        // Cut short once more, so that what was noted of the changed piece is put to the test.
+        world.publish_until(MIN_PIECE_BYTES, 1_100 * 4096).await;
+        let again = world.publish(MIN_PIECE_BYTES).await.unwrap();
+        assert!(again.read_bytes < (1_200 - 800) * 4096, "{kind:?}: {}", again.read_bytes);
+        let fresh = many_files(kind).await;
+        fs::write(fresh.folder().join("0002"), noise(77_777, 4096)).unwrap();
+        let fresh = fresh.publish(MIN_PIECE_BYTES).await.unwrap();
+        assert_eq!((again.metainfo.id, again.root), (fresh.metainfo.id, fresh.root));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_noted_for_a_v1_torrent_is_no_word_about_a_hybrid() {
+    let world = many_files(TorrentKind::V1).await;
+    world.publish_until(MIN_PIECE_BYTES, 900 * 4096).await;
+    let world = World { kind: TorrentKind::Hybrid, ..world };
+    let hybrid = world.publish(MIN_PIECE_BYTES).await.unwrap();
+    assert_eq!(hybrid.read_bytes, 1_200 * 4096, "all is hashed again");
+    let fresh = many_files(TorrentKind::Hybrid).await.publish(MIN_PIECE_BYTES).await.unwrap();
+    assert_eq!((hybrid.metainfo.id, hybrid.root), (fresh.metainfo.id, fresh.root));
+    drop(hybrid);
+    // The other way round, the v1 job is where it was.
+    let world = World { kind: TorrentKind::V1, ..world };
+    let v1 = world.publish(MIN_PIECE_BYTES).await.unwrap();
+    assert!(v1.read_bytes < (1_200 - 800) * 4096, "{}", v1.read_bytes);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notes_of_a_hybrid_without_roots_are_hashed_again_rather_than_misread() {
+    let world = many_files(TorrentKind::Hybrid).await;
+    drop(world.publish(MIN_PIECE_BYTES).await.unwrap());
+    for (key, value) in world.store.list_records("publish-journal").await.unwrap() {
+        let mut note: serde_json::Value = serde_json::from_slice(&value).unwrap();
+        if note.as_object_mut().unwrap().remove("roots").is_some() && key[35] % 2 == 0 {
+            let note = serde_json::to_vec(&note).unwrap().into();
+            world.store.put_record("publish-journal", &key, note).await.unwrap();
+        }
+    }
     let again = world.publish(MIN_PIECE_BYTES).await.unwrap();
-    assert!(again.read_bytes < (1_200 - 800) * 4096, "{}", again.read_bytes);
-    let fresh = many_files().await;
-    fs::write(fresh.folder().join("0002"), noise(77_777, 4096)).unwrap();
-    let fresh = fresh.publish(MIN_PIECE_BYTES).await.unwrap();
-    assert_eq!((again.metainfo.infohash, again.root), (fresh.metainfo.infohash, fresh.root));
+    assert_eq!(again.read_bytes, 600 * 4096, "those of every second file were taken away");
+    let fresh = many_files(TorrentKind::Hybrid).await.publish(MIN_PIECE_BYTES).await.unwrap();
+    assert_eq!((again.metainfo.id, again.root), (fresh.metainfo.id, fresh.root));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -238,17 +354,24 @@ async fn links_and_empty_folders_are_in_the_dag_and_what_is_no_file_is_refused_b
 
 #[tokio::test]
 async fn a_copy_needs_the_files_no_more() {
-    let world = World::new(&[("a", 3 * MIB), ("b", 100)]).await;
-    let options = PublishOptions { copy: true, ..world.options(64 << 10) };
-    let draft = publish(&world.store, &options, |_| {}).await.unwrap();
-    let all = [fs::read(world.folder().join("a")).unwrap(), fs::read(world.folder().join("b")).unwrap()].concat();
-    fs::remove_dir_all(world.folder()).unwrap();
-    assert_eq!(world.store.usage().referenced_blocks, 0);
-    for (piece, hash) in all.chunks(64 << 10).zip(&draft.pieces) {
-        let stored = world.store.read_all(&BlockHash::sha1(*hash)).await.unwrap().unwrap();
-        assert!(stored.as_ref() == piece);
+    for kind in KINDS {
+        let world = World::of(kind, &[("a", 3 * MIB + 5), ("b", 100)]).await;
+        let options = PublishOptions { copy: true, ..world.options(64 << 10) };
+        let draft = publish(&world.store, &options, |_| {}).await.unwrap();
+        let mut all = fs::read(world.folder().join("a")).unwrap();
+        if kind == TorrentKind::Hybrid {
+            all.resize(all.len().next_multiple_of(64 << 10), 0);
+        }
+        all.extend(fs::read(world.folder().join("b")).unwrap());
+        fs::remove_dir_all(world.folder()).unwrap();
+        assert_eq!(world.store.usage().referenced_blocks, 0);
+        assert_eq!(draft.pieces.len(), all.len().div_ceil(64 << 10));
+        for (piece, hash) in all.chunks(64 << 10).zip(&draft.pieces) {
+            let stored = world.store.read_all(&BlockHash::sha1(*hash)).await.unwrap().unwrap();
+            assert!(stored.as_ref() == piece);
+        }
+        assert!(journal::is_here(&world.store, &draft.root).await.unwrap());
     }
-    assert!(journal::is_here(&world.store, &draft.root).await.unwrap());
 }
 
 #[tokio::test]
@@ -266,18 +389,54 @@ async fn a_piece_in_more_files_than_a_reference_may_name_is_copied() {
 #[tokio::test]
 async fn the_length_of_pieces_follows_the_size_and_what_was_asked() {
     let world = World::new(&[("a", 5)]).await;
-    let chosen = |total: u64, longest_chosen| {
-        let options = PublishOptions { piece_len: None, longest_chosen, ..world.options(0) };
-        piece_len(&options, total).unwrap()
+    let chosen_for = |torrent, lens: &[u64], longest_chosen| {
+        let options = PublishOptions { piece_len: None, torrent, longest_chosen, ..world.options(0) };
+        piece_len(&options, || lens.iter().copied()).unwrap()
     };
-    assert_eq!(chosen(5, MAX_PIECE_BYTES), 16 << 10);
-    assert_eq!(chosen(2_000 * (16 << 10), MAX_PIECE_BYTES), 16 << 10);
-    assert_eq!(chosen(2_000 * (16 << 10) + 1, MAX_PIECE_BYTES), 32 << 10);
-    assert_eq!(chosen(1 << 40, MAX_PIECE_BYTES), 16 << 20);
-    assert_eq!(chosen(1 << 40, 5 << 20), 4 << 20);
+    for kind in KINDS {
+        let chosen = |total: u64, longest_chosen| chosen_for(kind, &[total], longest_chosen);
+        assert_eq!(chosen(5, MAX_PIECE_BYTES), 16 << 10);
+        assert_eq!(chosen(2_000 * (16 << 10), MAX_PIECE_BYTES), 16 << 10);
+        assert_eq!(chosen(2_000 * (16 << 10) + 1, MAX_PIECE_BYTES), 32 << 10);
+        assert_eq!(chosen(1 << 40, MAX_PIECE_BYTES), 16 << 20);
+        assert_eq!(chosen(1 << 40, 5 << 20), 4 << 20);
+    }
+    // In a hybrid, longer pieces would not be fewer here, but for the padding's.
+    let small = vec![20_000; 100_000];
+    assert_eq!(chosen_for(TorrentKind::V1, &small, MAX_PIECE_BYTES), 1 << 20);
+    assert_eq!(chosen_for(TorrentKind::Hybrid, &small, MAX_PIECE_BYTES), 32 << 10);
+    let mixed: Vec<u64> = [vec![1; 30_000], vec![4 << 30]].concat();
+    let len = u64::from(chosen_for(TorrentKind::Hybrid, &mixed, MAX_PIECE_BYTES));
+    assert_eq!(len, 128 << 10);
+    assert!(30_000 * len <= 4 << 30, "the padding is no more than the files");
     for wrong in [0, 1, 8 << 10, 100_000, 32 << 20] {
         assert!(matches!(world.publish(wrong).await, Err(PublishError::PieceLength(_))), "{wrong}");
     }
+}
+
+#[tokio::test]
+async fn what_only_a_hybrid_cannot_be_made_of_is_refused_before_it_is_read_and_says_so() {
+    let world = World::of(TorrentKind::Hybrid, &[("a", 1)]).await;
+    let tree = Tree::look(&world.folder()).unwrap();
+    let name = "x".repeat(200);
+    let file = |number: usize| SourceFile {
+        names: vec![format!("{number:06}{name}")],
+        len: 1,
+        origin: Arc::clone(&tree.files[0].origin),
+    };
+    let tree = Tree {
+        path: tree.path.clone(),
+        name: tree.name.clone(),
+        top: Entry::Directory(Vec::new()),
+        files: (0..60_000).map(file).collect(),
+    };
+    let refused = |kind| {
+        let layout = Layout::new(kind, MIN_PIECE_BYTES, tree.files.iter().map(|file| file.len));
+        try_out(&world.options(MIN_PIECE_BYTES), &tree, &layout).map_err(|error| error.to_string())
+    };
+    assert_eq!(refused(TorrentKind::V1), Ok(()));
+    let error = refused(TorrentKind::Hybrid).unwrap_err();
+    assert!(error.contains("no hybrid torrent can be made of") && error.contains("though a v1 torrent can"), "{error}");
 }
 
 #[tokio::test]

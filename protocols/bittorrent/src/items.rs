@@ -8,11 +8,11 @@ use std::time::Instant;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
-use swarmgate_bittorrent_proto::metainfo::Info;
+use swarmgate_bittorrent_proto::metainfo::{Info, Metainfo};
 use swarmgate_bittorrent_proto::tracker::udp::ScrapeCounts;
 use swarmgate_content::{
     Account, BlockHash, ByteRange, ContentId, ContentMeta, ContentReader, Event, FetchError, FetchErrorKind, FileRef,
-    Hints, InfoHash, ProtocolStats, ResolveRequest, SourceMix, Stage, TorrentId,
+    Hints, InfoHash, InfoHashV2, ProtocolStats, ResolveRequest, SourceMix, Stage, TorrentId,
 };
 use swarmgate_egress::HttpClient;
 use swarmgate_store::{RecordError, Store};
@@ -48,6 +48,8 @@ pub enum AddItemError {
 pub struct Item {
     /// The torrent.
     pub infohash: InfoHash,
+    /// Its v2 infohash (BEP 52), once known, where it has one.
+    pub infohash_v2: Option<InfoHashV2>,
     /// Its name: from its metadata, else from a hint; untrusted.
     pub name: Option<String>,
     /// `resolving` while its metadata is unknown, `active` while somebody reads it, `queued` while it waits for a place, else
@@ -77,21 +79,20 @@ pub struct Item {
     pub total_uploaded: u64,
 }
 
-/// Notes in a store that an item stays, for the engine that starts on that store next. Its `info` dictionary should be
-/// in the store too; an engine that runs already is not told.
+/// Notes in a store that an item stays, for the engine that starts on that store next, and where the roots of its pieces
+/// are (BEP 52). Its `info` dictionary should be in the store too; an engine that runs already is not told.
 ///
 /// # Errors
 /// [`RecordError`] when the index fails.
-pub async fn keep_item(
-    store: &Store,
-    infohash: InfoHash,
-    trackers: Vec<Vec<String>>,
-    web_seeds: Vec<String>,
-    name: String,
-) -> Result<(), RecordError> {
+pub async fn keep_item(store: &Store, metainfo: &Metainfo) -> Result<(), RecordError> {
+    let Metainfo { id, infohash, info, announce, web_seeds, .. } = metainfo;
+    if let (Some(v2), Some(roots)) = (id.v2(), &info.roots) {
+        roots::keep(store, v2, roots.clone()).await;
+    }
     let known = store.get_record(ITEMS_TABLE, infohash.as_bytes()).await?;
     let mut record: Record = known.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default();
-    record.add(Record { trackers, web_seeds, name: Some(name), kept: true, ..Record::default() });
+    let (trackers, web_seeds, name) = (announce.clone(), web_seeds.clone(), Some(info.name.clone()));
+    record.add(Record { trackers, web_seeds, name, v2: id.v2(), kept: true, ..Record::default() });
     // Texts always have a spelling in JSON.
     let json = serde_json::to_vec(&record).unwrap_or_default();
     store.put_record(ITEMS_TABLE, infohash.as_bytes(), json.into()).await
@@ -161,6 +162,7 @@ impl Items {
         let queue_position = self.waiting.get(infohash).copied().filter(|_| torrent.is_none());
         Item {
             infohash: *infohash,
+            infohash_v2: record.v2,
             name: known.as_ref().map(|known| known.meta.name.clone()).or_else(|| record.name.clone()),
             state: match (&torrent, &known) {
                 (None, _) if queue_position.is_some() => "queued",

@@ -89,8 +89,7 @@ async fn write_items(config: &Config) {
             let hash = BlockHash::from(metainfo.infohash);
             let info = store.verifier().verify(hash, metainfo.info_bytes.clone()).await.unwrap();
             store.put(info).await.unwrap();
-            let name = metainfo.info.name.clone();
-            keep_item(&store, metainfo.infohash, Vec::new(), Vec::new(), name).await.unwrap();
+            keep_item(&store, &metainfo).await.unwrap();
         });
         if writing.len() >= BATCH {
             writing.next().await;
