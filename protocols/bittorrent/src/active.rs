@@ -70,6 +70,8 @@ pub(crate) struct ActiveTorrent {
     announcer: Arc<Mutex<Option<TorrentAnnouncer>>>,
     /// Announces to the operator's own trackers, until the torrent turns out to be private.
     extra: Arc<Mutex<Option<TorrentAnnouncer>>>,
+    /// Announces a hybrid by its other name (BEP 52), so that those find us who know no more of it.
+    upgrade: Arc<Mutex<Option<TorrentAnnouncer>>>,
     /// Lends the swarm to those who bring peers by other ways.
     entry: Mutex<Option<Entry>>,
     dialer: Arc<TorrentDialer>,
@@ -117,13 +119,16 @@ impl ActiveTorrent {
         let own = |tracker: &String| trackers.iter().flatten().any(|own| own == tracker);
         let extra = environment.extra_trackers.iter().filter(|tracker| !own(tracker));
         let extra: Vec<_> = extra.map(|tracker| vec![tracker.clone()]).collect();
-        let extra = (!private && !extra.is_empty()).then(|| announcer(environment, &handle, &extra, found.clone()));
+        let announce = |name, trackers: &[Vec<String>]| announcer(environment, &handle, name, trackers, found.clone());
+        let extra = (!private && !extra.is_empty()).then(|| announce(id.wire(), &extra));
+        let upgrade = upgrade_of(id).map(|other| announce(other, &dialled(trackers)));
         let entry = environment.context.directory.enter(handle.clone(), environment.peer_id, private, trackers);
         let torrent = Self {
             private,
             entry: Mutex::new(Some(entry)),
-            announcer: Arc::new(Mutex::new(Some(announcer(environment, &handle, &dialled(trackers), found.clone())))),
+            announcer: Arc::new(Mutex::new(Some(announce(id.wire(), &dialled(trackers))))),
             extra: Arc::new(Mutex::new(extra)),
+            upgrade: Arc::new(Mutex::new(upgrade)),
             swarm: Mutex::new(Some(swarm)),
             handle: handle.clone(),
             informed: info.is_some(),
@@ -151,7 +156,7 @@ impl ActiveTorrent {
         torrent.learn(info);
         torrent.tell_completion();
         if !private {
-            torrent.ask_dht(environment);
+            [Some(id.wire()), upgrade_of(id)].into_iter().flatten().for_each(|name| torrent.ask_dht(environment, name));
             torrent.call_out(environment);
         }
         torrent.tasks.close();
@@ -184,7 +189,8 @@ impl ActiveTorrent {
 
     /// Tells the trackers once when the last piece has come (BEP 3).
     fn tell_completion(&self) {
-        let (handle, announcers) = (self.handle.clone(), [self.announcer.clone(), self.extra.clone()]);
+        let announcers = [self.announcer.clone(), self.extra.clone(), self.upgrade.clone()];
+        let handle = self.handle.clone();
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             tokio::select! {
@@ -204,10 +210,10 @@ impl ActiveTorrent {
         self.private || self.handle.known().is_some_and(|known| known.info.private)
     }
 
-    /// Looks peers up in the DHT until the torrent ends or is known to be private.
-    fn ask_dht(&self, environment: &Environment) {
+    /// Looks peers up in the DHT, by one of its names, until the torrent ends or is known to be private.
+    fn ask_dht(&self, environment: &Environment, infohash: InfoHash) {
         let Some(dht) = environment.dht.clone() else { return };
-        let (infohash, port) = (self.handle.infohash(), environment.listen.map(|listen| listen.port()));
+        let port = environment.listen.map(|listen| listen.port());
         let (found, count) = (self.found.clone(), self.dht_found.clone());
         let (public, stop) = (self.public.clone(), self.stop.clone());
         *count.lock() = Some((Instant::now(), 0));
@@ -281,8 +287,10 @@ impl ActiveTorrent {
 
     /// Takes trackers of its own.
     pub(crate) fn add_trackers(&self, tiers: &[Vec<String>]) {
-        if let Some(announcer) = self.announcer.lock().as_ref().filter(|_| !tiers.is_empty()) {
-            announcer.add_trackers(&dialled(tiers));
+        for announcer in [&self.announcer, &self.upgrade] {
+            if let Some(announcer) = announcer.lock().as_ref().filter(|_| !tiers.is_empty()) {
+                announcer.add_trackers(&dialled(tiers));
+            }
         }
         if let Some(entry) = &*self.entry.lock() {
             entry.add_trackers(tiers);
@@ -295,7 +303,7 @@ impl ActiveTorrent {
         if *self.handle.peer_count().borrow() > 0 {
             return;
         }
-        for announcer in [&self.announcer, &self.extra] {
+        for announcer in [&self.announcer, &self.extra, &self.upgrade] {
             if let Some(announcer) = &*announcer.lock() {
                 announcer.announce_now();
             }
@@ -361,7 +369,7 @@ impl ActiveTorrent {
     pub(crate) async fn shutdown(&self) {
         self.stop.cancel();
         drop(self.entry.lock().take());
-        let announcers = [self.announcer.lock().take(), self.extra.lock().take()];
+        let announcers = [&self.announcer, &self.extra, &self.upgrade].map(|announcer| announcer.lock().take());
         join_all(announcers.into_iter().flatten().map(TorrentAnnouncer::shutdown)).await;
         self.dialer.shutdown().await;
         let swarm = self.swarm.lock().take();
@@ -395,12 +403,13 @@ fn dialled(tiers: &[Vec<String>]) -> Vec<Vec<String>> {
 fn announcer(
     environment: &Environment,
     handle: &SwarmHandle,
+    infohash: InfoHash,
     trackers: &[Vec<String>],
     found: mpsc::Sender<Found>,
 ) -> TorrentAnnouncer {
     let handle = handle.clone();
     TorrentAnnouncer::spawn(AnnouncerSetup {
-        infohash: handle.infohash(),
+        infohash,
         peer_id: environment.peer_id,
         port: environment.listen.map_or(UNREACHABLE_PORT, |listen| listen.port()),
         tiers: trackers.to_vec(),
