@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """A folder published from one read, beside sha1sum and sha256sum of the same data, run at the same time.
 
-  publish.py --swarmgate BIN [--size MIB] [--runs N]
+  publish.py --swarmgate BIN [--size MIB] [--runs N] [--torrent hybrid|v1]
 
-What is published is hashed with SHA-1 for the torrent and with SHA-256 for the DAG, so the two programs together do what
-one `swarmgate publish` does. Said are times, bytes read beside bytes there, and the most memory. Then one run is killed
-half-way and gone on with.
+What is published as a v1 torrent is hashed with SHA-1 for the torrent and with SHA-256 for the DAG, so the two programs
+together do what one `swarmgate publish --torrent v1` does; a hybrid's Merkle trees are SHA-256 once more. Both kinds are
+measured, in turns, unless one is named. Said are times, bytes read beside bytes there, and the most memory. Then one run
+is killed half-way and gone on with.
 """
 import argparse
 import os
@@ -59,8 +60,25 @@ class Watch(threading.Thread):
             time.sleep(0.02)
 
 
-def publish(sitting, binary, folder, cache):
-    return sitting.start("publish", [binary, "--data-dir", cache, "publish", folder, "--json"], env=gateway_env())
+def publish(sitting, binary, folder, cache, kind):
+    command = [binary, "--data-dir", cache, "publish", folder, "--json", "--torrent", kind]
+    return sitting.start("publish", command, env=gateway_env())
+
+
+class Runs:
+    """What the runs of one kind of torrent took."""
+
+    def __init__(self, kind):
+        self.kind, self.times, self.peaks, self.reads = kind, [], [], []
+
+    def run(self, sitting, binary, folder, there, number):
+        begun = time.monotonic()
+        child = publish(sitting, binary, folder, sitting.scratch(f"cache-{self.kind}-{number}"), self.kind)
+        watch = Watch(child.pid)
+        assert child.wait() == 0, sitting.log_tail("publish")
+        self.times.append(time.monotonic() - begun)
+        self.peaks.append(watch.peak / 1024)
+        self.reads.append(watch.read / there)
 
 
 def both_sums(folder):
@@ -77,6 +95,7 @@ def main():
     ap.add_argument("--swarmgate", required=True)
     ap.add_argument("--size", type=int, default=10240)
     ap.add_argument("--runs", type=int, default=3)
+    ap.add_argument("--torrent", choices=["hybrid", "v1"])
     args, _ = ap.parse_known_args()
 
     with Sitting() as sitting:
@@ -84,35 +103,37 @@ def main():
         folder.mkdir(exist_ok=True)
         fill(folder, args.size)
         there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        ours, theirs, peaks, reads = [], [], [], []
-        for run in range(args.runs):
+        kinds, theirs = [Runs(kind) for kind in ("hybrid", "v1") if args.torrent in (kind, None)], []
+        for number in range(args.runs):
             theirs.append(both_sums(folder))
-            begun = time.monotonic()
-            child = publish(sitting, args.swarmgate, folder, sitting.scratch(f"cache-{run}"))
-            watch = Watch(child.pid)
-            assert child.wait() == 0, sitting.log_tail("publish")
-            ours.append(time.monotonic() - begun)
-            peaks.append(watch.peak / 1024)
-            reads.append(watch.read / there)
-        rate = [f"{there / median(times) / MIB:.0f}" for times in (ours, theirs)]
-        rows = [
-            ["swarmgate publish", median(ours), rate[0], f"{max(peaks):.0f}", f"{max(reads):.3f}"],
-            ["sha1sum and sha256sum", median(theirs), rate[1], None, "2"],
-        ]
-        table(["", "s", "MiB/s", "MiB at most", "bytes read / bytes"], rows)
-        print(f"ratio of times: {median(ours) / median(theirs):.2f}")
+            for kind in kinds:
+                kind.run(sitting, args.swarmgate, folder, there, number)
 
-        cache = sitting.scratch("cache-killed")
-        child = publish(sitting, args.swarmgate, folder, cache)
-        time.sleep(median(ours) / 2)
+        def rate(times):
+            return f"{there / median(times) / MIB:.0f}"
+
+        rows = [
+            [f"publish --torrent {kind.kind}", median(kind.times), rate(kind.times), f"{max(kind.peaks):.0f}", f"{max(kind.reads):.3f}"]
+            for kind in kinds
+        ]
+        rows.append(["sha1sum and sha256sum", median(theirs), rate(theirs), None, "2"])
+        table(["", "s", "MiB/s", "MiB at most", "bytes read / bytes"], rows)
+        for kind in kinds:
+            print(f"ratio of times, {kind.kind}: {median(kind.times) / median(theirs):.2f}")
+        if len(kinds) == 2:
+            print(f"hybrid beside v1: {median(kinds[0].times) / median(kinds[1].times):.2f}")
+
+        cache, first = sitting.scratch("cache-killed"), kinds[0]
+        child = publish(sitting, args.swarmgate, folder, cache, first.kind)
+        time.sleep(median(first.times) / 2)
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
         begun = time.monotonic()
-        child = publish(sitting, args.swarmgate, folder, cache)
+        child = publish(sitting, args.swarmgate, folder, cache, first.kind)
         watch = Watch(child.pid)
         assert child.wait() == 0, sitting.log_tail("publish")
         took = time.monotonic() - begun
-        print(f"killed half-way and gone on with: {took:.1f} s, {watch.read / there:.2f} of the bytes read")
+        print(f"{first.kind}, killed half-way and gone on with: {took:.1f} s, {watch.read / there:.2f} of the bytes read")
 
 
 if __name__ == "__main__":

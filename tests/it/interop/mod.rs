@@ -18,6 +18,7 @@ mod ipfs_from_peers;
 mod ipfs_over_http;
 mod ipfs_to_peers;
 mod loopback_alone;
+mod publishing;
 mod they_seed;
 mod tracker_over_tls;
 mod transports;
