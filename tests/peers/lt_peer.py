@@ -2,7 +2,7 @@
 """One libtorrent peer on loopback, for interop stories and benches.
 
   lt_peer.py --torrent FILE | --magnet URI   --save DIR --port P [--seed] [--peer HOST:PORT ...]
-             [--rate KIB_PER_S] [--stall-after KIB] [--exit-when-done] [--quiet] [--set NAME=VALUE ...]
+             [--host IP] [--rate KIB_PER_S] [--stall-after KIB] [--exit-when-done] [--quiet] [--set NAME=VALUE ...]
 
 Prints one JSON object a line: {"event":"listening","port":P}, then a "progress" whenever something changed,
 "metadata" once a magnet's info arrived, "done" when every piece is there. Ends when its standard input closes,
@@ -48,6 +48,7 @@ def main():
     what.add_argument("--torrent")
     what.add_argument("--magnet")
     ap.add_argument("--save", required=True)
+    ap.add_argument("--host", default="127.0.0.1")
     ap.add_argument("--port", type=int, required=True)
     ap.add_argument("--seed", action="store_true", help="the payload is complete in --save: do not hash it again")
     ap.add_argument("--peer", action="append", default=[])
@@ -59,7 +60,8 @@ def main():
     args = ap.parse_args()
 
     settings = {name: setting(name, value) for name, value in (text.split("=") for text in args.set)}
-    session = loopback_session(args.port, connection_speed=100, alert_mask=0, **settings)
+    listen = f"{args.host}:{args.port}"
+    session = loopback_session(args.port, connection_speed=100, alert_mask=0, listen_interfaces=listen, **settings)
     handle = session.add_torrent(parameters(args))
     if args.rate:
         # A session's limit spares peers on loopback; a torrent's does not.

@@ -160,7 +160,7 @@ pub async fn run(dir: &Path, args: &[&str], within: Duration) -> Option<(bool, S
 
 /// The binary with the configuration of a machine that has only loopback. Variables of the caller's environment that
 /// would configure it are taken away, the harness's own among them.
-fn command(bittorrent: SocketAddr, data: &Path) -> Option<Command> {
+pub(crate) fn command(bittorrent: SocketAddr, data: &Path) -> Option<Command> {
     let binary: PathBuf = Program::Swarmgate.find()?;
     let mut command = Command::new(binary);
     for (key, _) in std::env::vars_os() {

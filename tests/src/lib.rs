@@ -30,6 +30,7 @@ pub mod spoiler;
 pub mod throttle;
 pub mod torrent;
 pub mod torrent_v2;
+pub mod town;
 pub mod tracker;
 pub mod visitor;
 pub mod wait;

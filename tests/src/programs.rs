@@ -34,6 +34,10 @@ pub enum Program {
     HeliaModules,
     /// The tests of the IPFS gateway specifications.
     Conformance,
+    /// nftables' `nft`, with which routers are made.
+    Nft,
+    /// miniupnpd, which forwards ports by nftables.
+    Miniupnpd,
 }
 
 impl Program {
@@ -53,6 +57,8 @@ impl Program {
             Self::Kubo => "SWARMGATE_KUBO",
             Self::HeliaModules => "SWARMGATE_HELIA_MODULES",
             Self::Conformance => "SWARMGATE_CONFORMANCE",
+            Self::Nft => "SWARMGATE_NFT",
+            Self::Miniupnpd => "SWARMGATE_MINIUPNPD",
         }
     }
 

@@ -453,7 +453,10 @@ impl SimWorld {
                     self.disconnect(id, other);
                 }
                 // Nobody in this world has an address.
-                TorrentEvent::PeersFound(_) | TorrentEvent::Listens { .. } | TorrentEvent::SeenAt { .. } => {}
+                TorrentEvent::PeersFound(_)
+                | TorrentEvent::Listens { .. }
+                | TorrentEvent::SeenAt { .. }
+                | TorrentEvent::Punch(_) => {}
                 TorrentEvent::Roots(_) | TorrentEvent::ReadLeaves { .. } => {
                     panic!("no torrent of this world is a v2 one")
                 }

@@ -1,7 +1,7 @@
 //! Introduces the peers of one torrent to each other (BEP 11), a message a minute, and takes what they tell of others.
 //!
 //! A peer is told of those that are connected now and can be dialled: whom we dialled, and who dialled us and said where
-//! it listens. It is told of an address of a house or of a machine only when it is in there itself, and what it tells is
+//! it listens, or did so over uTP. It is told of an address of a house or of a machine only when it is in there itself, and what it tells is
 //! believed by the same measure. Peers without an address, as those over WebRTC, are told of to nobody.
 //!
 //! Whether a torrent may do this at all (BEP 27) is for its owner: a private one has no exchange.
@@ -37,6 +37,8 @@ pub const FLAG_REACHABLE: u8 = 0x10;
 pub struct ExchangeOptions {
     /// The port we listen on, which peers that we dialled may tell others; `None` when nobody can dial us.
     pub listen_port: Option<u16>,
+    /// Whether peers are led to each other that nobody can dial (BEP 55), for which we have to speak uTP.
+    pub holepunch: bool,
     /// Whether an address is anybody's on the Internet, rather than of a house or this machine.
     pub is_public: fn(IpAddr) -> bool,
 }
@@ -48,6 +50,8 @@ pub struct Contact {
     pub address: SocketAddr,
     /// Whether we dialled it.
     pub dialled: bool,
+    /// Whether it is connected over uTP: then it dials from the port it listens on, and others reach it there too.
+    pub utp: bool,
 }
 
 /// Why a peer's message is held against it.
@@ -63,7 +67,7 @@ pub enum ExchangeFault {
 
 /// Who can make use of an address; each sees what those before it see, and its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Reach {
+pub(crate) enum Reach {
     World,
     House,
     Machine,
@@ -108,13 +112,18 @@ impl PeerExchange {
         self.options.listen_port
     }
 
+    /// Changes it, as when a router forwards another.
+    pub const fn set_listen_port(&mut self, port: Option<u16>) {
+        self.options.listen_port = port;
+    }
+
     /// A peer with an address connected.
     pub fn join(&mut self, key: PeerKey, contact: Contact) {
         let ip = contact.address.ip().to_canonical();
         let member = Member {
             reach: self.reach(ip),
             ip,
-            listens: contact.dialled.then(|| SocketAddr::new(ip, contact.address.port())),
+            listens: (contact.dialled || contact.utp).then(|| SocketAddr::new(ip, contact.address.port())),
             dialled: contact.dialled,
             id: None,
             told: BTreeSet::new(),
@@ -146,7 +155,7 @@ impl PeerExchange {
     ///
     /// # Errors
     /// [`ExchangeFault`], for which the peer is to be dropped.
-    pub fn on_message(&mut self, now: Instant, key: PeerKey, payload: &[u8]) -> Result<Vec<SocketAddr>, ExchangeFault> {
+    pub fn on_message(&mut self, now: Instant, key: PeerKey, payload: &[u8]) -> Result<Vec<PexPeer>, ExchangeFault> {
         let Some(member) = self.members.get_mut(&key) else { return Ok(Vec::new()) };
         if member.heard.is_some_and(|heard| now < heard + TOO_SOON) {
             member.too_soon += 1;
@@ -159,16 +168,12 @@ impl PeerExchange {
         }
         (member.heard, member.too_soon) = (Some(now), 0);
         let reach = member.reach;
-        Ok(told.iter().map(|peer| peer.address).filter(|address| self.reach(address.ip()) <= reach).collect())
+        told.retain(|peer| self.reach(peer.address.ip()) <= reach);
+        Ok(told)
     }
 
     fn reach(&self, ip: IpAddr) -> Reach {
-        let ip = ip.to_canonical();
-        match (ip.is_loopback(), (self.options.is_public)(ip)) {
-            (true, _) => Reach::Machine,
-            (false, true) => Reach::World,
-            (false, false) => Reach::House,
-        }
+        Reach::of(ip, self.options.is_public)
     }
 
     /// There is something to tell that there was not before, though nobody came or went.
@@ -221,6 +226,17 @@ impl PeerExchange {
             Some((member.listens?, (member.reach, features(*key) | reachable)))
         };
         self.members.iter().filter_map(of).collect()
+    }
+}
+
+impl Reach {
+    pub(crate) fn of(ip: IpAddr, is_public: fn(IpAddr) -> bool) -> Self {
+        let ip = ip.to_canonical();
+        match (ip.is_loopback(), is_public(ip)) {
+            (true, _) => Self::Machine,
+            (false, true) => Self::World,
+            (false, false) => Self::House,
+        }
     }
 }
 

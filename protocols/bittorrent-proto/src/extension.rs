@@ -1,7 +1,8 @@
-//! The extension protocol (BEP 10) and the extensions we speak: metadata exchange (BEP 9), peer exchange (BEP 11) and
-//! the taking back of a `have` (BEP 54). Codecs, and the fetching of metadata from one peer.
+//! The extension protocol (BEP 10) and the extensions we speak: metadata exchange (BEP 9), peer exchange (BEP 11),
+//! the taking back of a `have` (BEP 54) and hole punching (BEP 55). Codecs, and the fetching of metadata from one peer.
 
 mod fetch;
+mod holepunch;
 mod metadata;
 mod pex;
 
@@ -12,6 +13,7 @@ use crate::metainfo::display_text;
 use crate::wire::PieceIndex;
 
 pub use fetch::{MAX_OUTSTANDING, MetadataError, MetadataFetch};
+pub use holepunch::{HolepunchMessage, HolepunchReason};
 pub use metadata::{METADATA_PIECE_LEN, MetadataMessage};
 pub use pex::{MAX_PEX_ADDED, MAX_PEX_DROPPED, PexMessage, PexPeer};
 
@@ -34,6 +36,8 @@ pub struct ExtensionHandshake {
     pub ut_pex: Option<u8>,
     /// The number for taking back a `have` (BEP 54).
     pub lt_donthave: Option<u8>,
+    /// The number for hole punching (BEP 55).
+    pub ut_holepunch: Option<u8>,
     /// Length of the `info` dictionary in bytes, as the sender claims (BEP 9).
     pub metadata_size: Option<u32>,
     /// How many requests the sender queues.
@@ -89,7 +93,12 @@ impl ExtensionHandshake {
     /// The payload of extended message 0.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let ids = [("ut_metadata", self.ut_metadata), ("ut_pex", self.ut_pex), ("lt_donthave", self.lt_donthave)];
+        let ids = [
+            ("ut_metadata", self.ut_metadata),
+            ("ut_pex", self.ut_pex),
+            ("lt_donthave", self.lt_donthave),
+            ("ut_holepunch", self.ut_holepunch),
+        ];
         let ids = ids.into_iter().filter_map(|(name, id)| Some((name, i64::from(id?).into())));
         let mut entries = vec![("m", OwnedValue::dict(ids))];
         entries.extend(self.metadata_size.map(|size| ("metadata_size", i64::from(size).into())));
@@ -118,6 +127,7 @@ impl ExtensionHandshake {
             ut_metadata: id("ut_metadata"),
             ut_pex: id("ut_pex"),
             lt_donthave: id("lt_donthave"),
+            ut_holepunch: id("ut_holepunch"),
             metadata_size: positive(dict, "metadata_size"),
             reqq: positive(dict, "reqq"),
             client: dict.bytes("v").map(|v| display_text(&String::from_utf8_lossy(v), MAX_CLIENT_CHARS)),
@@ -175,6 +185,7 @@ mod tests {
             ut_metadata: Some(1),
             ut_pex: Some(2),
             lt_donthave: Some(7),
+            ut_holepunch: Some(4),
             metadata_size: Some(31_235),
             reqq: Some(500),
             client: Some("swarmgate 0.1".to_owned()),
@@ -213,6 +224,7 @@ mod tests {
             let _ = ExtensionHandshake::parse(&payload);
             let _ = MetadataMessage::parse(&payload.clone().into());
             let _ = PexMessage::parse(&payload);
+            let _ = HolepunchMessage::parse(&payload);
         }
     }
 }

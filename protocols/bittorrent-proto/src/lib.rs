@@ -12,6 +12,7 @@ pub mod exchange;
 pub mod extension;
 pub mod geometry;
 pub mod handshake;
+pub mod holepunch;
 pub mod lsd;
 pub mod magnet;
 pub mod merkle;

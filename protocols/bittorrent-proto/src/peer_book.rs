@@ -199,6 +199,26 @@ impl PeerBook {
         Some(address)
     }
 
+    /// Somebody leads us to a peer (BEP 55): whether it is to be dialled now, whatever its pause. It is being dialled then.
+    pub fn dial_at_once(&mut self, address: SocketAddr) -> bool {
+        let address = canonical(address);
+        self.add(address, PeerSource::Pex);
+        match self.state(&address) {
+            Some(State::Ready | State::Waiting(_) | State::Resting | State::Dialling) => {
+                self.change(&address, |entry| entry.state = State::Dialling);
+                true
+            }
+            Some(State::Connected) | None => false,
+        }
+    }
+
+    /// Whether dials to it have failed, and the next one is not due yet.
+    #[must_use]
+    pub fn is_pausing(&self, address: SocketAddr) -> bool {
+        let entry = self.entries.get(&canonical(address));
+        entry.is_some_and(|entry| entry.failures > 0 && matches!(entry.state, State::Waiting(_)))
+    }
+
     /// A dial failed: the address pauses, or is forgotten.
     pub fn on_dial_failed(&mut self, now: Instant, address: SocketAddr) {
         self.failed(now, canonical(address), State::Dialling);

@@ -38,6 +38,8 @@ use swarmgate_egress::{PeerGate, Way};
 const UNREACHABLE_PORT: u16 = 1;
 /// Messages that may wait between the parts of one torrent.
 const QUEUE: usize = 64;
+/// How long the second stream to a peer is held back: time for the peer to close one of the two.
+const SECOND_STREAM_HOLD: Duration = Duration::from_secs(3);
 
 /// What every active torrent of one protocol shares.
 #[derive(Debug, Clone)]
@@ -56,6 +58,8 @@ pub(crate) struct Environment {
     pub(crate) extra_trackers: Vec<String>,
     pub(crate) peer_id: PeerId,
     pub(crate) listen: Option<SocketAddr>,
+    /// The port that others are told: the one we listen on, unless a router forwards another.
+    pub(crate) outside: watch::Sender<Option<u16>>,
 }
 
 /// See the module's head.
@@ -75,6 +79,7 @@ pub(crate) struct ActiveTorrent {
     /// Lends the swarm to those who bring peers by other ways.
     entry: Mutex<Option<Entry>>,
     dialer: Arc<TorrentDialer>,
+    threshold: Threshold,
     found: mpsc::Sender<Found>,
     /// Ends the DHT's lookups for this torrent, when it turns out to be private.
     public: CancellationToken,
@@ -101,6 +106,7 @@ impl ActiveTorrent {
         let (found, found_receiver) = mpsc::channel(QUEUE);
         let (peers, connected) = mpsc::channel(QUEUE);
         let (want_sender, want) = watch::channel(environment.swarm.max_peers);
+        let (unreached, unreached_receiver) = mpsc::channel(QUEUE);
         let dialer = Arc::new(TorrentDialer::spawn(DialerSetup {
             ours: ours(id, environment.peer_id),
             upgrade: upgrade_of(id),
@@ -112,6 +118,7 @@ impl ActiveTorrent {
             found: found_receiver,
             want,
             peers,
+            unreached: environment.context.exchange.filter(|exchange| exchange.holepunch).map(|_| unreached),
         }));
         dialer.set_self(environment.listen);
         let private = info.as_ref().is_some_and(|(info, _)| info.private);
@@ -123,8 +130,16 @@ impl ActiveTorrent {
         let extra = (!private && !extra.is_empty()).then(|| announce(id.wire(), &extra));
         let upgrade = upgrade_of(id).map(|other| announce(other, &dialled(trackers)));
         let entry = environment.context.directory.enter(handle.clone(), environment.peer_id, private, trackers);
+        let threshold = Threshold {
+            handle: handle.clone(),
+            dialer: dialer.clone(),
+            ours: environment.peer_id,
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+        };
         let torrent = Self {
             private,
+            threshold: threshold.clone(),
             entry: Mutex::new(Some(entry)),
             announcer: Arc::new(Mutex::new(Some(announce(id.wire(), &dialled(trackers))))),
             extra: Arc::new(Mutex::new(extra)),
@@ -142,9 +157,10 @@ impl ActiveTorrent {
             stop: stop.clone(),
             tasks,
         };
-        let port = environment.listen.map(|listen| listen.port());
-        torrent.tasks.spawn(TipFollower::new(&handle, dialer.clone(), port).run(stop.clone()));
+        let outside = environment.outside.subscribe();
+        torrent.tasks.spawn(TipFollower::new(&handle, dialer.clone(), unreached_receiver, outside).run(stop.clone()));
         let usher = Usher {
+            threshold,
             handle: handle.clone(),
             dialer,
             max_peers: environment.swarm.max_peers,
@@ -155,6 +171,7 @@ impl ActiveTorrent {
         torrent.tasks.spawn(usher.run(connected, ends, stop));
         torrent.learn(info);
         torrent.tell_completion();
+        torrent.tell_port(environment.outside.subscribe());
         if !private {
             [Some(id.wire()), upgrade_of(id)].into_iter().flatten().for_each(|name| torrent.ask_dht(environment, name));
             torrent.call_out(environment);
@@ -205,6 +222,23 @@ impl ActiveTorrent {
         });
     }
 
+    /// Tells trackers and peers by which port we are reached, when that changes.
+    fn tell_port(&self, mut outside: watch::Receiver<Option<u16>>) {
+        let (handle, announcers) = (self.handle.clone(), [self.announcer.clone(), self.extra.clone()]);
+        let stop = self.stop.clone();
+        handle.set_listen_port(*outside.borrow_and_update());
+        self.tasks.spawn(stop.run_until_cancelled_owned(async move {
+            while outside.changed().await.is_ok() {
+                handle.set_listen_port(*outside.borrow_and_update());
+                for announcer in &announcers {
+                    if let Some(announcer) = &*announcer.lock() {
+                        announcer.announce_now();
+                    }
+                }
+            }
+        }));
+    }
+
     /// Whether it is known to be private.
     pub(crate) fn is_private(&self) -> bool {
         self.private || self.handle.known().is_some_and(|known| known.info.private)
@@ -213,15 +247,19 @@ impl ActiveTorrent {
     /// Looks peers up in the DHT, by one of its names, until the torrent ends or is known to be private.
     fn ask_dht(&self, environment: &Environment, infohash: InfoHash) {
         let Some(dht) = environment.dht.clone() else { return };
-        let port = environment.listen.map(|listen| listen.port());
+        let mut outside = environment.outside.subscribe();
         let (found, count) = (self.found.clone(), self.dht_found.clone());
         let (public, stop) = (self.public.clone(), self.stop.clone());
         *count.lock() = Some((Instant::now(), 0));
         self.tasks.spawn(async move {
-            let mut peers = dht.get_peers(infohash, port);
+            let mut peers = dht.get_peers(infohash, *outside.borrow_and_update());
             loop {
                 let address = tokio::select! {
                     address = peers.next() => address,
+                    Ok(()) = outside.changed() => {
+                        peers = dht.get_peers(infohash, *outside.borrow_and_update());
+                        continue;
+                    }
                     () = public.cancelled() => return,
                     () = stop.cancelled() => return,
                 };
@@ -325,8 +363,8 @@ impl ActiveTorrent {
             // Unlike a port that TCP dialled from, this is where others would dial it.
             self.dialer.meet(peer.address);
         }
-        let handle = self.handle.clone();
-        self.tasks.spawn(async move { lead_in(&handle, peer.origin().inbound(), peer, slot).await });
+        let threshold = self.threshold.clone();
+        self.tasks.spawn(async move { threshold.lead_in(peer.origin().inbound(), peer, slot).await });
     }
 
     /// What was tried to find and reach peers.
@@ -411,13 +449,18 @@ fn announcer(
     TorrentAnnouncer::spawn(AnnouncerSetup {
         infohash,
         peer_id: environment.peer_id,
-        port: environment.listen.map_or(UNREACHABLE_PORT, |listen| listen.port()),
+        port: outside_port(environment.outside.subscribe()),
         tiers: trackers.to_vec(),
         client: environment.tracker_client.clone(),
         stats: environment.context.stats.clone(),
         progress: Arc::new(move || progress(&handle)),
         found,
     })
+}
+
+/// Reads the port that trackers are told.
+fn outside_port(outside: watch::Receiver<Option<u16>>) -> Arc<dyn Fn() -> u16 + Send + Sync> {
+    Arc::new(move || outside.borrow().unwrap_or(UNREACHABLE_PORT))
 }
 
 fn progress(handle: &SwarmHandle) -> Progress {
@@ -429,13 +472,49 @@ fn progress(handle: &SwarmHandle) -> Progress {
     }
 }
 
-async fn lead_in(handle: &SwarmHandle, origin: PeerOrigin, peer: PeerStream, slot: OwnedSemaphorePermit) {
-    // The swarm is gone when this fails, and the peer with it.
-    let _ = handle.add_peer(Held::new(peer.stream, slot), origin, peer.handshake).await;
+/// What every connected peer crosses into the swarm.
+#[derive(Debug, Clone)]
+struct Threshold {
+    handle: SwarmHandle,
+    dialer: Arc<TorrentDialer>,
+    ours: PeerId,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Threshold {
+    /// Two that dial each other at once, as they do where a hole is punched, have two streams and need one. Whose id is
+    /// greater lets the later one go, so that each side does not close another; some clients have a rule of their own, so
+    /// it is held back until they have followed that.
+    async fn lead_in(&self, origin: PeerOrigin, peer: PeerStream, slot: OwnedSemaphorePermit) {
+        if !self.is_here(&origin) || self.ours < peer.handshake.peer_id {
+            return self.give(origin, peer, slot).await;
+        }
+        let threshold = self.clone();
+        self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(async move {
+            tokio::time::sleep(SECOND_STREAM_HOLD).await;
+            if !threshold.is_here(&origin) {
+                threshold.dialer.meet(peer.address);
+                threshold.give(origin, peer, slot).await;
+            }
+        }));
+    }
+
+    async fn give(&self, origin: PeerOrigin, peer: PeerStream, slot: OwnedSemaphorePermit) {
+        // The swarm is gone when this fails, and the peer with it.
+        let _ = self.handle.add_peer(Held::new(peer.stream, slot), origin, peer.handshake).await;
+    }
+
+    /// Whether there is a stream to this peer already. Over uTP it has one address, whoever dialled.
+    fn is_here(&self, origin: &PeerOrigin) -> bool {
+        let same = |other: &PeerOrigin| other.transport == Transport::Utp && other.addr == origin.addr;
+        origin.transport == Transport::Utp && self.handle.peers().iter().any(same)
+    }
 }
 
 /// Leads connected peers into the swarm, and tells the dialer how they ended and how many more are wanted.
 struct Usher {
+    threshold: Threshold,
     handle: SwarmHandle,
     dialer: Arc<TorrentDialer>,
     max_peers: usize,
@@ -469,11 +548,18 @@ impl Usher {
         let Ok(slot) = self.slots.clone().try_acquire_owned() else {
             return self.dialer.on_disconnected(peer.address, false);
         };
-        lead_in(&self.handle, peer.origin(), peer, slot).await;
+        self.threshold.lead_in(peer.origin(), peer, slot).await;
     }
 
     fn see_out(&self, end: &PeerEnd) {
         let Some(address) = end.addr else { return };
+        if end.evidence.is_none()
+            && end.transport == Transport::Utp
+            && self.threshold.is_here(&PeerOrigin::utp(address))
+        {
+            // One of two streams to it.
+            return;
+        }
         if end.redundant {
             return self.dialer.on_redundant(address);
         }

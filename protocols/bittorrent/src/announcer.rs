@@ -46,8 +46,8 @@ pub struct AnnouncerSetup {
     pub infohash: InfoHash,
     /// Us.
     pub peer_id: PeerId,
-    /// The port we listen on.
-    pub port: u16,
+    /// Reads the port that we are reached by, at each announce.
+    pub port: Arc<dyn Fn() -> u16 + Send + Sync>,
     /// Trackers by tier (BEP 12).
     pub tiers: Vec<Vec<String>>,
     /// The application's client.
@@ -228,7 +228,7 @@ impl Worker {
         AnnounceRequest {
             infohash: self.setup.infohash,
             peer_id: self.setup.peer_id,
-            port: self.setup.port,
+            port: (self.setup.port)(),
             uploaded: progress.uploaded,
             downloaded: progress.downloaded,
             left: progress.left.unwrap_or(UNKNOWN_LEFT),

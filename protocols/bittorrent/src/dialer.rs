@@ -4,6 +4,7 @@
 //! Nobody is dialled unless the swarm wants peers, the gate lets the address be dialled, and a place among
 //! the half-open connections of the whole application is free.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +25,9 @@ use crate::outbound::{Greeting, Outbound};
 use crate::peer_stream::PeerStream;
 use crate::wait::until;
 use swarmgate_egress::{PeerGate, Way, is_public};
+
+/// Peers that we are led to and that wait to be dialled: more than come at once, and they cannot wait.
+const MAX_PUNCHES: usize = 16;
 
 /// Addresses that somebody told of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +82,8 @@ pub struct DialerSetup {
     pub want: watch::Receiver<usize>,
     /// Takes connected peers; while it is full, no more are dialled.
     pub peers: mpsc::Sender<PeerStream>,
+    /// Hears of addresses that no dial reached; what finds no room is not told.
+    pub unreached: Option<mpsc::Sender<SocketAddr>>,
 }
 
 /// What became of all dials so far.
@@ -95,6 +101,8 @@ pub struct DialTally {
     pub ourselves: u64,
     /// Addresses that the egress policy, a list or a ban forbids; not dialled.
     pub off_limits: u64,
+    /// Those of `connected` that another peer led us to, as it led them to us (BEP 55).
+    pub punched: u64,
 }
 
 /// Dials the peers of one torrent. Dropping it stops it some time later; [`Self::shutdown`] waits.
@@ -115,7 +123,9 @@ struct Shared {
     half_open: Arc<Semaphore>,
     stats: Arc<ProtocolStats>,
     peers: mpsc::Sender<PeerStream>,
+    unreached: Option<mpsc::Sender<SocketAddr>>,
     book: Mutex<PeerBook>,
+    punches: Mutex<VecDeque<SocketAddr>>,
     tally: Mutex<(DialTally, Duration)>,
     /// The book has changed from outside.
     changed: Notify,
@@ -134,7 +144,9 @@ impl TorrentDialer {
             half_open: setup.half_open,
             stats: setup.stats,
             peers: setup.peers,
+            unreached: setup.unreached,
             book: Mutex::default(),
+            punches: Mutex::default(),
             tally: Mutex::default(),
             changed: Notify::new(),
         });
@@ -147,6 +159,22 @@ impl TorrentDialer {
     pub fn add(&self, found: &Found) {
         self.shared.add(found);
         self.shared.changed.notify_one();
+    }
+
+    /// Those among some addresses that dials do not reach, as far as is known.
+    #[must_use]
+    pub fn unreached(&self, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+        let book = self.shared.book.lock();
+        addresses.iter().copied().filter(|address| book.is_pausing(*address)).collect()
+    }
+
+    /// Dials a peer that dials us at the same time (BEP 55), now or not at all.
+    pub fn punch(&self, address: SocketAddr) {
+        let mut punches = self.shared.punches.lock();
+        if punches.len() < MAX_PUNCHES {
+            punches.push_back(address);
+            self.shared.changed.notify_one();
+        }
     }
 
     /// Tells which addresses are our own: they are not dialled.
@@ -242,14 +270,14 @@ async fn run(
 impl Shared {
     fn add(&self, found: &Found) {
         for &address in &found.addresses {
-            if self.may_dial(address) {
+            if self.may_dial(address, Way::Tcp) {
                 self.book.lock().add(address, found.source);
             }
         }
     }
 
-    fn may_dial(&self, address: SocketAddr) -> bool {
-        let checked = self.gate.check_dial(Instant::now(), address, Way::Tcp);
+    fn may_dial(&self, address: SocketAddr, way: Way) -> bool {
+        let checked = self.gate.check_dial(Instant::now(), address, way);
         if let Err(refused) = &checked {
             self.tally.lock().0.off_limits += 1;
             tracing::debug!(%refused, "peer address not dialled");
@@ -259,7 +287,13 @@ impl Shared {
 
     /// Dials until enough are under way, and says when to look again. While enough are, only an event changes that.
     fn dial_more(self: &Arc<Self>, dials: &mut JoinSet<()>, wanted: usize) -> Option<Instant> {
+        let punches = std::mem::take(&mut *self.punches.lock());
         let mut book = self.book.lock();
+        for address in punches {
+            if dials.len() < wanted && self.may_dial(address, Way::Utp) && book.dial_at_once(address) {
+                dials.spawn(self.clone().punch(address));
+            }
+        }
         while dials.len() < wanted {
             let Some(address) = book.poll_dial(Instant::now()) else {
                 return book.poll_timeout().map(|(at, _)| at);
@@ -275,14 +309,35 @@ impl Shared {
             return self.book.lock().on_dial_cancelled(address);
         };
         // It may have been banned, or listed, since it was told.
-        if !self.may_dial(address) {
+        if !self.may_dial(address, Way::Tcp) {
             return self.book.lock().on_dial_failed(Instant::now(), address);
         }
         let begun = Instant::now();
         let greeting = Greeting { ours: self.ours, upgrade: self.upgrade };
         let result = self.outbound.connect(address, &greeting, &self.limits).await;
         drop(place);
-        self.count(result.as_ref().err(), begun.elapsed());
+        if let (Err(HandshakeError::Io(_) | HandshakeError::Timeout(_)), Some(unreached)) = (&result, &self.unreached) {
+            // Without room it is told when the next dial fails.
+            let _ = unreached.try_send(address);
+        }
+        self.conclude(address, result, begun.elapsed()).await;
+    }
+
+    /// Dials a peer that dials us just now. There is no time to wait for a place.
+    async fn punch(self: Arc<Self>, address: SocketAddr) {
+        let Ok(place) = self.half_open.try_acquire() else {
+            return self.book.lock().on_dial_cancelled(address);
+        };
+        let begun = Instant::now();
+        let greeting = Greeting { ours: self.ours, upgrade: self.upgrade };
+        let result = self.outbound.punch(address, &greeting, &self.limits).await;
+        drop(place);
+        self.tally.lock().0.punched += u64::from(result.is_ok());
+        self.conclude(address, result, begun.elapsed()).await;
+    }
+
+    async fn conclude(&self, address: SocketAddr, result: Result<PeerStream, HandshakeError>, took: Duration) {
+        self.count(result.as_ref().err(), took);
         match result {
             Ok(peer) => {
                 // Before the swarm has it, lest it tells of the peer's leave first.
@@ -326,6 +381,7 @@ impl DialTally {
     fn attempts(&self, longest: Duration) -> Vec<Attempt> {
         let rows = [
             (self.connected, AttemptOutcome::Ok(format!("{} connected", self.connected))),
+            (self.punched, AttemptOutcome::Ok(format!("{} of them led to us by another peer", self.punched))),
             (self.timed_out, AttemptOutcome::Failed(format!("{} did not answer in time", self.timed_out))),
             (self.refused, AttemptOutcome::Failed(format!("{} refused or broke the connection", self.refused))),
             (self.unsuitable, AttemptOutcome::Failed(format!("{} are no peers of this torrent", self.unsuitable))),

@@ -26,8 +26,8 @@ impl Default for FindingOptions {
 }
 
 impl FindingOptions {
-    /// How peers are told of each other, if they are.
-    pub(crate) fn exchange(&self, listen_port: Option<u16>) -> Option<ExchangeOptions> {
-        self.pex.then_some(ExchangeOptions { listen_port, is_public: egress::is_public })
+    /// How peers are told of each other and, over uTP, led to each other, if they are.
+    pub(crate) fn exchange(&self, listen_port: Option<u16>, utp: bool) -> Option<ExchangeOptions> {
+        self.pex.then_some(ExchangeOptions { listen_port, holepunch: utp, is_public: egress::is_public })
     }
 }

@@ -89,6 +89,22 @@ impl Outbound {
         race(tcp, self.greet(Way::Utp(port), address, greeting, limits)).await
     }
 
+    /// Makes a stream to a peer that makes one to us at the same time (BEP 55): by uTP alone, since a box that lets the
+    /// answer to a packet in is all that is in between.
+    ///
+    /// # Errors
+    /// [`HandshakeError`].
+    pub async fn punch(
+        &self,
+        address: SocketAddr,
+        greeting: &Greeting,
+        limits: &DialLimits,
+    ) -> Result<PeerStream, HandshakeError> {
+        let port = self.utp.as_ref().filter(|port| port.reaches(&address));
+        let port = port.ok_or(HandshakeError::Io(std::io::ErrorKind::Unsupported))?;
+        self.greet(Way::Utp(port), address, greeting, limits).await.map_err(Failed::into_inner)
+    }
+
     /// Opens a carrier and exchanges handshakes: encrypted first where that is wanted, and plainly once where it may be.
     async fn greet(
         &self,

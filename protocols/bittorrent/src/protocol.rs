@@ -21,7 +21,7 @@ use swarmgate_content::{
 use swarmgate_swarm::greeting::HandshakeError;
 use swarmgate_swarm::{Known, PeerOrigin, SwarmContext, SwarmOptions, SwarmReader, SwarmStatus};
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -120,15 +120,21 @@ pub struct BitTorrentProtocol {
 impl BitTorrentSockets {
     /// Every socket, with its transport.
     pub fn addresses(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
-        let tcp = self.tcp.iter().filter_map(|socket| socket.local_addr().ok()).map(|address| ("tcp", address));
-        let udp = [&self.udp_v4, &self.udp_v6, &self.utp].into_iter().flatten();
-        let udp = udp.filter_map(|socket| socket.local_addr().ok());
+        let trackers = [&self.udp_v4, &self.udp_v6].into_iter().flatten();
+        let trackers = trackers.filter_map(|socket| socket.local_addr().ok());
         let lsd = self.lsd.iter().flat_map(LsdSockets::addresses);
-        tcp.chain(udp.chain(lsd).map(|address| ("udp", address)))
+        self.peer_addresses().chain(trackers.chain(lsd).map(|address| ("udp", address)))
     }
 }
 
 impl BitTorrentSockets {
+    /// Those that peers dial.
+    pub fn peer_addresses(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
+        let tcp = self.tcp.iter().filter_map(|socket| socket.local_addr().ok()).map(|address| ("tcp", address));
+        let utp = self.utp.iter().filter_map(|socket| socket.local_addr().ok()).map(|address| ("udp", address));
+        tcp.chain(utp)
+    }
+
     /// Holds every socket to an outlet.
     ///
     /// # Errors
@@ -162,7 +168,7 @@ impl BitTorrentProtocol {
         let listen = sockets.tcp.as_ref().map(TcpListener::local_addr).transpose()?;
         let gate = PeerGate::new(options.egress, options.finding.ban_time);
         let lists = PeerLists::load(&options.finding, &gate).await?;
-        context.exchange = options.finding.exchange(listen.map(|listen| listen.port()));
+        context.exchange = options.finding.exchange(listen.map(|listen| listen.port()), sockets.utp.is_some());
         let tracker_client = TrackerClient::new(http.clone(), options.egress, sockets.udp_v4, sockets.udp_v6);
         let max_streams = options.max_peers + options.max_half_open + InboundLimits::default().half_open;
         let utp = sockets.utp.map(|socket| UtpPort::start(socket, max_streams)).transpose()?;
@@ -187,6 +193,7 @@ impl BitTorrentProtocol {
             extra_trackers: options.trackers.clone(),
             peer_id: PeerId::ours(rand::random()),
             listen,
+            outside: watch::Sender::new(listen.map(|listen| listen.port())),
         };
         let engine = Arc::new(Engine {
             environment,
@@ -218,6 +225,13 @@ impl BitTorrentProtocol {
     #[must_use]
     pub const fn listen_address(&self) -> Option<SocketAddr> {
         self.listen
+    }
+
+    /// Tells by which port the world reaches us, where a router forwards another than the one we listen on; `None`: by that
+    /// one. Trackers, the DHT and peers are told of it from now on.
+    pub fn set_outside_port(&self, outside: Option<u16>) {
+        let port = outside.or_else(|| self.listen.map(|listen| listen.port()));
+        self.engine.environment.outside.send_if_modified(|told| std::mem::replace(told, port) != port);
     }
 
     /// The gate that every peer passes. WebRTC's have to be led to it, too.

@@ -9,6 +9,7 @@ use swarmgate_egress::is_public;
 use swarmgate_swarm::{SwarmHandle, Tip};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::dialer::{Found, TorrentDialer};
@@ -18,18 +19,25 @@ use crate::dialer::{Found, TorrentDialer};
 pub(crate) struct TipFollower {
     handle: SwarmHandle,
     tips: Receiver<Tip>,
+    /// Addresses that no dial reached.
+    unreached: mpsc::Receiver<SocketAddr>,
     dialer: Arc<TorrentDialer>,
     /// The port that peers know us by.
-    port: Option<u16>,
+    outside: watch::Receiver<Option<u16>>,
     sightings: Sightings,
     own: OwnAddresses,
 }
 
 impl TipFollower {
     /// Begins to listen; what is told from now on is heard.
-    pub(crate) fn new(handle: &SwarmHandle, dialer: Arc<TorrentDialer>, port: Option<u16>) -> Self {
+    pub(crate) fn new(
+        handle: &SwarmHandle,
+        dialer: Arc<TorrentDialer>,
+        unreached: mpsc::Receiver<SocketAddr>,
+        outside: watch::Receiver<Option<u16>>,
+    ) -> Self {
         let (sightings, own) = (Sightings::default(), OwnAddresses::default());
-        Self { tips: handle.tips(), handle: handle.clone(), dialer, port, sightings, own }
+        Self { tips: handle.tips(), unreached, handle: handle.clone(), dialer, outside, sightings, own }
     }
 
     /// Follows until the torrent ends.
@@ -38,6 +46,10 @@ impl TipFollower {
             let tip = tokio::select! {
                 () = stop.cancelled() => return,
                 tip = self.tips.recv() => tip,
+                Some(address) = self.unreached.recv() => {
+                    self.handle.seek_introduction(address);
+                    continue;
+                }
             };
             match tip {
                 Ok(tip) => self.take(tip),
@@ -51,12 +63,18 @@ impl TipFollower {
     fn take(&mut self, tip: Tip) {
         match tip {
             // Between the message and now the torrent may have turned out private.
-            Tip::Told(_) if self.handle.known().is_some_and(|known| known.info.private) => {}
-            Tip::Told(addresses) => self.dialer.add(&Found { source: PeerSource::Pex, addresses }),
+            Tip::Told(_) | Tip::Punch(_) if self.handle.known().is_some_and(|known| known.info.private) => {}
+            Tip::Told(addresses) => {
+                // Whoever tells of them may lead us to those that no dial reaches.
+                self.dialer.unreached(&addresses).into_iter().for_each(|it| self.handle.seek_introduction(it));
+                self.dialer.add(&Found { source: PeerSource::Pex, addresses });
+            }
+            Tip::Punch(address) => self.dialer.punch(address),
             Tip::Listens(address) => self.dialer.meet(address),
             Tip::SeenAt { by, at } => {
                 if let Some(at) = is_public(at).then(|| self.sightings.note(by, at)).flatten() {
-                    self.know(SocketAddr::new(at, self.port.unwrap_or_default()));
+                    let port = self.outside.borrow().unwrap_or_default();
+                    self.know(SocketAddr::new(at, port));
                 }
             }
         }

@@ -15,7 +15,7 @@ use swarmgate_bittorrent_proto::exchange::Contact;
 use swarmgate_bittorrent_proto::merkle::HashRequest;
 use swarmgate_bittorrent_proto::metainfo::Info;
 use swarmgate_bittorrent_proto::picker::PeerKey;
-use swarmgate_bittorrent_proto::torrent::{DropReason, Torrent, TorrentConfig, TorrentEvent, TorrentTotals};
+use swarmgate_bittorrent_proto::torrent::{DropReason, Torrent, TorrentConfig, TorrentEvent, TorrentTotals, Transport};
 use swarmgate_bittorrent_proto::wire::{BlockRequest, PieceIndex};
 use swarmgate_content::merkle::Root;
 use swarmgate_content::{BlockHash, BoxFuture, Event, HashMismatch, TorrentId, VerifiedBytes};
@@ -171,7 +171,8 @@ impl Actor {
                     let key = self.connect(io, origin);
                     self.torrent.add_peer(Instant::now(), key, origin.transport, &handshake);
                     if let Some(address) = origin.addr {
-                        let contact = Contact { address, dialled: origin.dialled };
+                        let utp = origin.transport == Transport::Utp;
+                        let contact = Contact { address, dialled: origin.dialled, utp };
                         self.torrent.set_contact(Instant::now(), key, contact);
                     }
                 } else {
@@ -184,6 +185,8 @@ impl Actor {
                 self.uploads.slots = slots;
                 self.torrent.set_turn_order(order);
             }
+            Command::SetListenPort(port) => self.torrent.set_listen_port(port),
+            Command::SeekIntroduction(address) => self.torrent.seek_introduction(Instant::now(), address),
             Command::SeekRoots { info, info_bytes } => self.seek_roots(info, info_bytes),
             Command::WantEverything(everything) => self.torrent.want_everything(Instant::now(), everything),
             Command::CheckStore(done) => {
@@ -512,6 +515,7 @@ impl Actor {
                 self.disconnect(peer, End { useful, redundant, evidence, reason: reason.to_string() });
             }
             TorrentEvent::PeersFound(addresses) => self.shared.tips.tell(Tip::Told(addresses)),
+            TorrentEvent::Punch(address) => self.shared.tips.tell(Tip::Punch(address)),
             TorrentEvent::Listens { peer, address } => {
                 if let Some(connection) = self.connections.get_mut(&peer) {
                     connection.origin.addr = Some(address);

@@ -329,6 +329,8 @@ impl Shared {
 pub(crate) enum Command {
     AddPeer { io: Box<dyn PeerStream>, origin: PeerOrigin, handshake: Handshake },
     SetInfo { known: Arc<Known> },
+    SeekIntroduction(SocketAddr),
+    SetListenPort(Option<u16>),
     SeekRoots { info: Box<Info>, info_bytes: Bytes },
     WantEverything(bool),
     SetUploads(usize, TurnOrder),

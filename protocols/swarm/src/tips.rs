@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use swarmgate_bittorrent_proto::peer_priority::OwnAddresses;
 use tokio::sync::broadcast;
 
-use crate::SwarmHandle;
+use crate::{Command, SwarmHandle};
 
 /// Tips kept for a slow dialler before it loses the oldest. Each holds up to a hundred addresses.
 const MAX_TIPS: usize = 32;
@@ -15,6 +15,8 @@ const MAX_TIPS: usize = 32;
 pub enum Tip {
     /// A peer tells of others (BEP 11).
     Told(Vec<SocketAddr>),
+    /// A peer leads us to another that nobody can dial, as it leads that one to us (BEP 55): to be dialled by uTP, at once.
+    Punch(SocketAddr),
     /// A peer that dialled us listens here, and is connected.
     Listens(SocketAddr),
     /// A peer says at which address it sees us (BEP 10 `yourip`).
@@ -45,6 +47,18 @@ impl SwarmHandle {
     #[must_use]
     pub fn tips(&self) -> broadcast::Receiver<Tip> {
         self.shared.tips.0.subscribe()
+    }
+
+    /// Tells that no dial reaches a peer: whoever told of it may lead us to it (BEP 55). What finds no room is not told; the
+    /// next dial that fails says it again.
+    pub fn seek_introduction(&self, address: SocketAddr) {
+        let _ = self.commands.try_send(Command::SeekIntroduction(address));
+    }
+
+    /// Tells by which port the world reaches us: peers are told that one from now on.
+    pub fn set_listen_port(&self, port: Option<u16>) {
+        // Without room those who connect now are told the number before.
+        let _ = self.commands.try_send(Command::SetListenPort(port));
     }
 
     /// Tells where the world sees us: a full swarm keeps the peers that rank high for us (BEP 40).

@@ -4,7 +4,9 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use swarmgate_bittorrent_proto::extension::{ExtensionHandshake, MetadataMessage, PexMessage, parse_dont_have};
+use swarmgate_bittorrent_proto::extension::{
+    ExtensionHandshake, HolepunchMessage, MetadataMessage, PexMessage, parse_dont_have,
+};
 use swarmgate_bittorrent_proto::lsd::Call;
 
 fuzz_target!(|input: &[u8]| {
@@ -16,6 +18,9 @@ fuzz_target!(|input: &[u8]| {
     }
     if let Ok(message) = PexMessage::parse(input) {
         assert_eq!(PexMessage::parse(&message.encode()), Ok(message));
+    }
+    if let Ok(Some(message)) = HolepunchMessage::parse(input) {
+        assert_eq!(HolepunchMessage::parse(&message.encode()), Ok(Some(message)));
     }
     if let Some(call) = Call::parse(input) {
         let again = Call::parse(&call.encode("h")).expect("what is written is a call");

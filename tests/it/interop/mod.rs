@@ -10,6 +10,7 @@ mod command_line;
 mod dht;
 mod finding;
 mod hangup;
+mod holepunch;
 mod hybrid;
 mod ipfs_among_themselves;
 mod ipfs_conformance;

@@ -75,12 +75,16 @@ pub(crate) enum Tool {
     Conformance,
     CargoDeny,
     Nginx,
+    /// nftables, and `ip` beside it: what networks of stories are made with.
+    Nft,
+    /// A router's daemon that forwards ports.
+    Miniupnpd,
     Wrk,
 }
 
 impl Tool {
     /// What the interop stories run that is not ours.
-    pub(crate) const PEERS: [Self; 11] = [
+    pub(crate) const PEERS: [Self; 13] = [
         Self::Libtorrent,
         Self::Aria2,
         Self::Rqbit,
@@ -92,6 +96,8 @@ impl Tool {
         Self::Nginx,
         Self::Kubo,
         Self::Helia,
+        Self::Nft,
+        Self::Miniupnpd,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -109,6 +115,8 @@ impl Tool {
             Self::Conformance => "conformance",
             Self::CargoDeny => "cargo-deny",
             Self::Nginx => "nginx",
+            Self::Nft => "nft",
+            Self::Miniupnpd => "miniupnpd",
             Self::Wrk => "wrk",
         }
     }
@@ -128,6 +136,8 @@ impl Tool {
             Self::Kubo => Some("SWARMGATE_KUBO"),
             Self::Helia => Some("SWARMGATE_HELIA_MODULES"),
             Self::Conformance => Some("SWARMGATE_CONFORMANCE"),
+            Self::Nft => Some("SWARMGATE_NFT"),
+            Self::Miniupnpd => Some("SWARMGATE_MINIUPNPD"),
             Self::CargoDeny | Self::Wrk => None,
         }
     }
@@ -193,6 +203,8 @@ impl Shop {
             Tool::Conformance => self.conformance(),
             Tool::CargoDeny => self.cargo_deny(),
             Tool::Nginx => self.debian("nginx", "nginx-light"),
+            Tool::Nft => self.debian("ip", "iproute2").and_then(|_| self.debian("nft", "nftables")),
+            Tool::Miniupnpd => self.debian("miniupnpd", "miniupnpd-nftables"),
             Tool::Wrk => self.debian("wrk", "wrk"),
         }
     }

@@ -21,20 +21,20 @@ struct Swarm {
 
 impl Swarm {
     fn new() -> Self {
-        let options = ExchangeOptions { listen_port: Some(1), is_public: public };
+        let options = ExchangeOptions { listen_port: Some(1), holepunch: false, is_public: public };
         Self { exchange: PeerExchange::new(options), now: crate::testing::start() }
     }
 
     /// A peer that we dialled and that takes messages.
     fn dial(&mut self, key: u64, address: &str) {
-        self.exchange.join(PeerKey(key), Contact { address: address.parse().unwrap(), dialled: true });
+        self.exchange.join(PeerKey(key), Contact { address: address.parse().unwrap(), dialled: true, utp: false });
         assert_eq!(self.exchange.on_hello(PeerKey(key), Some(ID), Some(99)), None, "where it is was known");
         self.exchange.settle(self.now);
     }
 
     /// One that dialled us.
     fn accept(&mut self, key: u64, address: &str, port: Option<u16>) {
-        self.exchange.join(PeerKey(key), Contact { address: address.parse().unwrap(), dialled: false });
+        self.exchange.join(PeerKey(key), Contact { address: address.parse().unwrap(), dialled: false, utp: false });
         self.exchange.on_hello(PeerKey(key), Some(ID), port);
         self.exchange.settle(self.now);
     }

@@ -27,7 +27,7 @@ pub struct PexMessage {
 pub struct PexPeer {
     /// Its address.
     pub address: SocketAddr,
-    /// Feature bits (BEP 11): 1 prefers encryption, 2 is a seed, 4 speaks uTP, 16 can be reached.
+    /// Feature bits (BEP 11): 1 prefers encryption, 2 is a seed, 4 speaks uTP, 8 knows hole punching, 16 can be reached.
     pub flags: u8,
 }
 

@@ -31,6 +31,21 @@ fn a_failed_address_pauses_longer_each_time_and_is_forgotten_in_the_end() {
 }
 
 #[test]
+fn whom_we_are_led_to_is_dialled_whatever_its_pause_unless_it_is_here_or_ourselves() {
+    let (mut book, now) = book();
+    book.add(peer(1), PeerSource::Tracker);
+    book.poll_dial(now);
+    assert!(!book.is_pausing(peer(1)));
+    book.on_dial_failed(now, peer(1));
+    assert!(book.is_pausing(peer(1)) && book.dial_at_once(peer(1)) && book.half_open() == 1);
+    book.on_connected(peer(1));
+    assert!(!book.dial_at_once(peer(1)), "it is here");
+    assert!(book.dial_at_once(peer(2)), "nobody has told of it before");
+    book.add_self(peer(3));
+    assert!(!book.dial_at_once(peer(3)));
+}
+
+#[test]
 fn a_useful_peer_is_dialled_again_soon_and_a_useless_one_late() {
     let (mut book, now) = book();
     for port in [1, 2] {

@@ -1,14 +1,16 @@
-//! What peers are told of us (BEP 10, 21) and of each other (BEP 11). The metadata has to allow the latter first: nobody is
+//! What peers are told of us (BEP 10, 21) and of each other (BEP 11, 55). The metadata has to allow the latter first: nobody is
 //! told of a peer of a torrent that may yet turn out private (BEP 27).
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::session::MAX_UPLOAD_QUEUE;
-use super::{DropReason, LT_DONTHAVE, Session, Torrent, TorrentEvent, Transport, UT_METADATA, UT_PEX};
+use super::{DropReason, LT_DONTHAVE, Session, Torrent, TorrentEvent, Transport, UT_HOLEPUNCH, UT_METADATA, UT_PEX};
 use crate::exchange::{Contact, ExchangeOptions, FLAG_SEED, FLAG_UTP, PeerExchange};
 use crate::extension::ExtensionHandshake;
+use crate::holepunch::{FLAG_HOLEPUNCH, Holepunch, HolepunchAction};
 use crate::picker::PeerKey;
 use crate::wire::Message;
 
@@ -16,6 +18,17 @@ impl Torrent {
     /// From now on peers are introduced to each other. To be called before the first peer comes.
     pub fn exchange_peers(&mut self, options: ExchangeOptions) {
         self.exchange = Some(PeerExchange::new(options));
+        self.holepunch = options.holepunch.then(|| Holepunch::new(options.listen_port, options.is_public));
+    }
+
+    /// The world reaches us by this port from now on. Everybody is told, once.
+    pub fn set_listen_port(&mut self, port: Option<u16>) {
+        let Some(exchange) = self.exchange.as_mut().filter(|exchange| exchange.listen_port() != port) else { return };
+        exchange.set_listen_port(port);
+        if let Some(holepunch) = &mut self.holepunch {
+            holepunch.set_listen_port(port);
+        }
+        self.greet_again(false);
     }
 
     /// The torrent is private: nobody is told of anybody, and what is told is not heard.
@@ -23,6 +36,7 @@ impl Torrent {
         if self.exchange.take().is_none() {
             return;
         }
+        self.holepunch = None;
         self.greet_again(true);
     }
 
@@ -31,6 +45,9 @@ impl Torrent {
         if let Some(exchange) = self.exchange.as_mut().filter(|_| self.sessions.contains_key(&key)) {
             exchange.join(key, contact);
             exchange.settle(now);
+            if let Some(holepunch) = &mut self.holepunch {
+                holepunch.join(key, contact);
+            }
         }
     }
 
@@ -41,6 +58,7 @@ impl Torrent {
             ut_metadata: Some(UT_METADATA),
             ut_pex: exchange.map(|_| UT_PEX),
             lt_donthave: Some(LT_DONTHAVE),
+            ut_holepunch: self.holepunch.as_ref().filter(|_| has_address(transport)).map(|_| UT_HOLEPUNCH),
             metadata_size: self.known.as_ref().and_then(|known| u32::try_from(known.info.len()).ok()),
             reqq: u32::try_from(MAX_UPLOAD_QUEUE).ok(),
             client: Some(concat!("swarmgate ", env!("CARGO_PKG_VERSION")).to_owned()),
@@ -50,13 +68,17 @@ impl Torrent {
         }
     }
 
-    /// Says hello once more to everybody, for what has changed; `private` takes the offer of the exchange back. All of it is
+    /// Says hello once more to everybody, for what has changed; `private` takes the offer of introductions back. All of it is
     /// said: clients forget the extensions that a later handshake leaves out.
     fn greet_again(&mut self, private: bool) {
         let greetings = [Transport::Tcp, Transport::WebRtc].map(|transport| {
             let hello = self.our_hello(transport);
-            let ut_pex = if private && has_address(transport) { Some(0) } else { hello.ut_pex };
-            (has_address(transport), Bytes::from(ExtensionHandshake { ut_pex, ..hello }.encode()))
+            let hello = if private && has_address(transport) {
+                ExtensionHandshake { ut_pex: Some(0), ut_holepunch: Some(0), ..hello }
+            } else {
+                hello
+            };
+            (has_address(transport), Bytes::from(hello.encode()))
         });
         for session in self.sessions.values_mut().filter(|session| session.extended) {
             let fitting = greetings.iter().find(|(with_address, _)| *with_address == has_address(session.transport));
@@ -85,6 +107,9 @@ impl Torrent {
 
     pub(super) fn note_contact(&mut self, key: PeerKey, hello: &ExtensionHandshake) {
         let Some(exchange) = &mut self.exchange else { return };
+        if let Some(holepunch) = &mut self.holepunch {
+            holepunch.on_hello(key, hello);
+        }
         if let Some(address) = exchange.on_hello(key, hello.ut_pex, hello.listen_port) {
             self.events.push_back(TorrentEvent::Listens { peer: key, address });
         }
@@ -96,10 +121,41 @@ impl Torrent {
     pub(super) fn on_peer_exchange(&mut self, now: Instant, key: PeerKey, payload: &[u8]) -> Result<(), DropReason> {
         let Some(exchange) = &mut self.exchange else { return Ok(()) };
         let found = exchange.on_message(now, key, payload).map_err(|error| DropReason::Extension(error.to_string()))?;
+        if let Some(holepunch) = &mut self.holepunch {
+            holepunch.on_told(key, &found);
+        }
         if !found.is_empty() {
-            self.events.push_back(TorrentEvent::PeersFound(found));
+            let addresses = found.iter().map(|peer| peer.address).collect();
+            self.events.push_back(TorrentEvent::PeersFound(addresses));
         }
         Ok(())
+    }
+
+    /// No dial reaches a peer: whoever told of it is asked to lead us to it (BEP 55).
+    pub fn seek_introduction(&mut self, now: Instant, address: SocketAddr) {
+        let action = self.holepunch.as_mut().and_then(|holepunch| holepunch.seek(now, address));
+        self.punch(action);
+    }
+
+    pub(super) fn on_holepunch(&mut self, now: Instant, key: PeerKey, payload: &[u8]) -> Result<(), DropReason> {
+        let may_relay = self.known.is_some();
+        let Some(holepunch) = &mut self.holepunch else { return Ok(()) };
+        let actions = holepunch.on_message(now, key, payload, may_relay);
+        self.punch(actions.map_err(|error| DropReason::Extension(error.to_string()))?);
+        Ok(())
+    }
+
+    fn punch(&mut self, actions: impl IntoIterator<Item = HolepunchAction>) {
+        for action in actions {
+            match action {
+                HolepunchAction::Dial(address) => self.events.push_back(TorrentEvent::Punch(address)),
+                HolepunchAction::Send { to, id, message } => {
+                    if let Some(session) = self.sessions.get_mut(&to).filter(|session| session.keeps_up()) {
+                        session.send(&Message::Extended { id, payload: message.encode().into() });
+                    }
+                }
+            }
+        }
     }
 
     pub(super) fn introduce_peers(&mut self, now: Instant) {
@@ -107,8 +163,11 @@ impl Torrent {
             return;
         }
         let Some(exchange) = &mut self.exchange else { return };
-        let sessions = &mut self.sessions;
-        let messages = exchange.handle_timeout(now, |key| sessions.get(&key).map_or(0, features));
+        let (sessions, holepunch) = (&mut self.sessions, &self.holepunch);
+        let punches = |key| holepunch.as_ref().is_some_and(|holepunch| holepunch.knows(key));
+        let messages = exchange.handle_timeout(now, |key| {
+            sessions.get(&key).map_or(0, features) | if punches(key) { FLAG_HOLEPUNCH } else { 0 }
+        });
         for (key, id, message) in messages {
             if let Some(session) = sessions.get_mut(&key).filter(|session| session.keeps_up()) {
                 session.send(&Message::Extended { id, payload: message.encode().into() });

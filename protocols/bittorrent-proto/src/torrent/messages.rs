@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::session::{Early, MAX_UNASKED_BYTES, MAX_UPLOAD_QUEUE};
-use super::{DropReason, LT_DONTHAVE, Torrent, TorrentEvent, Transport, UT_METADATA, UT_PEX};
+use super::{DropReason, LT_DONTHAVE, Torrent, TorrentEvent, Transport, UT_HOLEPUNCH, UT_METADATA, UT_PEX};
 use crate::bitfield::Bitfield;
 use crate::extension::{
     ExtensionError, ExtensionHandshake, MetadataError, MetadataFetch, MetadataMessage, parse_dont_have,
@@ -231,6 +231,7 @@ impl Torrent {
             UT_METADATA => self.on_metadata(now, key, payload),
             LT_DONTHAVE => self.on_dont_have(key, payload),
             UT_PEX => self.on_peer_exchange(now, key, payload),
+            UT_HOLEPUNCH => self.on_holepunch(now, key, payload),
             _ => Ok(()),
         }
     }

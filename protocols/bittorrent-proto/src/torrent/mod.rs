@@ -27,6 +27,7 @@ use crate::exchange::PeerExchange;
 use crate::extension::encode_dont_have;
 use crate::geometry::Geometry;
 use crate::handshake::Handshake;
+use crate::holepunch::Holepunch;
 use crate::merkle::HashRequest;
 use crate::picker::{PeerKey, Picker, PickerAction, PickerLimits, ReaderKey};
 use crate::wire::{BlockRequest, Message, PieceIndex, WireError};
@@ -37,6 +38,8 @@ const UT_METADATA: u8 = 1;
 const LT_DONTHAVE: u8 = 2;
 /// The number we chose for `ut_pex` (BEP 11).
 const UT_PEX: u8 = 3;
+/// The number we chose for `ut_holepunch` (BEP 55).
+const UT_HOLEPUNCH: u8 = 4;
 /// A keep-alive is sent after this long without sending anything; BEP 3 lets peers close after two minutes.
 const KEEP_ALIVE: Duration = Duration::from_secs(100);
 /// A peer for which this many bytes wait unwritten is dropped. Honest ones stay far below: blocks are read only for
@@ -151,6 +154,8 @@ pub enum TorrentEvent {
         /// The address.
         at: IpAddr,
     },
+    /// A peer leads us to another that nobody can dial (BEP 55): dial it by uTP, at once.
+    Punch(SocketAddr),
 }
 
 /// What carries a peer. The rules treat all alike and count them apart.
@@ -228,6 +233,8 @@ pub struct Torrent {
     paced: bool,
     /// Introduces the peers to each other, where that may be.
     exchange: Option<PeerExchange>,
+    /// Leads peers to each other, where that may be.
+    holepunch: Option<Holepunch>,
     /// Whether peers were told that we want nothing (BEP 21).
     upload_only: bool,
     next_tick: Option<Instant>,
@@ -252,6 +259,7 @@ impl Torrent {
             choker: Choker::new(config.upload_slots),
             paced: false,
             exchange: None,
+            holepunch: None,
             upload_only: false,
             next_tick: None,
             events: VecDeque::new(),
@@ -369,6 +377,9 @@ impl Torrent {
         self.hashes.on_gone(key);
         if let Some(exchange) = &mut self.exchange {
             exchange.leave(key);
+        }
+        if let Some(holepunch) = &mut self.holepunch {
+            holepunch.leave(key);
         }
         if let Some(known) = &mut self.known {
             known.picker.peer_left(key);

@@ -2,8 +2,9 @@ use swarmgate_content::InfoHash;
 
 use super::*;
 use crate::exchange::{Contact, ExchangeOptions};
-use crate::extension::{ExtensionHandshake, PexMessage, PexPeer};
+use crate::extension::{ExtensionHandshake, HolepunchMessage, PexMessage, PexPeer};
 use crate::handshake::PeerId;
+use crate::holepunch::FLAG_HOLEPUNCH;
 use crate::metainfo::{TorrentBuilder, hash_pieces};
 use crate::wire::{BLOCK_LEN, complete_frames, next_message};
 use bytes::BytesMut;
@@ -243,7 +244,8 @@ proptest::proptest! {
 /// What a peer of [`Alone`] with an address tells, and is told.
 fn exchanging(have: Bitfield) -> Alone {
     let mut alone = Alone::knowing(have);
-    alone.torrent.exchange_peers(ExchangeOptions { listen_port: Some(8421), is_public: |ip| !ip.is_loopback() });
+    let is_public = |ip: IpAddr| !ip.is_loopback();
+    alone.torrent.exchange_peers(ExchangeOptions { listen_port: Some(8421), holepunch: true, is_public });
     alone
 }
 
@@ -259,18 +261,19 @@ fn ext(id: u8, payload: Vec<u8>) -> Message {
 }
 
 fn contact(address: &str, dialled: bool) -> Contact {
-    Contact { address: address.parse().unwrap(), dialled }
+    Contact { address: address.parse().unwrap(), dialled, utp: false }
 }
 
 #[test]
 fn peers_with_an_address_are_offered_the_exchange_and_told_where_we_listen() {
     let offered = hello(&exchanging(Bitfield::none(4)).join());
     assert_eq!((offered.ut_pex, offered.listen_port), (Some(UT_PEX), Some(8421)));
+    assert_eq!(offered.ut_holepunch, Some(UT_HOLEPUNCH));
     let mut browser = exchanging(Bitfield::none(4));
     let handshake = Handshake::ours(InfoHash::new([1; 20]), PeerId([2; 20]));
     browser.torrent.add_peer(browser.now, PEER, Transport::WebRtc, &handshake);
     let offered = hello(&browser.sent());
-    assert_eq!((offered.ut_pex, offered.listen_port), (None, None));
+    assert_eq!((offered.ut_pex, offered.listen_port, offered.ut_holepunch), (None, None, None));
 }
 
 #[test]
@@ -289,7 +292,7 @@ fn what_a_peer_tells_of_others_comes_out_and_so_does_where_it_listens() {
 #[test]
 fn nobody_is_told_of_anybody_before_the_metadata_says_that_the_torrent_is_public() {
     let mut alone = Alone::cold();
-    alone.torrent.exchange_peers(ExchangeOptions { listen_port: None, is_public: |_| true });
+    alone.torrent.exchange_peers(ExchangeOptions { listen_port: None, holepunch: true, is_public: |_| true });
     alone.join();
     alone.torrent.set_contact(alone.now, PEER, contact("8.0.0.1:1", true));
     let handshake = Handshake::ours(InfoHash::new([1; 20]), PeerId([3; 20]));
@@ -318,12 +321,58 @@ fn a_private_torrent_takes_its_offer_back_and_neither_tells_nor_hears() {
     let taken_back = alone.sent();
     let Some(Message::Extended { id: 0, payload }) = taken_back.first() else { panic!("{taken_back:?}") };
     let text = String::from_utf8_lossy(payload);
-    assert!(text.contains("6:ut_pexi0e") && text.contains("11:ut_metadatai1e"), "{text}");
+    assert!(
+        text.contains("6:ut_pexi0e") && text.contains("12:ut_holepunchi0e") && text.contains("11:ut_metadatai1e"),
+        "{text}"
+    );
     let told = PexMessage { added: vec![PexPeer { address: "8.0.0.2:2".parse().unwrap(), flags: 0 }], dropped: vec![] };
     alone.say(&[ext(UT_PEX, told.encode())]);
+    alone.say(&[ext(UT_HOLEPUNCH, HolepunchMessage::Connect("8.0.0.2:2".parse().unwrap()).encode())]);
     assert!(alone.torrent.poll_event().is_none());
     alone.torrent.remove_peer(alone.now, PEER);
     assert_eq!(hello(&alone.join()).ut_pex, None, "whoever comes later is offered nothing");
+}
+
+#[test]
+fn a_peer_that_no_dial_reaches_is_asked_for_at_who_told_of_it_and_dialled_when_led_to() {
+    let mut alone = exchanging(Bitfield::none(4));
+    alone.join();
+    alone.torrent.set_contact(alone.now, PEER, contact("8.0.0.1:1", true));
+    let theirs = ExtensionHandshake { ut_pex: Some(5), ut_holepunch: Some(6), ..ExtensionHandshake::default() };
+    let address = "8.0.0.2:2".parse().unwrap();
+    let told = PexMessage { added: vec![PexPeer { address, flags: FLAG_HOLEPUNCH }], dropped: vec![] };
+    alone.say(&[ext(0, theirs.encode()), ext(UT_PEX, told.encode())]);
+    assert!(matches!(alone.torrent.poll_event(), Some(TorrentEvent::PeersFound(_))));
+    alone.torrent.seek_introduction(alone.now, address);
+    assert!(alone.sent().contains(&ext(6, HolepunchMessage::Rendezvous(address).encode())));
+    alone.say(&[ext(UT_HOLEPUNCH, HolepunchMessage::Connect(address).encode())]);
+    assert!(matches!(alone.torrent.poll_event(), Some(TorrentEvent::Punch(punched)) if punched == address));
+    alone.say(&[ext(UT_HOLEPUNCH, vec![1])]);
+    assert!(matches!(alone.dropped(), Some(DropReason::Extension(_))));
+}
+
+#[test]
+fn nobody_is_led_to_anybody_before_the_metadata_says_that_the_torrent_is_public() {
+    let mut alone = Alone::cold();
+    alone.torrent.exchange_peers(ExchangeOptions { listen_port: None, holepunch: true, is_public: |_| true });
+    let theirs = ExtensionHandshake { ut_holepunch: Some(6), ..ExtensionHandshake::default() };
+    let handshake = Handshake::ours(InfoHash::new([1; 20]), PeerId([3; 20]));
+    for (key, address) in [(PEER, "8.0.0.1:1"), (PeerKey(2), "8.0.0.2:2")] {
+        alone.torrent.add_peer(alone.now, key, Transport::Tcp, &handshake);
+        alone.torrent.set_contact(alone.now, key, contact(address, true));
+        let mut frame = bytes::BytesMut::new();
+        ext(0, theirs.encode()).encode(&mut frame);
+        alone.torrent.handle_input(alone.now, key, frame.freeze());
+    }
+    let led = |alone: &mut Alone| {
+        let ask = HolepunchMessage::Rendezvous("8.0.0.2:2".parse().unwrap());
+        alone.say(&[ext(UT_HOLEPUNCH, ask.encode())]);
+        alone.sent().contains(&ext(6, HolepunchMessage::Connect("8.0.0.2:2".parse().unwrap()).encode()))
+    };
+    assert!(!led(&mut alone));
+    let known = Alone::metadata();
+    alone.torrent.set_info(alone.now, known.0, known.1, Bitfield::none(4));
+    assert!(led(&mut alone));
 }
 
 #[test]

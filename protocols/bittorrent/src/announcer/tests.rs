@@ -24,7 +24,7 @@ async fn world(tiers: &[&[String]]) -> World {
     let announcer = TorrentAnnouncer::spawn(AnnouncerSetup {
         infohash: InfoHash::new([1; 20]),
         peer_id: PeerId([2; 20]),
-        port: 8421,
+        port: Arc::new(|| 8421),
         tiers: tiers.iter().map(|tier| tier.to_vec()).collect(),
         client: Arc::new(client),
         stats: stats.clone(),

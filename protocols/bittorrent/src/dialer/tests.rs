@@ -44,6 +44,7 @@ fn world_with(allow_private: bool, wanted: usize, handshake_timeout: Duration) -
         found: found_receiver,
         want: want_receiver,
         peers: peers_sender,
+        unreached: None,
     });
     World { dialer, found, want, peers }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use swarmgate_bittorrent_proto::handshake::{HANDSHAKE_LEN, PeerId};
 use swarmgate_bittorrent_proto::mse::Payload;
+use swarmgate_bittorrent_proto::torrent::Transport;
 use swarmgate_content::InfoHash;
 use swarmgate_swarm::PeerOrigin;
 use tokio::io::AsyncReadExt;
@@ -119,6 +120,25 @@ async fn who_is_silent_over_tcp_is_reached_over_utp_soon() {
     assert!(begun.elapsed() >= TCP_HEAD_START && begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     peer.stop().await;
     near.shutdown().await;
+}
+
+#[tokio::test]
+async fn two_who_dial_each_other_at_once_reach_each_other_and_without_utp_nobody_tries() {
+    let (near, far) = (utp(0), utp(0));
+    let peers = [&near, &far].map(|port| Peer::start(Encryption::Prefer, None, Some(port.clone())));
+    let [one, other] = [&near, &far].map(|port| ways(Encryption::Prefer, Some(port)));
+    let greeting = Greeting { ours: Handshake::ours(TORRENT, US), upgrade: None };
+    let limits = DialLimits::default();
+    let (there, back) =
+        tokio::join!(one.punch(far.address(), &greeting, &limits), other.punch(near.address(), &greeting, &limits));
+    let [there, back] = [there, back].map(|stream| stream.unwrap().origin());
+    assert_eq!([there.addr, back.addr], [Some(far.address()), Some(near.address())]);
+    assert_eq!([there.transport, back.transport], [Transport::Utp; 2]);
+    let tcp_alone = ways(Encryption::Prefer, None).punch(far.address(), &greeting, &limits).await;
+    assert_eq!(tcp_alone.unwrap_err(), HandshakeError::Io(std::io::ErrorKind::Unsupported));
+    for peer in peers {
+        peer.stop().await;
+    }
 }
 
 #[tokio::test]
