@@ -68,6 +68,10 @@ pub struct Bittorrent {
     /// Whether to call out for peers in the local network (BEP 14). Everybody there can then see what is fetched. Private
     /// torrents never do. Peers in there are dialled only where `network.allow_private` lets them be.
     pub lsd: bool,
+    /// Whether to ask the router of the house, by PCP, NAT-PMP or UPnP, to forward the ports of peers and of the DHT, those of
+    /// WebRTC where `listen_port` names one, and those of IPFS where it is public. Switch it on where peers cannot dial in. It
+    /// is for IPv4 and Linux, off with a proxy or an interface named, and never waited for. Takes effect at a restart.
+    pub port_mapping: bool,
     /// Files of addresses that are neither dialled nor let in, in the P2P, DAT or CIDR form. They are read again within 10
     /// seconds of a change.
     pub peer_blocklists: Vec<PathBuf>,
@@ -169,6 +173,7 @@ impl Default for Bittorrent {
             max_half_open: 40,
             pex: true,
             lsd: false,
+            port_mapping: false,
             peer_blocklists: Vec::new(),
             peer_allowlists: Vec::new(),
             ban_time: Span::from_secs(3600),
@@ -224,6 +229,12 @@ impl Bittorrent {
     pub fn has_dht(&self) -> bool {
         let held = !self.bind_interface.is_empty() && self.outlet_ip().is_none();
         self.dht && self.proxy.is_none() && !held
+    }
+
+    /// Whether the router is asked for ports: not for what no peer may reach.
+    #[must_use]
+    pub const fn maps_ports(&self) -> bool {
+        self.port_mapping && self.lets_webrtc()
     }
 
     /// Whether WebRTC peers may be had: they know neither the proxy nor the outlet.

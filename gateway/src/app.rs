@@ -8,6 +8,7 @@
 //! │   ├── ipfs         readings of DAGs, names, pins
 //! │   ├── webtorrent   WebRTC, WebSocket trackers, the tracker at /announce
 //! │   └── bittorrent   peers' listener, trackers, torrents
+//! ├── mapper        has the router forward ports
 //! ├── delivery      IPFS's libp2p node, gateways and daemon; the protocol borrows them
 //! ├── dht           the one node; protocols borrow a handle
 //! └── store         closed last, so that a clean stop is known to be clean
@@ -15,8 +16,8 @@
 //!
 //! Sockets come from outside, bound once ([`Listeners`]), so nothing here asks whether a port is free.
 
-use std::collections::BTreeMap;
-use std::net::{SocketAddr, UdpSocket};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,7 @@ use swarmgate_egress::EgressPolicy;
 use swarmgate_hybrid::{BindingBook, HybridProtocol};
 use swarmgate_ipfs::IpfsProtocol;
 use swarmgate_ipfs::delivery::{Delivery, DeliveryError};
+use swarmgate_portmap::{MapperOptions, MappingStatus, PortMapper, Transport, Wanted};
 use swarmgate_store::{OpenError, Store, StoreEvent, StoreOptions};
 use swarmgate_swarm::SwarmContext;
 use swarmgate_webtorrent::hub::{HubAdmission, TableOptions, TrackerHub};
@@ -117,6 +119,7 @@ pub struct App {
     hybrid: Option<Arc<HybridProtocol>>,
     delivery: Option<Delivery>,
     dht: Option<DhtNode>,
+    mapper: Option<PortMapper>,
     live: Arc<Live>,
     store: Store,
     ephemeral: Option<EphemeralDir>,
@@ -162,6 +165,7 @@ impl App {
             hybrid: None,
             delivery: None,
             dht: None,
+            mapper: None,
             live: Live::new(config),
             store,
             ephemeral,
@@ -179,7 +183,11 @@ impl App {
 
     async fn start(&mut self, loaded: &Loaded, listeners: Listeners, events: EventBus) -> Result<(), StartupError> {
         let config = &loaded.config;
-        let Listeners { http, peers, webrtc } = listeners;
+        let Listeners { http, peers, webrtc, mapping } = listeners;
+        let mut ports = peers.iter().flat_map(BitTorrentSockets::peer_addresses).collect::<Vec<_>>();
+        if config.webtorrent.listen_port != 0 {
+            ports.extend(webrtc.iter().flatten().filter_map(|socket| Some(("udp", socket.local_addr().ok()?))));
+        }
         let denylists = denylists(config)?;
         // Without its sockets it was switched off: then there is no engine, so that nothing is dialled or announced.
         let (catalogue, fetch_torrent): (Arc<dyn Catalogue>, Arc<dyn FetchTorrent>) = match peers {
@@ -197,6 +205,9 @@ impl App {
         if config.ipfs.enabled {
             self.start_ipfs(config, &denylists).await?;
         }
+        if let Some(socket) = mapping {
+            self.start_mapping(config, socket, ports);
+        }
         let book = BindingBook::open(self.store.clone()).await.map_err(hybrid::HybridError::from)?;
         if config.hybrid.enabled {
             self.start_hybrid(config, book.clone())?;
@@ -213,6 +224,7 @@ impl App {
             publishing,
             pointers: self.dht.as_ref().map(|dht| Pointers::new(dht.handle())),
             denylists,
+            mapping: self.mapper.as_ref().map(PortMapper::status),
             gate: self.bittorrent.as_ref().map(|bittorrent| bittorrent.gate().clone()),
             tracker: self.webtorrent.as_ref().and_then(|webtorrent| webtorrent.hub().cloned()),
             cache_status: Arc::new(move || cache_status(&store)),
@@ -229,6 +241,24 @@ impl App {
         }
         self.http.close();
         Ok(())
+    }
+
+    /// Has the router forward what peers dial; nothing waits for it.
+    fn start_mapping(
+        &mut self,
+        config: &Config,
+        socket: tokio::net::UdpSocket,
+        mut ports: Vec<(&'static str, SocketAddr)>,
+    ) {
+        ports.extend(self.dht.as_ref().map(|dht| ("udp", dht.address())));
+        if config.ipfs.public {
+            ports.extend(self.delivery.iter().flat_map(Delivery::sockets));
+        }
+        let mapper = PortMapper::start(socket, MapperOptions { ports: wanted(&ports), router: None });
+        if let Some(bittorrent) = &self.bittorrent {
+            self.news.spawn(tell_outside(mapper.status(), Arc::clone(bittorrent), self.closing.clone()));
+        }
+        self.mapper = Some(mapper);
     }
 
     /// Publishing, where both networks are that it is for. Its jobs end with the server.
@@ -358,6 +388,9 @@ impl App {
         if tokio::time::timeout(patience, self.http.wait()).await.is_err() {
             tracing::info!("responses still running are cut");
         }
+        if let Some(mapper) = self.mapper {
+            mapper.shutdown().await;
+        }
         self.manager.shutdown(Instant::now(), deadline).await;
         if let Some(hybrid) = self.hybrid {
             swarmgate_content::Protocol::shutdown(&*hybrid, deadline).await;
@@ -407,6 +440,35 @@ async fn tell_evictions(mut news: Receiver<StoreEvent>, events: EventBus, closin
             Err(RecvError::Closed) => return,
         }
     }
+}
+
+/// Tells BitTorrent by which number the world reaches it, as the router has it.
+async fn tell_outside(
+    mut status: tokio::sync::watch::Receiver<MappingStatus>,
+    bittorrent: Arc<BitTorrentProtocol>,
+    closing: CancellationToken,
+) {
+    let Some(listen) = bittorrent.listen_address() else { return };
+    loop {
+        let changed = tokio::select! {
+            changed = status.changed() => changed,
+            () = closing.cancelled() => return,
+        };
+        if changed.is_err() {
+            return;
+        }
+        let outside = status.borrow_and_update().outside(Transport::Tcp, listen.port());
+        bittorrent.set_outside_port(outside);
+    }
+}
+
+/// The ports of sockets that strangers can be led to: those of IPv4, each number once.
+fn wanted(sockets: &[(&'static str, SocketAddr)]) -> Vec<Wanted> {
+    let outward = |ip: &IpAddr| !ip.is_loopback() && (ip.is_ipv4() || ip.is_unspecified());
+    let outward = sockets.iter().filter(|(_, address)| outward(&address.ip()));
+    let transport = |name: &str| if name == "tcp" { Transport::Tcp } else { Transport::Udp };
+    let ports = outward.map(|(name, address)| Wanted { transport: transport(name), port: address.port() });
+    ports.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 pub(crate) fn store_options(config: &Config) -> Result<(StoreOptions, Option<EphemeralDir>), StartupError> {

@@ -22,6 +22,8 @@ pub struct Listeners {
     pub peers: Option<BitTorrentSockets>,
     /// WebRTC's, one for each address of this machine, unless it is switched off.
     pub webrtc: Option<Vec<UdpSocket>>,
+    /// For asking the router to forward ports, where it is asked.
+    pub mapping: Option<tokio::net::UdpSocket>,
 }
 
 impl Listeners {
@@ -34,7 +36,9 @@ impl Listeners {
         let http = config.server.listen.iter().map(bind_http).collect::<Result<_, _>>()?;
         let peers = config.bittorrent.enabled.then(|| bind_peers(config)).transpose()?;
         let webrtc = uses_webrtc(config).then(|| bind_webrtc(config)).transpose()?;
-        Ok(Self { http, peers, webrtc })
+        let unnumbered = Binding::new(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), "bittorrent.port_mapping");
+        let mapping = config.bittorrent.maps_ports().then(|| bind_udp(&unnumbered)).transpose()?;
+        Ok(Self { http, peers, webrtc, mapping })
     }
 
     /// Where HTTP is served.
@@ -49,7 +53,8 @@ impl Listeners {
         let http = self.http_addresses().into_iter().map(|address| ("tcp", address));
         let peers = self.peers.iter().flat_map(BitTorrentSockets::addresses);
         let webrtc = self.webrtc.iter().flatten().filter_map(|socket| Some(("udp", socket.local_addr().ok()?)));
-        http.chain(peers).chain(webrtc).collect()
+        let mapping = self.mapping.iter().filter_map(|socket| Some(("udp", socket.local_addr().ok()?)));
+        http.chain(peers).chain(webrtc).chain(mapping).collect()
     }
 }
 

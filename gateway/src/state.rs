@@ -13,7 +13,9 @@ use swarmgate_content::{BoxFuture, ProtocolManager};
 use swarmgate_egress::PeerGate;
 use swarmgate_hybrid::HybridProtocol;
 use swarmgate_ipfs::protocol::IpfsProtocol;
+use swarmgate_portmap::MappingStatus;
 use swarmgate_webtorrent::hub::TrackerHub;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -58,6 +60,8 @@ pub struct Parts {
     pub tracker: Option<Arc<TrackerHub>>,
     /// The gate that peers pass, with the bans; `None` where there are no peers.
     pub gate: Option<PeerGate>,
+    /// What the router forwards, where it is asked to.
+    pub mapping: Option<watch::Receiver<MappingStatus>>,
     /// Facts about the cache.
     pub cache_status: CacheStatus,
     /// The options in force, secrets left out.

@@ -380,6 +380,7 @@ impl World {
             pointers: None,
             denylists: Denylists::default(),
             tracker: None,
+            mapping: None,
             gate: None,
             cache_status: Arc::new(|| serde_json::json!({ "used": 7 })),
             settings: Arc::new(|| serde_json::json!([{ "key": "cache.max_size" }])),

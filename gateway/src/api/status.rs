@@ -1,9 +1,12 @@
 //! What the gateway is and how it fares.
 
+use std::time::Instant;
+
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Value, json};
 use swarmgate_content::ProtocolSnapshot;
+use swarmgate_portmap::{Forwarding, MappingStatus};
 
 use crate::catalogue::ItemStatus;
 use crate::state::GatewayState;
@@ -44,7 +47,27 @@ pub fn document(state: &GatewayState) -> Value {
             "requests_under_way": state.admission.taken(),
             "stream_bytes": state.telemetry.stream_bytes(),
         },
+        "port_mapping": state.mapping.as_ref().map(|status| mapping(&status.borrow(), Instant::now())),
         "cache": (state.cache_status)(),
+    })
+}
+
+/// What the router forwards: each port here, where it is outside and for how long; and what keeps others from it.
+fn mapping(status: &MappingStatus, now: Instant) -> Value {
+    let row = |held: &Forwarding| {
+        json!({
+            "transport": held.wanted.transport,
+            "port": held.wanted.port,
+            "outside_port": held.port,
+            "outside_address": held.address,
+            "expires_in_s": held.until.saturating_duration_since(now).as_secs(),
+        })
+    };
+    json!({
+        "router": status.router,
+        "by": status.way,
+        "ports": status.forwardings.iter().map(row).collect::<Vec<_>>(),
+        "trouble": status.trouble,
     })
 }
 

@@ -9,10 +9,11 @@ use swarmgate_config::{AuthMode, IpfsMode, Rate, Secret, Size, Span, Switch, Tur
 use super::*;
 
 /// Options that the parts' own options do not show: listeners, whether parts start at all, and the log of `main`.
-const ELSEWHERE: [&str; 10] = [
+const ELSEWHERE: [&str; 11] = [
     "bittorrent.enabled",
     "bittorrent.dht",
     "bittorrent.lsd",
+    "bittorrent.port_mapping",
     "webtorrent.enabled",
     "webtorrent.listen_ip",
     "webtorrent.listen_port",

@@ -329,6 +329,7 @@ impl Serve {
         if self.offline {
             flags.push(Flag::new("--offline", "bittorrent.dht", "false"));
             flags.push(Flag::new("--offline", "bittorrent.trackers", ""));
+            flags.push(Flag::new("--offline", "bittorrent.port_mapping", "false"));
         }
         flags
     }

@@ -194,8 +194,12 @@ impl Holepunch {
         Some(HolepunchAction::Send { to: relay, id, message: HolepunchMessage::Rendezvous(target) })
     }
 
-    /// A member that told of the peer and was not asked; first those that said that it knows the extension.
+    /// A member that told of the peer and was not asked; first those that said that it knows the extension. Who is a member
+    /// itself needs no relay, and cannot be one to itself.
     fn relay_for(&self, target: &SocketAddr, asked: &[PeerKey]) -> Option<(PeerKey, u8)> {
+        if self.members.values().any(|member| member.is_at(target)) {
+            return None;
+        }
         let of = |(key, member): (&PeerKey, &Member)| {
             let (_, knows) = *member.told.iter().find(|(address, _)| address == target)?;
             Some((!knows, *key, member.id.filter(|_| !asked.contains(key))?))

@@ -19,6 +19,7 @@ mod ipfs_from_peers;
 mod ipfs_over_http;
 mod ipfs_to_peers;
 mod loopback_alone;
+mod port_mapping;
 mod publishing;
 mod they_seed;
 mod tracker_over_tls;

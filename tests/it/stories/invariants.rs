@@ -8,7 +8,7 @@ fn root() -> PathBuf {
 }
 
 /// The crates of the product, by folder, with the crates of ours that each may depend on. Dependencies point down only.
-const CRATES: [(&str, &[&str]); 15] = [
+const CRATES: [(&str, &[&str]); 16] = [
     ("protocols/content", &[]),
     ("config", &[]),
     ("protocols/pace", &[]),
@@ -17,6 +17,7 @@ const CRATES: [(&str, &[&str]); 15] = [
     ("protocols/ipfs-proto", &["content"]),
     ("protocols/swarm", &["content", "store", "bittorrent-proto", "pace"]),
     ("protocols/egress", &[]),
+    ("protocols/portmap", &[]),
     ("protocols/bittorrent", &["content", "store", "bittorrent-proto", "swarm", "egress", "pace"]),
     ("protocols/webtorrent-proto", &["content", "bittorrent-proto"]),
     ("protocols/webtorrent", &["content", "bittorrent-proto", "swarm", "egress", "webtorrent-proto"]),
@@ -34,6 +35,7 @@ const CRATES: [(&str, &[&str]); 15] = [
             "ipfs-proto",
             "swarm",
             "egress",
+            "portmap",
             "bittorrent",
             "webtorrent",
             "ipfs",

@@ -45,6 +45,20 @@ async fn a_tracker_hears_once_that_the_last_piece_has_come_and_that_we_leave() {
     seeder.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tracker_hears_the_port_that_a_router_forwards() {
+    let tracker = tracker_that_knows("127.0.0.1:9".parse().unwrap()).await;
+    let content = Content::single("film.mkv", 73, 64 * KIB, 32 * 1024).with_trackers(&[&tracker.url("/announce")]);
+    let node = Node::fresh().await;
+    node.app.bittorrent().expect("it is on").set_outside_port(Some(50_000));
+    let kind = [("content-type", "application/x-bittorrent")];
+    let added = node.connect().await.ask("POST", "/api/v1/items", &kind, &content.torrent()).await;
+    assert_eq!(added.status, 201, "{}", added.text());
+    let told = async || tracker.requests().iter().any(|request| request.contains("port=50000&")).then_some(());
+    wait::until("an announce", PATIENCE, told).await;
+    node.stop().await;
+}
+
 /// What a tracker says of a content's swarm.
 async fn scrape(observer: &mut Client, content: &Content) -> Value {
     let key: String = content.infohash().as_bytes().iter().copied().map(char::from).collect();

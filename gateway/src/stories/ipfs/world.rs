@@ -105,6 +105,7 @@ impl IpfsWorld {
             pointers: None,
             denylists: Denylists::new(vec![("test".to_owned(), rules)], setting.legal),
             tracker: None,
+            mapping: None,
             gate: None,
             cache_status: Arc::new(|| serde_json::Value::Null),
             settings: Arc::new(|| serde_json::Value::Null),

@@ -127,7 +127,7 @@ fn what_a_stranger_tells_of_our_house_is_not_believed() {
     let all = told(&["8.0.0.9:9", "192.168.0.1:80", "127.0.0.1:8420", "[::1]:1", "[2a00::1]:1"]);
     let found = |swarm: &mut Swarm, key| {
         let found = swarm.exchange.on_message(swarm.now, PeerKey(key), &all).unwrap();
-        found.iter().map(ToString::to_string).collect::<Vec<_>>()
+        found.iter().map(|peer| peer.address.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(found(&mut swarm, 1), texts(&["8.0.0.9:9", "[2a00::1]:1"]));
     assert_eq!(found(&mut swarm, 2), texts(&["8.0.0.9:9", "192.168.0.1:80", "[2a00::1]:1"]));

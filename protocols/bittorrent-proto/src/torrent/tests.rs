@@ -366,8 +366,8 @@ fn nobody_is_led_to_anybody_before_the_metadata_says_that_the_torrent_is_public(
     }
     let led = |alone: &mut Alone| {
         let ask = HolepunchMessage::Rendezvous("8.0.0.2:2".parse().unwrap());
-        alone.say(&[ext(UT_HOLEPUNCH, ask.encode())]);
-        alone.sent().contains(&ext(6, HolepunchMessage::Connect("8.0.0.2:2".parse().unwrap()).encode()))
+        let said = alone.say(&[ext(UT_HOLEPUNCH, ask.encode())]);
+        said.contains(&ext(6, HolepunchMessage::Connect("8.0.0.2:2".parse().unwrap()).encode()))
     };
     assert!(!led(&mut alone));
     let known = Alone::metadata();
