@@ -15,8 +15,10 @@ pub struct Seeding {
     pub ratio: f64,
     /// The longest time that a content is uploaded for after its last reader left, with `policy = "ratio"`.
     pub max_time: Span,
-    /// Peers of one torrent that are uploaded to at once. Fewer where `upload_limit` is narrow, so that each gets enough to
-    /// be worth something in return; up to eight times as many while uploads are fast.
+    /// Peers of one torrent that are uploaded to at once, to begin with; fewer where `upload_limit` is narrow. While others
+    /// give something in return, the number that earns most is found by trial: two at least, sixteen times as many at most.
+    /// While nobody does, as when the torrent is complete, it is this number, and up to sixteen times as many while uploads
+    /// are fast.
     pub upload_slots: usize,
     /// Who is uploaded to of those that give nothing in return.
     pub turns: Turns,

@@ -1,11 +1,12 @@
-//! How fast bytes pass, over the last twenty seconds: long enough that a peer which sends in bursts counts by its mean,
-//! short enough that one which stopped is soon no friend any more.
+//! How fast bytes pass, over the last thirty seconds: long enough that a peer which sends in bursts counts by its mean,
+//! short enough that one which stopped is soon no friend any more. Two of the rounds in which most others choose anew, too:
+//! who is given something for one of them answers in the next.
 
 use std::time::{Duration, Instant};
 
 /// A part of the window.
-const SLOT: Duration = Duration::from_secs(4);
-/// Parts in the window: 20 s in all.
+const SLOT: Duration = Duration::from_secs(6);
+/// Parts in the window: 30 s in all.
 const SLOTS: u32 = 5;
 /// A flow younger than this is taken to be this old, so that one block at once is no gigabyte a second.
 const YOUNGEST: Duration = Duration::from_secs(4);
@@ -67,12 +68,12 @@ mod tests {
     }
 
     #[test]
-    fn who_stopped_is_forgotten_in_twenty_seconds() {
+    fn who_stopped_is_forgotten_in_thirty_seconds() {
         let start = crate::testing::start();
         let mut meter = Meter::default();
         meter.note(start, 1_000_000);
         assert!(meter.rate(start + Duration::from_secs(1)) >= 100_000);
-        assert_eq!(meter.rate(start + Duration::from_secs(20)), 0);
+        assert_eq!(meter.rate(start + Duration::from_secs(30)), 0);
         assert_eq!(meter.rate(start + Duration::from_secs(40_000)), 0);
     }
 }

@@ -1,25 +1,28 @@
 //! Whom to upload to: those who give, in the order in which they give; and, by turns, others, in the hope that they will.
 //!
-//! Every 10 s the slots are dealt anew (BEP 3). A slot is *earned* by what a peer sent us in the last 20 s. A fifth of the
+//! Every 10 s the slots are dealt anew (BEP 3). A slot is *earned* by what a peer sent us in the last 30 s. A fifth of the
 //! slots, and all that nobody earned, go by *turns*: to each peer for 30 s or so, newcomers first three times of four,
 //! then whoever has waited longest. So one who needs something finds out who is worth being given to, and one who needs
-//! nothing, or reads nothing at the moment, gives to all alike. A peer that owes us blocks for a minute has *snubbed* us
-//! and earns nothing. A peer stays as it is, choked or not, for 10 s at least, whatever it does; only when uploading ends
-//! altogether is everybody choked at once.
+//! nothing, or reads nothing at the moment, gives to all alike. While something is given in return, who once gave more has
+//! its turns more often; each fourth goes to whoever has waited longest even so. A peer that owes us blocks for a minute has
+//! *snubbed* us and earns nothing. A peer stays as it is, choked or not, for 10 s at least, whatever it does; only when
+//! uploading ends altogether is everybody choked at once.
 //!
-//! How many slots there are is the operator's choice, and more on a fast line: to give few peers more than anybody
-//! else gives them earns nothing that a little less would not have earned.
+//! How many slots there are is learned (`slots.rs`): to give few peers more than anybody else gives them earns nothing that
+//! a little less would not have earned, and to give many less than others do earns nothing at all.
 //!
 //! What carries a peer is not known here: a browser earns its slot as any other.
 
 mod meter;
+mod slots;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use self::meter::Meter;
-use self::turns::Turns;
+use self::slots::{FEWEST_SLOTS, Slots};
+use self::turns::{TurnRules, Turns, Waiting};
 use crate::picker::PeerKey;
 
 /// How often the choice is made anew, and the least time that a peer stays choked or unchoked.
@@ -30,10 +33,8 @@ const SNUBBED_AFTER: Duration = Duration::from_secs(60);
 const SLOTS_A_TURN: usize = 5;
 /// Who has a slot keeps it against others who give less than this much more, in percent: a tie is no reason to change.
 const INCUMBENT_PERCENT: u64 = 110;
-/// The fewest slots that are dealt when uploading is limited: one that is earned and one by turns.
-const FEWEST_SLOTS: usize = 2;
-/// A fast line has so many times more slots at most.
-const MOST_TIMES: usize = 8;
+/// What a peer once gave counts for so many percent less each time that the choice is made: for half in four minutes.
+const FORGOTTEN_PERCENT: u64 = 3;
 
 /// In which order peers have their turns.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -54,6 +55,8 @@ struct Book {
     /// What it sends us, and what we send it.
     gives: Meter,
     takes: Meter,
+    /// The most that it gave, in bytes a second; what is long ago counts for less.
+    gave: u64,
     /// Since when it owes us blocks and has sent none.
     owes_since: Option<Instant>,
 }
@@ -61,11 +64,9 @@ struct Book {
 /// The upload slots of one torrent.
 #[derive(Debug)]
 pub struct Choker {
-    slots: usize,
-    /// As many as are dealt: `slots`, and more on a fast line.
+    slots: Slots,
+    /// As many as are dealt.
     open: usize,
-    /// What we send to all.
-    sends: Meter,
     order: TurnOrder,
     books: BTreeMap<PeerKey, Book>,
     turns: Turns,
@@ -84,11 +85,11 @@ pub fn slots_for(bytes_per_second: u64, most: usize) -> usize {
 }
 
 impl Choker {
-    /// A choker with `slots` upload slots, and up to eight times as many while we send fast.
+    /// A choker with `slots` upload slots until more is known: then two at least, and sixteen times as many at most.
     #[must_use]
     pub fn new(slots: usize) -> Self {
-        let (sends, turns) = (Meter::default(), Turns::new());
-        Self { slots, open: slots, sends, order: TurnOrder::RoundRobin, books: BTreeMap::new(), turns }
+        let (books, turns) = (BTreeMap::new(), Turns::new());
+        Self { slots: Slots::new(slots), open: slots, order: TurnOrder::RoundRobin, books, turns }
     }
 
     /// Says in which order turns go.
@@ -98,7 +99,8 @@ impl Choker {
 
     /// Changes the number of slots. With none, everybody is choked from now on; else the next choice goes by it.
     pub fn set_slots(&mut self, now: Instant, slots: usize) {
-        (self.slots, self.open) = (slots, slots);
+        self.slots.set_usual(slots);
+        self.open = slots;
         if slots == 0 {
             for book in self.books.values_mut().filter(|book| book.unchoked) {
                 book.turn(now, false);
@@ -129,6 +131,10 @@ impl Choker {
         if let Some(book) = self.books.get_mut(&peer) {
             book.gives.note(now, bytes);
             book.owes_since = None;
+            // A seed gives whatever we do: there is nothing to learn from it.
+            if book.interested {
+                self.slots.earned(now, bytes);
+            }
         }
     }
 
@@ -136,7 +142,7 @@ impl Choker {
     pub fn sent(&mut self, now: Instant, peer: PeerKey, bytes: u64) {
         if let Some(book) = self.books.get_mut(&peer) {
             book.takes.note(now, bytes);
-            self.sends.note(now, bytes);
+            self.slots.sent(now, bytes);
             self.turns.sent(peer, bytes);
         }
     }
@@ -163,9 +169,11 @@ impl Choker {
         for (key, book) in &mut self.books {
             book.owes_since = owing.contains(key).then(|| book.owes_since.unwrap_or(now));
         }
-        // One slot more is worth it while each still has two thirds of a KiB/s for every one of them.
-        let worth = usize::try_from((self.sends.rate(now) / 1024 * 3 / 2).isqrt()).unwrap_or(usize::MAX);
-        self.open = worth.min(self.slots.saturating_mul(MOST_TIMES)).max(self.slots);
+        for book in self.books.values_mut() {
+            let faded = book.gave - book.gave * FORGOTTEN_PERCENT / 100;
+            book.gave = faded.max(book.gives.rate(now));
+        }
+        self.open = self.slots.number(now, self.books.values().filter(|book| book.interested).count());
         let chosen = self.choose(now);
         for (key, book) in &mut self.books {
             let unchoke = chosen.contains(key);
@@ -191,9 +199,10 @@ impl Choker {
             .books
             .iter_mut()
             .filter(|(key, book)| !chosen.contains(key) && book.is_choosable(now))
-            .map(|(key, book)| (*key, book.takes.rate(now)))
+            .map(|(key, book)| Waiting { key: *key, takes: book.takes.rate(now), gave: book.gave })
             .collect();
-        let turns = self.turns.deal(now, room, self.order, &waiting);
+        let rules = TurnRules { order: self.order, in_return: self.slots.is_earning() };
+        let turns = self.turns.deal(now, room, rules, &waiting);
         chosen.extend(turns);
         chosen
     }
@@ -219,7 +228,7 @@ impl Choker {
 impl Book {
     fn new() -> Self {
         let (gives, takes) = (Meter::default(), Meter::default());
-        Self { interested: false, unchoked: false, changed: None, gives, takes, owes_since: None }
+        Self { interested: false, unchoked: false, changed: None, gives, takes, gave: 0, owes_since: None }
     }
 
     fn turn(&mut self, now: Instant, unchoked: bool) {

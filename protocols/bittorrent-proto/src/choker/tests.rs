@@ -109,7 +109,7 @@ fn without_slots_everybody_is_choked_at_once() {
     assert!(table.unchoked().is_empty());
     assert!(table.round(&[(0, 1000)]).is_empty());
     table.choker.set_slots(table.now, 2);
-    assert_eq!(table.round(&[(0, 1000)]).len(), 2);
+    assert!((2..=3).contains(&table.round(&[(0, 1000)]).len()), "what is learned begins there");
 }
 
 #[test]
@@ -154,8 +154,8 @@ fn a_fast_line_has_more_slots_and_not_for_long() {
         table.choker.sent(table.now, PeerKey(0), 1 << 30);
         table.round(&[]);
     }
-    assert_eq!(table.unchoked().len(), 32);
-    (0..3).for_each(|_| drop(table.round(&[])));
+    assert_eq!(table.unchoked().len(), 40);
+    (0..4).for_each(|_| drop(table.round(&[])));
     assert_eq!(table.unchoked().len(), 4);
 }
 
@@ -184,7 +184,7 @@ fn steps() -> impl prop::strategy::Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// Whatever happens and whenever the choice is made: no more are unchoked than there are slots, and nobody's state
+    /// Whatever happens and whenever the choice is made: no more are unchoked than slots may be learned, and nobody's state
     /// changes twice within ten seconds.
     #[test]
     fn slots_hold_and_nobody_flaps(slots in 0..6_usize, steps in steps()) {
@@ -207,7 +207,7 @@ proptest! {
                 Step::Waits(millis) => table.now += Duration::from_millis(millis),
             }
             let unchoked = table.unchoked();
-            prop_assert!(unchoked.len() <= slots);
+            prop_assert!(unchoked.len() <= slots * slots::MOST_TIMES);
             for peer in unchoked.symmetric_difference(&before) {
                 if let Some(last) = changed.insert(*peer, table.now) {
                     prop_assert!(table.now - last >= RECHOKE_INTERVAL, "{} flaps", peer);

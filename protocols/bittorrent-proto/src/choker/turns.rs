@@ -1,5 +1,6 @@
 //! The slots that nobody earned, dealt by turns.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,11 @@ const TURN: Duration = Duration::from_secs(30);
 const TURN_BYTES: u64 = 4 * 1024 * 1024;
 /// How long it lasts at most while others wait.
 const LONGEST_TURN: Duration = Duration::from_secs(60);
+/// The same where turns are to find out who gives something back: others choose each 15 s at most, so who has not answered
+/// by then will not.
+const LONGEST_TRY: Duration = Duration::from_secs(40);
+/// A peer that gave nothing yet is taken to give this much, in bytes a second, when it is weighed against others.
+const LEAST_HOPE: u64 = 1024;
 /// Of so many turns that begin, all but one go to who has never had one, if there is such a peer: a newcomer has nothing to
 /// give before it is given something.
 const NEWCOMERS_OF: u64 = 4;
@@ -23,6 +29,23 @@ struct Turn {
     sent: u64,
     /// Whether it is on.
     on: bool,
+}
+
+/// One that could have a turn.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waiting {
+    pub(super) key: PeerKey,
+    /// What it takes, and the most it gave, in bytes a second.
+    pub(super) takes: u64,
+    pub(super) gave: u64,
+}
+
+/// How turns are dealt.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TurnRules {
+    pub(super) order: TurnOrder,
+    /// Whether something is hoped for in return: then who gave more before has its turn more often.
+    pub(super) in_return: bool,
 }
 
 /// See the module's head.
@@ -63,58 +86,60 @@ impl Turns {
         self.turns.insert(peer, Turn { began: now, sent: 0, on: true });
     }
 
-    /// Deals `room` turns among `waiting`, each with its rate: turns that are not over go on, then others begin.
-    pub(super) fn deal(
-        &mut self,
-        now: Instant,
-        room: usize,
-        order: TurnOrder,
-        waiting: &[(PeerKey, u64)],
-    ) -> Vec<PeerKey> {
-        let crowded = waiting.len() > room;
+    /// Deals `room` turns among `waiting`: turns that are not over go on, then others begin.
+    pub(super) fn deal(&mut self, now: Instant, room: usize, rules: TurnRules, waiting: &[Waiting]) -> Vec<PeerKey> {
+        let longest = if rules.in_return { LONGEST_TRY } else { LONGEST_TURN };
+        let longest = (waiting.len() > room).then_some(longest);
         let mut queue: Vec<_> = waiting.to_vec();
-        let mut dealt: Vec<(PeerKey, u64)> = Vec::new();
-        if order == TurnOrder::RoundRobin {
-            let goes_on = |key: &PeerKey| self.turns.get(key).is_some_and(|turn| turn.goes_on(now, crowded));
-            (dealt, queue) = queue.into_iter().partition(|(key, _)| goes_on(key));
-            dealt.truncate(room);
+        let mut chosen: Vec<PeerKey> = Vec::new();
+        if rules.order == TurnOrder::RoundRobin {
+            let goes_on = |peer: &Waiting| self.turns.get(&peer.key).is_some_and(|turn| turn.goes_on(now, longest));
+            let dealt;
+            (dealt, queue) = queue.into_iter().partition(goes_on);
+            chosen.extend(dealt.into_iter().map(|peer| peer.key).take(room));
         }
-        let mut chosen: Vec<_> = dealt.into_iter().map(|(key, _)| key).collect();
-        for (key, _) in waiting.iter().filter(|(key, _)| !chosen.contains(key)) {
-            if let Some(turn) = self.turns.get_mut(key) {
+        for peer in waiting.iter().filter(|peer| !chosen.contains(&peer.key)) {
+            if let Some(turn) = self.turns.get_mut(&peer.key) {
                 turn.on = false;
             }
         }
         while chosen.len() < room
-            && let Some(at) = self.next(order, &queue)
+            && let Some(at) = self.next(now, rules, &queue)
         {
-            let (key, _) = queue.swap_remove(at);
-            self.begin(now, key);
-            chosen.push(key);
+            let peer = queue.swap_remove(at);
+            self.begin(now, peer.key);
+            chosen.push(peer.key);
         }
         chosen
     }
 
     /// Whose turn is next: its place in the queue.
-    fn next(&self, order: TurnOrder, queue: &[(PeerKey, u64)]) -> Option<usize> {
+    fn next(&self, now: Instant, rules: TurnRules, queue: &[Waiting]) -> Option<usize> {
         let usual = !self.begun.is_multiple_of(NEWCOMERS_OF);
-        let rank = |(key, rate): &(PeerKey, u64)| {
-            let before = self.turns.get(key).map(|turn| turn.began);
-            match order {
-                TurnOrder::Fastest if usual => (std::cmp::Reverse(*rate), false, before, *key),
+        let rank = |peer: &Waiting| {
+            let before = self.turns.get(&peer.key).map(|turn| turn.began);
+            let is_new = before.is_none();
+            // How much may have changed since its last turn, and how much that would be worth.
+            let waited = before.map_or(0, |before| now.saturating_duration_since(before).as_secs());
+            let promise = waited.saturating_mul(peer.gave.saturating_add(LEAST_HOPE));
+            let (later, weight) = match rules.order {
+                TurnOrder::Fastest if usual => (false, peer.takes),
                 // A chance for who takes nothing yet.
-                TurnOrder::Fastest => (std::cmp::Reverse(0), false, before, *key),
-                TurnOrder::RoundRobin => (std::cmp::Reverse(0), before.is_none() != usual, before, *key),
-            }
+                TurnOrder::Fastest => (false, 0),
+                TurnOrder::RoundRobin if usual && rules.in_return => (!is_new, promise),
+                TurnOrder::RoundRobin => (is_new != usual, 0),
+            };
+            (later, Reverse(weight), before, peer.key)
         };
         queue.iter().enumerate().min_by_key(|(_, peer)| rank(peer)).map(|(at, _)| at)
     }
 }
 
 impl Turn {
-    fn goes_on(&self, now: Instant, crowded: bool) -> bool {
+    /// Whether it is not over, if it lasts so long at most; `None` when nobody waits for it to end.
+    fn goes_on(&self, now: Instant, longest: Option<Duration>) -> bool {
         let lasted = now.saturating_duration_since(self.began);
-        let is_over = lasted >= LONGEST_TURN || (lasted >= TURN && self.sent >= TURN_BYTES);
-        self.on && !(crowded && is_over)
+        let is_over = |longest| lasted >= longest || (lasted >= TURN && self.sent >= TURN_BYTES);
+        self.on && !longest.is_some_and(is_over)
     }
 }
