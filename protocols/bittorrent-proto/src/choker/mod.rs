@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use self::meter::Meter;
-use self::slots::{FEWEST_SLOTS, Slots};
+use self::slots::{Crowd, FEWEST_SLOTS, Slots};
 use self::turns::{TurnRules, Turns, Waiting};
 use crate::picker::PeerKey;
 
@@ -35,6 +35,10 @@ const SLOTS_A_TURN: usize = 5;
 const INCUMBENT_PERCENT: u64 = 110;
 /// What a peer once gave counts for so many percent less each time that the choice is made: for half in four minutes.
 const FORGOTTEN_PERCENT: u64 = 3;
+/// Who gave less than this many bytes a second gave nothing to speak of.
+const LEAST_GIFT: u64 = 1024;
+/// Of fewer than this who gave, the one in the middle says little of the others.
+const FEWEST_GIFTS: usize = 5;
 
 /// In which order peers have their turns.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -173,7 +177,7 @@ impl Choker {
             let faded = book.gave - book.gave * FORGOTTEN_PERCENT / 100;
             book.gave = faded.max(book.gives.rate(now));
         }
-        self.open = self.slots.number(now, self.books.values().filter(|book| book.interested).count());
+        self.open = self.slots.number(now, self.crowd());
         let chosen = self.choose(now);
         for (key, book) in &mut self.books {
             let unchoke = chosen.contains(key);
@@ -181,6 +185,15 @@ impl Choker {
                 book.turn(now, unchoke);
             }
         }
+    }
+
+    /// Whom slots are for, and what they give.
+    fn crowd(&self) -> Crowd {
+        let wanting = || self.books.values().filter(|book| book.interested);
+        let mut gifts: Vec<_> = wanting().map(|book| book.gave).filter(|gave| *gave >= LEAST_GIFT).collect();
+        gifts.sort_unstable();
+        let gift = (gifts.len() >= FEWEST_GIFTS).then(|| gifts[gifts.len() / 2]);
+        Crowd { wanted: wanting().count(), gift }
     }
 
     /// Who is to be unchoked: those who may not be choked yet, those who earned it, and those whose turn it is.

@@ -6,8 +6,9 @@
 //! anew each 15 s at most. A trial is compared with those before and after it together, so that a swarm that grows or
 //! fades looks like neither side, and the thought moves towards the side that earned more, the further the more it did.
 //!
-//! What is learned is a factor. It is applied to what a rule makes of the rate at which we send, so that a line that gets
-//! faster is followed at once. Where nothing was earned for two minutes nothing can be learned, and a rule stands alone.
+//! What is learned is a factor. It is applied to what a rule makes of the rate at which we send and of what those give who
+//! give anything, so that a line that gets faster is followed at once, and a swarm of faster lines is one of fewer slots.
+//! Where nothing was earned for two minutes nothing can be learned, and another rule stands alone.
 
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,11 @@ const FACTORS: (u64, u64) = (125, 8000);
 pub(super) const FEWEST_SLOTS: usize = 2;
 /// So many times the usual number of slots are dealt at most.
 pub(super) const MOST_TIMES: usize = 16;
+/// The rule was made where the peer in the middle gave so many bytes a second; where it gives twice as much, a line counts for
+/// half.
+const USUAL_GIFT: u64 = 12 * 1024;
+/// A new middle counts for one part in so many: who happens to be connected is chance.
+const GIFTS_KEPT: u64 = 10;
 /// After so many trials that earned nothing there is nobody to learn from.
 const BARREN: u32 = 2;
 
@@ -40,6 +46,8 @@ pub(super) struct Slots {
     usual: usize,
     /// What we send to all.
     sends: Meter,
+    /// What the peer in the middle gives of those that give, in bytes a second, over some minutes.
+    gift: u64,
     /// What was learned: thousandths of what the rule says.
     factor: u64,
     trial: Trial,
@@ -47,6 +55,15 @@ pub(super) struct Slots {
     past: [u64; 2],
     /// Trials in a row that earned nothing.
     barren: u32,
+}
+
+/// Those whom slots are for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Crowd {
+    /// How many want one.
+    pub(super) wanted: usize,
+    /// What the one in the middle gave of those that gave, in bytes a second; `None` where they are too few.
+    pub(super) gift: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +78,7 @@ impl Slots {
     pub(super) fn new(usual: usize) -> Self {
         let trial = Trial { above: true, began: None, earned: 0 };
         let (sends, past) = (Meter::default(), [0, 0]);
-        Self { usual, sends, factor: 1000, trial, past, barren: BARREN }
+        Self { usual, sends, gift: USUAL_GIFT, factor: 1000, trial, past, barren: BARREN }
     }
 
     /// Changes the usual number. What was learned stays true.
@@ -87,8 +104,8 @@ impl Slots {
         }
     }
 
-    /// How many slots there are now, of which `wanted` peers want one.
-    pub(super) fn number(&mut self, now: Instant, wanted: usize) -> usize {
+    /// How many slots there are now. To be asked each ten seconds.
+    pub(super) fn number(&mut self, now: Instant, crowd: Crowd) -> usize {
         let kib = self.sends.rate(now) / 1024;
         let began = *self.trial.began.get_or_insert(now);
         if now >= began + TRIAL {
@@ -99,20 +116,24 @@ impl Slots {
             // To give is all that is wanted: one slot more while each still has two thirds of a KiB/s for every one of them.
             return whole((kib * 3 / 2).isqrt()).clamp(self.usual, most);
         }
-        // Where learning begins; it was about best where most lines are those of homes.
+        if let Some(gift) = crowd.gift {
+            self.gift = self.gift - self.gift / GIFTS_KEPT + gift / GIFTS_KEPT;
+        }
+        // Where learning begins: about best in a swarm of homes and some faster lines.
+        let kib = kib.saturating_mul(USUAL_GIFT) / self.gift.max(1024);
         let rule = (kib.saturating_mul(kib.isqrt()).isqrt() * 1000 / 7).max(2000);
-        self.keep_factor_in_bounds(rule, wanted);
+        self.keep_factor_in_bounds(rule, crowd.wanted);
         let side = if self.trial.above { ABOVE } else { BELOW };
         let thousandths = rule.saturating_mul(self.factor) / 1000 * side / 1000;
         whole((thousandths + 500) / 1000).clamp(FEWEST_SLOTS.min(self.usual), most)
     }
 
-    /// More slots than peers that want them, or less than the fewest, can't be tried.
+    /// Fewer than the fewest are not dealt, and once there are enough for all that want one, on both sides, more say nothing.
     fn keep_factor_in_bounds(&mut self, rule: u64, wanted: usize) {
         let factor_for = |slots: usize| u64::try_from(slots).unwrap_or(u64::MAX).saturating_mul(1_000_000) / rule;
         let (least, most) = FACTORS;
         let least = factor_for(FEWEST_SLOTS).clamp(least, 1000);
-        let most = factor_for(wanted).saturating_mul(11).div_ceil(10).clamp(1000, most);
+        let most = factor_for(wanted).saturating_mul(ABOVE).div_ceil(1000).clamp(1000, most);
         self.factor = self.factor.clamp(least, most);
     }
 
@@ -157,6 +178,7 @@ mod tests {
 
     use super::*;
 
+    const CROWD: Crowd = Crowd { wanted: 80, gift: Some(USUAL_GIFT) };
     /// Rounds of ten seconds.
     const ROUND: Duration = Duration::from_secs(10);
 
@@ -185,7 +207,7 @@ mod tests {
                 self.slots.sent(self.now, self.line);
                 self.slots.earned(self.now, self.earns(luck));
             }
-            self.open = self.slots.number(self.now, 80);
+            self.open = self.slots.number(self.now, CROWD);
             self.open
         }
 
@@ -244,6 +266,23 @@ mod tests {
     }
 
     #[test]
+    fn among_faster_lines_a_line_is_worth_fewer_slots() {
+        let mut slots = Slots::new(8);
+        let mut now = crate::testing::start();
+        let mut number = |slots: &mut Slots, gift| {
+            for _ in 0..60 {
+                now += ROUND;
+                slots.sent(now, 5 * 1024 * 1024);
+                slots.earned(now, 1);
+                slots.number(now, Crowd { wanted: 80, gift: Some(gift) });
+            }
+            slots.number(now, Crowd { wanted: 80, gift: Some(gift) })
+        };
+        let [among_slow, among_fast] = [3, 48].map(|kib| number(&mut slots, kib * 1024));
+        assert!(among_slow >= 4 * among_fast, "{among_slow} and {among_fast}");
+    }
+
+    #[test]
     fn who_learns_from_nobody_gives_to_as_many_as_the_line_is_worth() {
         let mut slots = Slots::new(4);
         let mut now = crate::testing::start();
@@ -252,11 +291,11 @@ mod tests {
                 now += Duration::from_secs(1);
                 slots.sent(now, rate);
             }
-            assert_eq!(slots.number(now, 80), dealt, "{rate}");
+            assert_eq!(slots.number(now, CROWD), dealt, "{rate}");
         }
         slots.earned(now, 1);
         assert!(slots.is_earning());
-        (0..20).for_each(|round| _ = slots.number(now + ROUND * round, 80));
+        (0..20).for_each(|round| _ = slots.number(now + ROUND * round, CROWD));
         assert!(!slots.is_earning());
     }
 
@@ -265,15 +304,15 @@ mod tests {
         #[test]
         fn it_never_leaves_its_bounds(
             usual in 0..20_usize,
-            rounds in prop::collection::vec((0..1_u64 << 40, any::<u64>(), 0..500_usize), 0..100),
+            rounds in prop::collection::vec((0..1_u64 << 40, any::<u64>(), 0..500_usize, any::<Option<u64>>()), 0..100),
         ) {
             let mut slots = Slots::new(usual);
             let mut now = crate::testing::start();
-            for (sent, earned, wanted) in rounds {
+            for (sent, earned, wanted, gift) in rounds {
                 now += ROUND;
                 slots.sent(now, sent);
                 slots.earned(now, earned);
-                let number = slots.number(now, wanted);
+                let number = slots.number(now, Crowd { wanted, gift });
                 prop_assert!(number >= FEWEST_SLOTS.min(usual) && number <= usual * MOST_TIMES, "{}", number);
             }
         }
