@@ -30,7 +30,7 @@ pub enum UploadPolicy {
 pub struct UploadRules {
     /// When, where an item has no policy of its own.
     pub policy: UploadPolicy,
-    /// To how many peers of one torrent at once.
+    /// To how many peers of one torrent at once, to begin with.
     pub slots: usize,
     /// To whom of those that give nothing in return.
     pub turns: TurnOrder,

@@ -71,7 +71,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> PeerStream for T {}
 pub struct SwarmOptions {
     /// Bytes that pieces in flight may occupy. One piece is always allowed.
     pub max_partial_bytes: u64,
-    /// Peers uploaded to at a time; 0 uploads nothing.
+    /// Peers uploaded to at a time, to begin with; 0 uploads nothing.
     pub upload_slots: usize,
     /// Peers connected at a time; further ones are refused.
     pub max_peers: usize,

@@ -124,6 +124,19 @@ fn a_seed_gives_all_the_same_time() {
 }
 
 #[test]
+fn who_once_gave_has_its_turns_more_often_and_nobody_is_left_out() {
+    let mut table = Table::new(5, 20);
+    (0..4).for_each(|_| drop(table.round(&[(0, 200_000), (19, 1000)])));
+    let mut rounds = BTreeMap::<u64, u32>::new();
+    for _ in 0..120 {
+        table.round(&[(19, 1000)]).into_iter().for_each(|peer| *rounds.entry(peer).or_default() += 1);
+    }
+    assert_eq!(rounds.len(), 20, "{rounds:?}");
+    let others: u32 = (1..19).map(|peer| rounds[&peer]).sum();
+    assert!(rounds[&0] * 18 > others * 3 / 2, "{rounds:?}");
+}
+
+#[test]
 fn a_seed_that_gives_to_the_fastest_gives_to_others_now_and_then() {
     let mut table = Table::new(4, 12);
     table.choker.set_order(TurnOrder::Fastest);

@@ -55,7 +55,7 @@ const PEER_TIMEOUT: Duration = Duration::from_secs(180);
 pub struct TorrentConfig {
     /// Bytes that pieces in flight may occupy.
     pub max_partial_bytes: u64,
-    /// Peers uploaded to at a time; 0 uploads nothing.
+    /// Peers uploaded to at a time, to begin with ([`Choker::new`]); 0 uploads nothing.
     pub upload_slots: usize,
     /// Breaks ties; two torrents with one seed and one history decide alike.
     pub seed: u64,
