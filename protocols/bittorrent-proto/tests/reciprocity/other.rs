@@ -140,7 +140,7 @@ impl Other {
         self.slots = self.worth(&waiting);
         waiting.shuffle(chance);
         waiting.sort_by_cached_key(|peer| Reverse(self.rank(second, *peer)));
-        let hopes = self.links.iter().filter(|link| link.optimistic).count();
+        let hopes = self.unchoked.iter().filter(|peer| self.links[**peer].optimistic).count();
         let regular = self.slots - if hopes == 0 { (self.slots / 5).max(1) } else { hopes }.min(self.slots);
         waiting.truncate(self.slots);
         waiting.shuffle(chance);
