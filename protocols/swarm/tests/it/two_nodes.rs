@@ -1,5 +1,4 @@
 //! Two swarms in one process, over a stream in memory.
-#![expect(clippy::unwrap_used, reason = "a test that cannot set up its story fails")]
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,5 @@
 //! v2 torrents (BEP 52) between two swarms in one process: from an infohash to every byte, and a reader that has the first
 //! blocks of a piece while its rest is held back.
-#![expect(clippy::unwrap_used, reason = "a test that cannot set up its story fails")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
