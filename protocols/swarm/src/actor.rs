@@ -29,6 +29,7 @@ use crate::board::{Change, Handed, Wake};
 use crate::loan::{Admitted, not_stored};
 use crate::peer_io::{self, PeerInput, WRITE_QUEUE};
 use crate::reader::ReadFault;
+use crate::twins::Member;
 use crate::{Command, Evidence, Known, Metadata, PeerEnd, PeerOrigin, PeerStream, Shared, Tip};
 
 /// Batches of messages that may wait for the actor; peers wait beyond that.
@@ -82,6 +83,8 @@ pub(crate) struct Actor {
     next_peer: u64,
     pending: FuturesUnordered<BoxFuture<'static, Done>>,
     store_events: broadcast::Receiver<StoreEvent>,
+    /// Among those who share the store, once the metadata is known.
+    member: Option<Member>,
     counted: TorrentTotals,
     told_progress: Instant,
     uploads: Uploads,
@@ -120,6 +123,7 @@ impl Actor {
             torrent,
             rootless: None,
             store_events: shared.context.store.subscribe(),
+            member: None,
             uploads: Uploads {
                 line: shared.context.pace.uploads(),
                 slots: config.upload_slots,
@@ -273,6 +277,7 @@ impl Actor {
                     self.torrent.close_reader(now, key);
                 }
                 Change::Lost(piece) => self.on_evicted(piece),
+                Change::Found(piece) => self.on_found(piece),
                 Change::Audience => readers_changed = true,
             }
         }
@@ -364,7 +369,11 @@ impl Actor {
             total_len: known.meta.total_len,
             files: known.meta.files.len(),
         });
-        self.shared.metadata.send_replace(Metadata::Known(known));
+        self.shared.metadata.send_replace(Metadata::Known(known.clone()));
+        self.member = Some(self.shared.context.twins.join(&self.shared));
+        if self.shared.context.twins.told() != known.as_of {
+            self.check_store();
+        }
     }
 
     /// The `info` dictionary is a block like any other: with it in the store, a restart serves what is cached offline. A
@@ -403,10 +412,15 @@ impl Actor {
     fn on_piece(&mut self, piece: PieceIndex, bytes: &Bytes, outcome: Result<VerifiedBytes, PieceFault>) {
         let now = Instant::now();
         match outcome {
-            Ok(_) => self.on_had(piece, Some(bytes)),
+            Ok(_) => {
+                self.on_had(piece, Some(bytes));
+                self.tell_twins(piece);
+            }
             Err(PieceFault::Corrupt(error)) => {
                 tracing::warn!(infohash = %self.shared.infohash, %piece, %error, "a piece failed its hash");
                 self.torrent.piece_corrupt(now, piece, bytes);
+                // Another torrent may have brought it right meanwhile.
+                self.on_found(piece);
             }
             Err(PieceFault::NotStored(error, bytes)) => {
                 self.hand_over(piece, &error, &bytes);
@@ -420,6 +434,7 @@ impl Actor {
         let told = match outcome {
             Ok(()) => {
                 self.on_had(piece, Some(&bytes.into_bytes()));
+                self.tell_twins(piece);
                 Ok(())
             }
             Err(error) => {
@@ -446,12 +461,30 @@ impl Actor {
         handed.readers
     }
 
+    /// A piece is in the store though nothing here put it there. One that is being verified is left to that: by the
+    /// verdict its senders are judged.
+    fn on_found(&mut self, piece: PieceIndex) {
+        let Some(known) = self.known() else { return };
+        let had = known.have.lock().get(piece);
+        if !had && !self.torrent.is_verifying(piece) && known.is_stored(&self.shared.context.store, piece) {
+            self.on_had(piece, None);
+        }
+    }
+
+    /// Tells the other torrents of a piece that came and was stored.
+    fn tell_twins(&self, piece: PieceIndex) {
+        let Some((member, known)) = self.member.as_ref().zip(self.known()) else { return };
+        if let Some(name) = known.info.piece_hash(piece.0) {
+            member.tell(&name, known.geometry.len_of(piece));
+        }
+    }
+
     /// A piece is in the store: tell the rules and whoever waits, for every piece with the same bytes.
     fn on_had(&mut self, piece: PieceIndex, bytes: Option<&Bytes>) {
         let Some(known) = self.known() else { return };
         let now = Instant::now();
         let twins: Vec<_> = match known.info.piece_hash(piece.0) {
-            Some(hash) => known.pieces_with(&hash).collect(),
+            Some(hash) => known.twins(&hash, known.geometry.len_of(piece)).collect(),
             None => return,
         };
         for twin in twins {
@@ -651,15 +684,17 @@ const fn evidence_in(reason: &DropReason) -> Option<Evidence> {
 
 /// Makes a torrent's [`Known`] and looks up which of its pieces are in the store.
 pub(crate) fn known(shared: &Shared, info: Info, info_bytes: Bytes) -> Arc<Known> {
+    let as_of = shared.context.twins.told();
     let have = stored(&shared.context.store, &info);
-    Arc::new(Known::new(info, info_bytes, have))
+    Arc::new(Known::new(info, info_bytes, have, as_of))
 }
 
 fn stored(store: &Store, info: &Info) -> Bitfield {
     let count = info.piece_count();
     let mut have = Bitfield::none(count);
     for piece in (0..count).map(PieceIndex) {
-        if info.piece_hash(piece.0).is_some_and(|hash| store.contains(&hash)) {
+        let name = info.piece_hash(piece.0);
+        if name.is_some_and(|name| store.block_len(&name) == Some(info.piece_size(piece.0))) {
             have.set(piece, true);
         }
     }

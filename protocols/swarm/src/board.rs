@@ -3,7 +3,7 @@
 //! Readers write their row and ring; the actor reads the rows when it hears the bell. Neither waits for the other, and
 //! the board is as large as there are readers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
@@ -35,6 +35,8 @@ pub(crate) enum Change {
     Closed(ReaderKey),
     /// The store does not have this piece, though it was believed to.
     Lost(PieceIndex),
+    /// The store has this piece: somebody else put it there.
+    Found(PieceIndex),
     /// Somebody who asks for nothing began or ended to read: the store's windows are shared among more or fewer.
     Audience,
 }
@@ -99,6 +101,8 @@ struct Rows {
     rows: BTreeMap<ReaderKey, Row>,
     closed: Vec<ReaderKey>,
     lost: Vec<PieceIndex>,
+    /// A set, so that it is never longer than the torrent, however much others store meanwhile.
+    found: BTreeSet<PieceIndex>,
     /// Whether a follower came or went.
     audience: bool,
     next: u64,
@@ -119,6 +123,7 @@ impl Default for Board {
             rows: BTreeMap::new(),
             closed: Vec::new(),
             lost: Vec::new(),
+            found: BTreeSet::new(),
             audience: false,
             next: 0,
             idle_since: Some(Instant::now()),
@@ -198,6 +203,14 @@ impl Board {
         }
         drop(rows);
         self.bell.notify_one();
+    }
+
+    /// Pieces are in the store that somebody else put there.
+    pub(crate) fn find(&self, pieces: Vec<PieceIndex>) {
+        if !pieces.is_empty() {
+            self.rows.lock().found.extend(pieces);
+            self.bell.notify_one();
+        }
     }
 
     /// What a reader was woken with; it waits no longer then.
@@ -310,6 +323,7 @@ impl Board {
         let mut rows = self.rows.lock();
         let mut changes: Vec<_> = std::mem::take(&mut rows.closed).into_iter().map(Change::Closed).collect();
         changes.extend(std::mem::take(&mut rows.lost).into_iter().map(Change::Lost));
+        changes.extend(std::mem::take(&mut rows.found).into_iter().map(Change::Found));
         changes.extend(std::mem::take(&mut rows.audience).then_some(Change::Audience));
         for (key, row) in rows.rows.iter_mut().filter(|(_, row)| row.role.asks()) {
             match row.told {
@@ -356,6 +370,14 @@ mod tests {
         assert_eq!(board.take_changes(), [Change::Moved(key, 30)]);
         board.close(key);
         assert_eq!(board.take_changes(), [Change::Closed(key)]);
+        assert_eq!(board.take_changes(), []);
+    }
+
+    #[test]
+    fn a_piece_that_is_found_again_and_again_is_told_once() {
+        let board = Board::default();
+        (0..1000).for_each(|_| board.find(vec![PieceIndex(7), PieceIndex(3)]));
+        assert_eq!(board.take_changes(), [Change::Found(PieceIndex(3)), Change::Found(PieceIndex(7))]);
         assert_eq!(board.take_changes(), []);
     }
 

@@ -24,6 +24,7 @@ mod reader;
 pub mod roots;
 mod status;
 mod tips;
+mod twins;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -58,6 +59,7 @@ pub use pace::Pace;
 pub use reader::{ReadFault, SwarmReader};
 pub use status::{SwarmStatus, TransferRates};
 pub use tips::Tip;
+pub use twins::Twins;
 
 /// Commands that may wait for the actor; a sender waits beyond that.
 const COMMAND_QUEUE: usize = 64;
@@ -94,6 +96,8 @@ pub struct SwarmContext {
     pub webrtc_stats: Arc<ProtocolStats>,
     /// Which swarms are active, for those who bring peers by other ways.
     pub directory: SwarmDirectory,
+    /// Which swarms hear of pieces that others of them stored.
+    pub twins: Twins,
     /// How fast peers may give and take.
     pub pace: Pace,
     /// How peers of public torrents are told of each other; `None`: not at all.
@@ -104,9 +108,9 @@ impl SwarmContext {
     /// A context with counters of its own.
     #[must_use]
     pub fn new(store: Store, events: EventBus) -> Self {
-        let directory = SwarmDirectory::default();
+        let (directory, twins) = (SwarmDirectory::default(), Twins::default());
         let (stats, webrtc_stats, pace) = (Arc::default(), Arc::default(), Pace::default());
-        Self { store, events, stats, webrtc_stats, directory, pace, exchange: None }
+        Self { store, events, stats, webrtc_stats, directory, twins, pace, exchange: None }
     }
 
     /// Where the peers of one transport are counted.
@@ -200,6 +204,8 @@ pub struct Known {
     have: Mutex<Bitfield>,
     /// Piece numbers in the order of their hashes, to find the pieces of a hash.
     by_hash: Vec<u32>,
+    /// How many pieces other swarms had told of when the store was looked at.
+    as_of: u64,
 }
 
 /// Which pieces of a torrent were in the store at some moment: a bit each.
@@ -219,12 +225,12 @@ impl HaveSnapshot {
 }
 
 impl Known {
-    fn new(info: Info, info_bytes: Bytes, have: Bitfield) -> Self {
+    fn new(info: Info, info_bytes: Bytes, have: Bitfield, as_of: u64) -> Self {
         let (id, geometry) = (info.id(&info_bytes), info.geometry());
         let meta = Arc::new(info.to_meta(id));
         let mut by_hash: Vec<_> = (0..geometry.pieces()).collect();
         by_hash.sort_unstable_by_key(|piece| digest(&info, *piece));
-        Self { id, info, info_bytes, meta, geometry, have: Mutex::new(have), by_hash }
+        Self { id, info, info_bytes, meta, geometry, have: Mutex::new(have), by_hash, as_of }
     }
 
     /// Every piece whose bytes have this hash: several when a torrent repeats itself.

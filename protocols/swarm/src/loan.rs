@@ -68,12 +68,8 @@ impl SwarmHandle {
     /// When the torrent has no such piece or is no longer active (neutral), and when the piece came while the store had
     /// no room and no reader was at it (local).
     pub async fn fetch(&self, piece: PieceIndex) -> Result<(), LoanError> {
-        let (known, hash) = self.piece(piece)?;
-        let store = &self.shared.context.store;
-        let look = || {
-            let had = known.have.lock().get(piece);
-            (had, store.contains(&hash))
-        };
+        let (known, _) = self.piece(piece)?;
+        let look = || self.shared.look(&known, piece);
         if look() == (true, true) {
             return Ok(());
         }
@@ -124,8 +120,8 @@ impl SwarmHandle {
     /// Whether a piece is in the store, and known to be.
     #[must_use]
     pub fn has(&self, piece: PieceIndex) -> bool {
-        self.piece(piece)
-            .is_ok_and(|(known, hash)| known.have.lock().get(piece) && self.shared.context.store.contains(&hash))
+        let found = self.piece(piece);
+        found.is_ok_and(|(known, _)| known.have.lock().get(piece) && known.is_stored(&self.shared.context.store, piece))
     }
 
     /// Block bytes that peers have sent since the swarm was started, useful or not. Grows with every block.

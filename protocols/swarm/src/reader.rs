@@ -121,7 +121,7 @@ impl SwarmReader {
             }
             self.shared.board.wait_for(self.key, piece, std::mem::take(&mut lost));
             // It may have come between the look and the wait; the actor wakes whoever waits, so look once more.
-            if self.known.have.lock().get(piece) && self.shared.context.store.contains(&hash) {
+            if self.shared.look(&self.known, piece) == (true, true) {
                 continue;
             }
             match self.shared.board.woken(self.key, &self.bell).await {

@@ -150,6 +150,12 @@ impl Picker {
         &self.have
     }
 
+    /// Whether a piece is complete and waits for its verdict.
+    #[must_use]
+    pub fn is_verifying(&self, piece: PieceIndex) -> bool {
+        self.verifying.contains_key(&piece)
+    }
+
     /// Bytes that pieces in flight occupy.
     #[must_use]
     pub const fn partial_bytes(&self) -> u64 {

@@ -303,6 +303,12 @@ impl Torrent {
         self.known.as_ref().map(|known| known.picker.have())
     }
 
+    /// Whether a piece is complete and waits to be told of as verified, corrupt or not stored.
+    #[must_use]
+    pub fn is_verifying(&self, piece: PieceIndex) -> bool {
+        self.known.as_ref().is_some_and(|known| known.picker.is_verifying(piece))
+    }
+
     /// Totals so far.
     #[must_use]
     pub const fn totals(&self) -> TorrentTotals {
@@ -488,8 +494,8 @@ impl Torrent {
     pub fn piece_verified(&mut self, now: Instant, piece: PieceIndex, bytes: Option<&[u8]>) {
         self.forget_leaves(piece);
         let Some(known) = &mut self.known else { return };
+        self.totals.verified += u64::from(bytes.is_some());
         if !known.picker.have().get(piece) {
-            self.totals.verified += u64::from(bytes.is_some());
             for session in self.sessions.values_mut().filter(|session| !session.has_all) {
                 session.send(&Message::Have(piece));
             }

@@ -39,10 +39,15 @@ pub(crate) struct Node {
 
 impl Story {
     pub(crate) fn new() -> Self {
+        Self::named("f")
+    }
+
+    /// The same bytes by another name: another torrent, with the same pieces.
+    pub(crate) fn named(name: &str) -> Self {
         let words = 0..PIECES * PIECE / 4;
         let payload: Bytes = words.flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect::<Vec<_>>().into();
         let hashes = hash_pieces(&payload, PIECE);
-        let metainfo = TorrentBuilder::single_file("f", payload.len() as u64, PIECE, hashes).build().unwrap();
+        let metainfo = TorrentBuilder::single_file(name, payload.len() as u64, PIECE, hashes).build().unwrap();
         Self { payload, metainfo }
     }
 
@@ -60,16 +65,19 @@ impl Story {
 
     /// A swarm that knows the metadata and has nothing.
     pub(crate) async fn node(&self, cache_bytes: u64) -> Node {
-        let store = Store::open(StoreOptions::in_memory(cache_bytes)).await.unwrap();
-        let context = SwarmContext::new(store.clone(), EventBus::new());
+        self.node_in(&application(cache_bytes).await).await
+    }
+
+    /// The same, among other swarms of one application.
+    pub(crate) async fn node_in(&self, context: &SwarmContext) -> Node {
         let options =
             SwarmOptions { max_partial_bytes: 32 << 20, upload_slots: 4, max_peers: 8, keep_behind_bytes: 0, seed: 1 };
         let (sender, ends) = mpsc::channel(8);
-        let swarm = Swarm::spawn(self.metainfo.infohash, options, context, sender);
+        let swarm = Swarm::spawn(self.metainfo.id, options, context.clone(), sender);
         let (info, bytes) = (self.metainfo.info.clone(), self.metainfo.info_bytes.clone());
         swarm.handle().set_info(info, bytes).await.unwrap();
         let known = swarm.handle().wait_known().await.unwrap().unwrap();
-        Node { swarm, store, ends, known }
+        Node { swarm, store: context.store.clone(), ends, known }
     }
 
     pub(crate) async fn seed(&self, node: &Node) {
@@ -158,6 +166,16 @@ impl Played {
         }
     }
 
+    /// The next message of that kind.
+    pub(crate) async fn hears(&mut self, kind: impl Fn(&Message) -> bool) -> Message {
+        loop {
+            let message = self.hear().await.unwrap();
+            if kind(&message) {
+                return message;
+            }
+        }
+    }
+
     pub(crate) async fn next_request(&mut self) -> BlockRequest {
         loop {
             let message = self.hear().await.unwrap();
@@ -187,6 +205,12 @@ impl Played {
         }
         all
     }
+}
+
+/// What the swarms of an application share, with a cache of that size.
+pub(crate) async fn application(cache_bytes: u64) -> SwarmContext {
+    let store = Store::open(StoreOptions::in_memory(cache_bytes)).await.unwrap();
+    SwarmContext::new(store, EventBus::new())
 }
 
 pub(crate) fn at(piece: u32) -> u64 {

@@ -3,5 +3,6 @@
 
 mod kit;
 mod loan;
+mod twins;
 mod two_nodes;
 mod v2;
