@@ -177,6 +177,12 @@ pub struct ItemStatus {
     pub private: bool,
     /// The last thing that went wrong, in words.
     pub last_error: Option<String>,
+    /// Torrents that its metadata says have some of its files (BEP 38), where one item is looked at.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub similar: Vec<InfoHash>,
+    /// Collections that its metadata says it is of (BEP 38), where one item is looked at; untrusted text.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub collections: Vec<String>,
     /// What its trackers say of its swarm, where one item is looked at and one of them has said so of late.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swarm: Option<SwarmSize>,

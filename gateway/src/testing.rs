@@ -275,6 +275,8 @@ pub(crate) fn item(id: InfoHash, known: bool, kept: bool) -> ItemStatus {
         kept,
         private: false,
         last_error: None,
+        similar: Vec::new(),
+        collections: Vec::new(),
         swarm: None,
     }
 }

@@ -165,6 +165,8 @@ fn item_status(item: Item) -> ItemStatus {
         kept: item.kept,
         private: item.private,
         last_error: item.last_error,
+        similar: item.related.similar,
+        collections: item.related.collections,
         swarm: item.swarm_size.map(|counts| SwarmSize {
             seeds: counts.complete,
             leeches: counts.incomplete,

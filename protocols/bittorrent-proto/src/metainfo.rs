@@ -12,6 +12,7 @@ mod error;
 mod hybrid;
 mod info;
 mod path;
+mod related;
 mod tree;
 
 use aws_lc_rs::digest;
@@ -24,6 +25,7 @@ pub use build::{TorrentBuilder, hash_pieces};
 pub use error::{MetainfoError, PathProblem};
 pub use info::{Info, MAX_CONTENT_BYTES, MAX_FILES, MAX_METADATA_BYTES, MAX_PIECE_BYTES};
 pub use path::{MAX_COMPONENT_BYTES, MAX_COMPONENTS, display_text};
+pub use related::{MAX_COLLECTIONS, MAX_SIMILAR, Related};
 pub use tree::{FileTree, MAX_TREE_PIECES, TreeFile};
 
 /// Longest `.torrent` read, in bytes: 32 MiB, twice the longest `info`, as v2 layers and web seeds come on top.
@@ -54,6 +56,8 @@ pub struct Metainfo {
     pub announce: Vec<Vec<String>>,
     /// Web seed URLs (BEP 19).
     pub web_seeds: Vec<String>,
+    /// What else is said beside `info` to have some of its files (BEP 38); within it, see [`Info::related`].
+    pub related: Related,
     /// Free text, untrusted.
     pub comment: Option<String>,
     /// The program that made it, untrusted.
@@ -80,6 +84,7 @@ impl Metainfo {
             metainfo.info.roots = Some(roots);
         }
         metainfo.web_seeds = web_seeds(top);
+        metainfo.related = Related::beside_info(top);
         metainfo.comment = text(top, "comment.utf-8").or_else(|| text(top, "comment"));
         metainfo.created_by = text(top, "created by");
         metainfo.creation_date = top.int("creation date");
@@ -100,6 +105,7 @@ impl Metainfo {
             info,
             announce,
             web_seeds: Vec::new(),
+            related: Related::default(),
             comment: None,
             created_by: None,
             creation_date: None,
@@ -124,6 +130,7 @@ impl Metainfo {
         if let (Some(tree), Some(roots)) = (&self.info.tree, &self.info.roots) {
             entries.push(("piece layers", tree.write_layers(roots)));
         }
+        entries.extend(self.related.entries());
         entries.extend(self.comment.as_deref().map(|comment| ("comment", comment.into())));
         entries.extend(self.created_by.as_deref().map(|by| ("created by", by.into())));
         entries.extend(self.creation_date.map(|date| ("creation date", date.into())));

@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
-use swarmgate_bittorrent_proto::metainfo::{Info, Metainfo};
+use swarmgate_bittorrent_proto::metainfo::{Info, Metainfo, Related};
 use swarmgate_bittorrent_proto::tracker::udp::ScrapeCounts;
 use swarmgate_content::{
     Account, BlockHash, ByteRange, ContentId, ContentMeta, ContentReader, Event, FetchError, FetchErrorKind, FileRef,
@@ -67,6 +67,8 @@ pub struct Item {
     pub last_error: Option<String>,
     /// Its swarm.
     pub status: SwarmStatus,
+    /// What else its metadata says to have some of its files (BEP 38); looked up for one item at a time.
+    pub related: Related,
     /// How many peers its trackers know (BEP 48), once one has said so.
     pub swarm_size: Option<ScrapeCounts>,
     /// Its place among those that wait, the first being 1.
@@ -181,6 +183,7 @@ impl Items {
             total_downloaded: record.downloaded.saturating_add(status.totals.downloaded),
             total_uploaded: record.uploaded.saturating_add(status.totals.uploaded),
             status,
+            related: Related::default(),
             swarm_size: None,
         }
     }

@@ -333,14 +333,17 @@ impl BitTorrentProtocol {
         items.records.iter().map(|(infohash, record)| items.describe(infohash, record)).collect()
     }
 
-    /// One item, with what its trackers say of its swarm; when that is old, they are asked for the next time.
+    /// One item, with its relatives and what its trackers say of its swarm; when that is old, they are asked for the next
+    /// time.
     #[must_use]
     pub fn item(&self, infohash: &InfoHash) -> Option<Item> {
         let items = self.engine.items.lock();
         let key = items.key(*infohash);
         let item = items.records.get(&key).map(|record| items.describe(&key, record))?;
-        let swarm_size = items.active.get(&key).and_then(|torrent| torrent.swarm_size());
-        Some(Item { swarm_size, ..item })
+        let active = items.active.get(&key);
+        let known = active.and_then(|torrent| torrent.handle().known());
+        let related = known.map(|known| known.info.related.clone()).unwrap_or_default();
+        Some(Item { related, swarm_size: active.and_then(|torrent| torrent.swarm_size()), ..item })
     }
 
     /// Changes when and to whom is uploaded, of items that are active too.

@@ -8,7 +8,7 @@ use swarmgate_content::{BlockHash, ContentMeta, FileEntry, PieceHashes, PieceRoo
 use crate::bencode::{DecodeOptions, Dict, Value, decode};
 
 use super::tree::{FileTree, LEAF_LEN};
-use super::{MAX_NODES, MetainfoError, PathProblem, display_text, path};
+use super::{MAX_NODES, MetainfoError, PathProblem, Related, display_text, path};
 use crate::geometry::Geometry;
 
 /// Longest `info` dictionary, in bytes: 16 MiB. The largest seen in the wild is about 8; a peer chooses, so we do.
@@ -44,6 +44,8 @@ pub struct Info {
     pub private: bool,
     /// Whether it is one file without a folder; then that file's path is [`Self::name`].
     pub single_file: bool,
+    /// What else is said to have some of its files (BEP 38).
+    pub related: Related,
 }
 
 /// The keys of interest, found in one pass, because `files` may be millions of values long.
@@ -58,6 +60,8 @@ struct Keys<'a> {
     private: Option<Value<'a>>,
     meta_version: Option<Value<'a>>,
     file_tree: Option<Value<'a>>,
+    similar: Option<Value<'a>>,
+    collections: Option<Value<'a>>,
 }
 
 impl<'a> Keys<'a> {
@@ -74,6 +78,8 @@ impl<'a> Keys<'a> {
                 b"private" => &mut keys.private,
                 b"meta version" => &mut keys.meta_version,
                 b"file tree" => &mut keys.file_tree,
+                b"similar" => &mut keys.similar,
+                b"collections" => &mut keys.collections,
                 _ => continue,
             };
             *slot = Some(entry.value);
@@ -101,7 +107,12 @@ impl<'a> Keys<'a> {
         let roots = tree.roots(&std::collections::BTreeMap::new());
         let piece_len = tree.piece_len();
         let pieces = PieceHashes { piece_len, hashes: Bytes::new() };
-        Ok(Info { name, piece_len, pieces, tree: Some(Arc::new(tree)), roots, files, total_len, private, single_file })
+        let (tree, related) = (Some(Arc::new(tree)), self.related());
+        Ok(Info { name, piece_len, pieces, tree, roots, files, total_len, private, single_file, related })
+    }
+
+    fn related(&self) -> Related {
+        Related::of(self.similar, self.collections)
     }
 
     /// The name's bytes. Where there is a second, UTF-8 spelling, the first is in some local encoding.
@@ -136,8 +147,8 @@ impl Info {
                 }
                 let total_len = files.last().map_or(0, |last| last.offset + last.len);
                 let pieces = pieces(&keys, info_bytes, piece_len, total_len)?;
-                let tree = tree.map(|(_, tree)| Arc::new(tree));
-                Ok(Self { name, piece_len, pieces, tree, roots: None, files, total_len, private, single_file })
+                let (tree, related) = (tree.map(|(_, tree)| Arc::new(tree)), keys.related());
+                Ok(Self { name, piece_len, pieces, tree, roots: None, files, total_len, private, single_file, related })
             }
         }
     }
