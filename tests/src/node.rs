@@ -20,8 +20,9 @@ use swarmgate_content::{BlockHash, EventBus, InfoHash, Protocol, ProtocolStats, 
 use swarmgate_egress::EgressPolicy;
 use swarmgate_gateway::app::{App, StartupError};
 use swarmgate_gateway::listeners::Listeners;
+use swarmgate_pace::{Gate, Limit};
 use swarmgate_store::{Store, StoreOptions};
-use swarmgate_swarm::SwarmContext;
+use swarmgate_swarm::{Pace, SwarmContext};
 use tempfile::TempDir;
 
 use crate::payload;
@@ -170,10 +171,16 @@ pub struct Seeder {
 impl Seeder {
     /// Starts a node with all of `content`.
     pub async fn start(content: &Content) -> Self {
+        Self::start_at(content, Limit::default()).await
+    }
+
+    /// The same, that gives no faster than this.
+    pub async fn start_at(content: &Content, rate: Limit) -> Self {
         let store = Store::open(StoreOptions::in_memory(content.bytes.len() as u64 + (1 << 20))).await;
         let store = store.unwrap_or_else(|e| panic!("a store in memory: {e}"));
         fill(&store, content).await;
-        let context = SwarmContext::new(store.clone(), EventBus::new());
+        let pace = Pace { upload: Gate::new(rate), ..Pace::default() };
+        let context = SwarmContext { pace, ..SwarmContext::new(store.clone(), EventBus::new()) };
         let stats = context.stats.clone();
         let protocol = BitTorrentProtocol::start(seeder_options(), sockets(), None, context).await;
         let protocol = protocol.unwrap_or_else(|e| panic!("a seeder: {e}"));

@@ -28,6 +28,7 @@ mod statistics;
 mod tracker_clients;
 mod trackers;
 mod transports;
+mod twins;
 mod webrtc_cycles;
 mod webtorrent;
 
