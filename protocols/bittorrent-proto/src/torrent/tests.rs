@@ -2,11 +2,11 @@ use swarmgate_content::InfoHash;
 
 use super::*;
 use crate::exchange::{Contact, ExchangeOptions};
-use crate::extension::{ExtensionHandshake, HolepunchMessage, PexMessage, PexPeer};
-use crate::handshake::PeerId;
+use crate::extension::{ExtensionHandshake, HolepunchMessage, PexMessage, PexPeer, encode_dont_have};
+use crate::handshake::{Handshake, PeerId};
 use crate::holepunch::FLAG_HOLEPUNCH;
 use crate::metainfo::{TorrentBuilder, hash_pieces};
-use crate::wire::{BLOCK_LEN, complete_frames, next_message};
+use crate::wire::{BLOCK_LEN, BlockRequest, PieceIndex, complete_frames, next_message};
 use bytes::BytesMut;
 
 const PIECE: u32 = 2 * BLOCK_LEN;
