@@ -136,9 +136,9 @@ class Swarm(Sitting):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         self.tracker = f"http://127.0.0.1:{server.server_address[1]}/announce"
         self._write_torrent()
-        self.peers = [self._seeder(["--rate", str(rate_kib)]) for _ in range(seeders)]
+        self.peers = [self.seeder(["--rate", str(rate_kib)]) for _ in range(seeders)]
         if staller:
-            self.peers.append(self._seeder(["--rate", str(rate_kib), "--stall-after", "256"]))
+            self.peers.append(self.seeder(["--rate", str(rate_kib), "--stall-after", "256"]))
         # The last seeder says "listening" before its announce has been answered.
         time.sleep(0.5)
 
@@ -152,7 +152,8 @@ class Swarm(Sitting):
         self.torrent = self.dir / "payload.torrent"
         self.torrent.write_bytes(lt.bencode({b"announce": self.tracker.encode(), b"info": info}))
 
-    def _seeder(self, options):
+    def seeder(self, options):
+        """One more libtorrent seeder, with options of `lt_peer.py`; returns its address."""
         port = free_port()
         command = [sys.executable, str(LT_PEER), "--torrent", str(self.torrent), "--save", str(self.seed_dir), "--seed"]
         child = self.start("seeder", command + ["--port", str(port)] + options, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -182,10 +183,10 @@ def gateway_env(**options):
     return env
 
 
-def start_gateway(swarm, binary, **options):
-    """A fresh gateway with an empty cache; returns its process and its base URL."""
+def start_gateway(swarm, binary, data=None, **options):
+    """A gateway, with an empty cache unless one is named; returns its process and its base URL."""
     port = free_port()
-    data = swarm.scratch("gateway")
+    data = data or swarm.scratch("gateway")
     command = [binary, "--data-dir", data, "serve", "--listen", f"127.0.0.1:{port}"]
     child = swarm.start("swarmgate", command, env=gateway_env(**options))
     base = f"http://127.0.0.1:{port}"
@@ -215,13 +216,26 @@ def cpu_seconds(pid):
 
 def peak_mib(pid):
     """The most memory that a process has had resident."""
+    return _status_mib(pid, "VmHWM:")
+
+
+def resident_mib(pid):
+    """The memory that a process has resident."""
+    return _status_mib(pid, "VmRSS:")
+
+
+def _status_mib(pid, row):
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))) / 1024
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith(row))) / 1024
 
 
 def median(values):
     values = [v for v in values if v is not None]
     return statistics.median(values) if values else None
+
+
+def ratio(a, b):
+    return a / b if a and b else None
 
 
 def table(head, rows):

@@ -76,7 +76,7 @@ class Gateway:
 
     def seed(self, tracker):
         """Fetches all from a TCP peer, which then goes; by then the tracker knows, whose other clients are not there yet."""
-        peer = self.swarm._seeder([])
+        peer = self.swarm.seeder([])
         self.read(f"&x.pe={peer}")
         self.swarm.end(self.swarm.children[-1])
         tracker.wait("peers")

@@ -23,6 +23,18 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 3)]
         runs: u32,
     },
+    /// A whole torrent over TCP, over uTP and encrypted, down and up, beside libtorrent and rqbit
+    Transports {
+        /// Size of the payload
+        #[arg(long, default_value_t = 1024)]
+        size_mib: u32,
+        /// Runs a program, way and direction
+        #[arg(long, default_value_t = 3)]
+        runs: u32,
+        /// Which ways
+        #[arg(long, default_value = "tcp,utp,mse")]
+        ways: String,
+    },
     /// What a viewer feels over a swarm of slow seeders, beside rqbit's HTTP streaming
     Stream {
         /// Seeders in the swarm
@@ -73,6 +85,18 @@ pub(crate) enum Bench {
         /// Measurements a tracker
         #[arg(long, default_value_t = 3)]
         runs: u32,
+    },
+    /// What many idle items and many active peers cost: memory and CPU
+    Scale {
+        /// Items that nobody reads
+        #[arg(long, default_value_t = 10_000)]
+        items: u32,
+        /// Peers of one torrent
+        #[arg(long, default_value_t = 500)]
+        peers: u32,
+        /// Seconds a measurement
+        #[arg(long, default_value_t = 30)]
+        seconds: u32,
     },
     /// What one event costs the piece picker, as the torrent grows from 1k to 100k pieces
     Picker,
@@ -135,6 +159,9 @@ pub(crate) fn run(bench: &Bench) -> Result<(), String> {
             "--runs",
             &runs.to_string(),
         ]),
+        Bench::Transports { size_mib, runs, ways } => script("transports.py", &[Tool::Rqbit])?
+            .args(["--size", &size_mib.to_string(), "--runs", &runs.to_string()])
+            .args(["--ways", ways]),
         Bench::Stream { seeders, rate_kib, size_mib, parallel, play_rate_kib, with_staller, runs } => {
             let stream = script("stream.py", &[Tool::Rqbit])?
                 .args(["--seeders", &seeders.to_string(), "--rate", &rate_kib.to_string()])
@@ -156,6 +183,9 @@ pub(crate) fn run(bench: &Bench) -> Result<(), String> {
                 .args(["--runs", &runs.to_string(), "--offers"])
                 .args(offers.iter().map(u32::to_string))
         }
+        Bench::Scale { items, peers, seconds } => script("scale.py", &[])?
+            .args(["--items", &items.to_string(), "--peers", &peers.to_string()])
+            .args(["--seconds", &seconds.to_string()]),
         Bench::Picker => Cmd::cargo("bench --package swarmgate-bittorrent-proto --bench picker"),
         Bench::Http { size_mib, seconds, runs } => script("http_cached.py", &[Tool::Nginx, Tool::Wrk])?.args([
             "--size",

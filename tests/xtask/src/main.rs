@@ -7,7 +7,8 @@
 //! cargo xtask conformance           the IPFS gateway specifications' own tests, where their program can be had
 //! cargo xtask fuzz [NAME]           one fuzz target, or all
 //! cargo xtask sim SEED              one simulated world again
-//! cargo xtask bench NAME            download, stream, rtc, http, tracker, ipfs, ipfs-cached, beside what others do; picker
+//! cargo xtask bench NAME            download, transports, stream, rtc, http, tracker, ipfs, ipfs-cached, beside what others
+//!                                   do; scale, picker
 //! cargo xtask provision             the programs that the above need, installed ahead of time
 //! ```
 #![expect(clippy::print_stdout, reason = "a command line tool reports on standard output")]
