@@ -31,6 +31,8 @@ def parameters(args):
     p.flags &= ~lt.torrent_flags.auto_managed & ~lt.torrent_flags.paused
     if args.seed:
         p.flags |= lt.torrent_flags.seed_mode
+    if "pex=0" in args.set:
+        p.flags |= lt.torrent_flags.disable_pex
     return p
 
 
@@ -56,10 +58,11 @@ def main():
     ap.add_argument("--stall-after", type=int, default=0, help="stop uploading, silently, after so many KiB")
     ap.add_argument("--exit-when-done", action="store_true")
     ap.add_argument("--quiet", action="store_true", help="no progress lines, for when this peer is what is measured")
-    ap.add_argument("--set", action="append", default=[], help="a setting of the session: a number, switches are 0 and 1")
+    ap.add_argument("--set", action="append", default=[],
+                    help="a setting of the session: a number, switches are 0 and 1; pex=0 is the torrent's")
     args = ap.parse_args()
 
-    settings = {name: setting(name, value) for name, value in (text.split("=") for text in args.set)}
+    settings = {name: setting(name, value) for name, value in (text.split("=") for text in args.set) if name != "pex"}
     listen = f"{args.host}:{args.port}"
     session = loopback_session(args.port, connection_speed=100, alert_mask=0, listen_interfaces=listen, **settings)
     handle = session.add_torrent(parameters(args))

@@ -32,6 +32,7 @@ pub mod torrent;
 pub mod torrent_v2;
 pub mod town;
 pub mod tracker;
+pub mod udp_door;
 pub mod visitor;
 pub mod wait;
 pub mod web;

@@ -28,14 +28,27 @@ impl Torrent {
         let info = info_dictionary(payload, piece_len);
         let info_hash = hex(sha1(&info).as_ref());
         let mut bytes = b"d".to_vec();
-        if let Some(url) = tracker {
-            text(&mut bytes, b"announce");
-            text(&mut bytes, url.as_bytes());
-        }
         text(&mut bytes, b"info");
         bytes.extend_from_slice(&info);
         bytes.push(b'e');
-        Self { bytes, info_hash, name: payload.name.clone(), tracker: tracker.map(str::to_owned) }
+        let torrent = Self { bytes, info_hash, name: payload.name.clone(), tracker: None };
+        match tracker {
+            Some(url) => torrent.announcing(url),
+            None => torrent,
+        }
+    }
+
+    /// Names a tracker, where none is named so far. The infohash stays what it was.
+    #[must_use]
+    pub fn announcing(mut self, url: &str) -> Self {
+        // `announce` comes before every other key.
+        let mut bytes = b"d".to_vec();
+        text(&mut bytes, b"announce");
+        text(&mut bytes, url.as_bytes());
+        bytes.extend_from_slice(&self.bytes[1..]);
+        self.bytes = bytes;
+        self.tracker = Some(url.to_owned());
+        self
     }
 
     /// Names a web server that has the payload too (BEP 19). The infohash stays what it was.
@@ -65,10 +78,15 @@ impl Torrent {
 
 /// Percent-encodes everything but unreserved characters (RFC 3986 §2.3).
 pub fn escape(value: &str) -> String {
-    value.bytes().fold(String::new(), |mut out, b| {
+    escape_bytes(value.as_bytes())
+}
+
+/// The same of bytes that may be no text.
+pub fn escape_bytes(value: &[u8]) -> String {
+    value.iter().fold(String::new(), |mut out, &b| {
         match b {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(b)),
-            _ => out.push_str(&format!("%{b:02X}")),
+            b => out.push_str(&format!("%{b:02X}")),
         }
         out
     })

@@ -19,6 +19,7 @@ mod ipfs_from_peers;
 mod ipfs_over_http;
 mod ipfs_to_peers;
 mod loopback_alone;
+mod matrix;
 mod port_mapping;
 mod publishing;
 mod they_seed;
@@ -51,31 +52,46 @@ const PAYLOAD_LEN: usize = (3 << 20) + 12_345;
 
 const MIB: usize = 1 << 20;
 
+/// Defines one test for each of some clients that play `story`.
+macro_rules! played_by {
+    ($story:path: $($client:ident)*) => {
+        $(
+            #[tokio::test]
+            async fn $client() {
+                $story(crate::interop::client!($client)).await;
+            }
+        )*
+    };
+}
+use played_by;
+
 /// Defines one test a client that plays `story`.
 macro_rules! played_by_each_client {
     ($story:path) => {
-        #[tokio::test]
-        async fn libtorrent() {
-            $story(swarmgate_tests::peers::Client::Libtorrent).await;
-        }
-
-        #[tokio::test]
-        async fn aria2() {
-            $story(swarmgate_tests::peers::Client::Aria2).await;
-        }
-
-        #[tokio::test]
-        async fn rqbit() {
-            $story(swarmgate_tests::peers::Client::Rqbit).await;
-        }
-
-        #[tokio::test]
-        async fn transmission() {
-            $story(swarmgate_tests::peers::Client::Transmission).await;
-        }
+        crate::interop::played_by!($story: libtorrent aria2 rqbit transmission webtorrent);
     };
 }
 use played_by_each_client;
+
+/// A client by the name that its tests have.
+macro_rules! client {
+    (libtorrent) => {
+        swarmgate_tests::peers::Client::Libtorrent
+    };
+    (aria2) => {
+        swarmgate_tests::peers::Client::Aria2
+    };
+    (rqbit) => {
+        swarmgate_tests::peers::Client::Rqbit
+    };
+    (transmission) => {
+        swarmgate_tests::peers::Client::Transmission
+    };
+    (webtorrent) => {
+        swarmgate_tests::peers::Client::Webtorrent
+    };
+}
+use client;
 
 /// A story's folder, removed at its end.
 fn scratch() -> TempDir {

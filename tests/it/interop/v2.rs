@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use swarmgate_tests::gateway::{self, Gateway};
 use swarmgate_tests::http;
 use swarmgate_tests::payload::{Payload, digest};
-use swarmgate_tests::peers::{Client, Peer, Wanted};
+use swarmgate_tests::peers::{Client, Peer, Wanted, libtorrent};
 use swarmgate_tests::throttle::Throttle;
 use swarmgate_tests::torrent::{Torrent, escape};
 use swarmgate_tests::torrent_v2::{Kind, TorrentV2, hints};
 
+use super::we_seed::Seeding;
 use super::{MIB, PAYLOAD_LEN, PIECE_LEN, TRANSFER_WITHIN, folder, scratch};
 
 /// What one peer has to give in the story of the first byte, in bytes a second.
@@ -22,16 +23,42 @@ const LARGE_PIECE: usize = 16 * MIB;
 /// What is promised.
 const FIRST_BYTE_WITHIN: Duration = Duration::from_millis(200);
 
-#[tokio::test]
-async fn a_v2_film_is_watched_by_its_file() {
+mod a_v2_film_is_watched_by_its_file_from {
+    super::super::played_by!(super::is_watched_by_its_file: libtorrent);
+}
+
+mod a_v2_film_is_watched_by_its_magnet_from {
+    super::super::played_by!(super::is_watched_by_its_magnet: libtorrent);
+}
+
+mod a_v2_film_is_fetched_from_us_by_its_file_by {
+    super::super::played_by!(super::v2_by_its_file: libtorrent);
+}
+
+mod a_v2_film_is_fetched_from_us_by_its_magnet_by {
+    super::super::played_by!(super::v2_by_its_magnet: libtorrent);
+}
+
+mod a_hybrid_film_is_watched_by_its_v1_magnet_from {
+    super::super::played_by!(super::hybrid_is_watched: libtorrent rqbit webtorrent);
+}
+
+mod a_hybrid_film_is_fetched_from_us_by_its_file_by {
+    super::super::played_by!(super::hybrid_by_its_file: libtorrent rqbit webtorrent);
+}
+
+mod a_hybrid_film_is_fetched_from_us_by_its_v2_magnet_by {
+    super::super::played_by!(super::hybrid_by_its_magnet: libtorrent);
+}
+
+async fn is_watched_by_its_file(_: Client) {
     let dir = scratch();
     let Some((made, payload, seeder, gateway)) = film(Kind::V2, dir.path()).await else { return };
     gateway.add_torrent(&made.torrent.bytes).await;
     watch(&gateway, &made.v2, &payload, seeder.address()).await;
 }
 
-#[tokio::test]
-async fn a_v2_film_is_watched_by_its_magnet() {
+async fn is_watched_by_its_magnet(_: Client) {
     let dir = scratch();
     let Some((made, payload, seeder, gateway)) = film(Kind::V2, dir.path()).await else { return };
     let (url, whole) = (gateway.url(&made.magnet_path(&[seeder.address()])), payload.joined());
@@ -84,10 +111,18 @@ async fn both_names_of_a_hybrid_are_one_content() {
     assert_eq!(items["items"].as_array().map(Vec::len), Some(1), "{items}");
 }
 
-#[tokio::test]
-async fn a_hybrid_film_is_watched_by_its_v1_magnet() {
+/// Clients that know v1 alone take a hybrid for one of v1.
+async fn hybrid_is_watched(client: Client) {
     let dir = scratch();
-    let Some((made, payload, seeder, gateway)) = film(Kind::Hybrid, dir.path()).await else { return };
+    let payload = Payload::single("film.mkv", 52, PAYLOAD_LEN);
+    let Some(made) = TorrentV2::of(&payload, Kind::Hybrid, PIECE_LEN, dir.path()) else { return };
+    let seeder = match client {
+        Client::Libtorrent => libtorrent::seed_checked(&payload, &made.torrent, &[], dir.path()).await,
+        Client::Aria2 | Client::Rqbit | Client::Transmission | Client::Webtorrent => {
+            client.seed(&payload, &made.torrent, dir.path()).await
+        }
+    };
+    let (Some(seeder), Some(gateway)) = (seeder, Gateway::start(dir.path()).await) else { return };
     let answer = http::get(&gateway.magnet_url(&made.torrent.info_hash, &[seeder.address()])).await;
     assert_eq!((answer.status.as_u16(), digest(&answer.body)), (200, digest(&payload.joined())));
 }
@@ -111,41 +146,40 @@ async fn get_fetches_a_v2_tree_by_its_magnet() {
     let dir = scratch();
     let payload = Payload::tree("set of files", 43);
     let Some(made) = TorrentV2::of(&payload, Kind::V2, PIECE_LEN, dir.path()) else { return };
-    let Some(seeder) = Client::Libtorrent.seed_checked(&payload, &made.torrent, dir.path()).await else { return };
+    let Some(seeder) = libtorrent::seed_checked(&payload, &made.torrent, &[], dir.path()).await else { return };
     let uri = format!("{}{}", made.magnet(), hints(&[seeder.address()]));
     let out = folder(dir.path(), "out");
     let Some(()) = gateway::get(&uri, &out, dir.path(), TRANSFER_WITHIN).await else { return };
     assert!(payload.is_in(&out), "the tree is not in the folder that -o names");
 }
 
-#[tokio::test]
-async fn a_v2_film_is_fetched_from_us_by_its_file() {
-    we_seed(Kind::V2, |made, dir| Wanted::File(made.torrent.write_to(dir))).await;
+async fn v2_by_its_file(client: Client) {
+    we_seed(client, Kind::V2, |made, dir| Wanted::File(made.torrent.write_to(dir))).await;
 }
 
-#[tokio::test]
-async fn a_v2_film_is_fetched_from_us_by_its_magnet() {
-    we_seed(Kind::V2, |made, _| Wanted::Magnet(made.magnet())).await;
+async fn v2_by_its_magnet(client: Client) {
+    we_seed(client, Kind::V2, |made, _| Wanted::Magnet(made.magnet())).await;
 }
 
-#[tokio::test]
-async fn a_hybrid_film_is_fetched_from_us_by_its_file() {
-    we_seed(Kind::Hybrid, |made, dir| Wanted::File(made.torrent.write_to(dir))).await;
+async fn hybrid_by_its_magnet(client: Client) {
+    we_seed(client, Kind::Hybrid, |made, _| Wanted::Magnet(made.magnet())).await;
 }
 
-#[tokio::test]
-async fn a_hybrid_film_is_fetched_from_us_by_its_v2_magnet() {
-    we_seed(Kind::Hybrid, |made, _| Wanted::Magnet(made.magnet())).await;
+async fn hybrid_by_its_file(client: Client) {
+    let dir = scratch();
+    let payload = Payload::single("film.mkv", 53, PAYLOAD_LEN);
+    let Some(made) = TorrentV2::of(&payload, Kind::Hybrid, PIECE_LEN, dir.path()) else { return };
+    Seeding::of((payload, made.torrent), client).goes_well(super::we_seed::file, dir.path()).await;
 }
 
-async fn we_seed(kind: Kind, wanted: impl Fn(&TorrentV2, &Path) -> Wanted) {
+async fn we_seed(client: Client, kind: Kind, wanted: impl Fn(&TorrentV2, &Path) -> Wanted) {
     let dir = scratch();
     let Some((made, payload, seeder, gateway)) = film(kind, dir.path()).await else { return };
     gateway.add_torrent(&made.torrent.bytes).await;
     watch(&gateway, &made.v2, &payload, seeder.address()).await;
     seeder.stop();
     let us = [gateway.peer_address()];
-    let Some(mut leech) = Client::Libtorrent.fetch(&wanted(&made, dir.path()), &us, dir.path()).await else { return };
+    let Some(mut leech) = client.fetch(&wanted(&made, dir.path()), &us, dir.path()).await else { return };
     leech.has(&payload, TRANSFER_WITHIN).await;
 }
 
@@ -215,7 +249,7 @@ async fn film(kind: Kind, dir: &Path) -> Option<(TorrentV2, Payload, Peer, Gatew
 /// programs.
 async fn seeded(payload: &Payload, kind: Kind, piece_len: usize, dir: &Path) -> Option<(TorrentV2, Peer, Gateway)> {
     let made = TorrentV2::of(payload, kind, piece_len, dir)?;
-    let seeder = Client::Libtorrent.seed_checked(payload, &made.torrent, dir).await?;
+    let seeder = libtorrent::seed_checked(payload, &made.torrent, &[], dir).await?;
     let gateway = Gateway::start(dir).await?;
     Some((made, seeder, gateway))
 }

@@ -1,10 +1,10 @@
 //! aria2: one process a download, which goes on seeding when it has everything. It finds peers by the tracker alone.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Part, Peer, Wanted};
+use super::{Habits, Part, Peer, Wanted};
 use crate::ports;
 use crate::process::Process;
 use crate::wait;
@@ -12,9 +12,8 @@ use crate::wait;
 /// Start-up, and for a seeder the hashing of a payload of a few MiB.
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
-pub(super) async fn start(aria2: &Path, part: Part, wanted: &Wanted, dir: PathBuf) -> Peer {
+pub(super) async fn start(mut command: Command, part: Part, wanted: &Wanted, habits: Habits, dir: PathBuf) -> Peer {
     let address = ports::free();
-    let mut command = Command::new(aria2);
     command
         .args(["--no-conf=true", "--enable-dht=false", "--enable-dht6=false", "--bt-enable-lpd=false"])
         .args(["--disable-ipv6=true", "--interface=127.0.0.1", "--file-allocation=none"])
@@ -27,6 +26,9 @@ pub(super) async fn start(aria2: &Path, part: Part, wanted: &Wanted, dir: PathBu
     if part == Part::Seed {
         command.args(["--check-integrity=true", "--bt-seed-unverified=false"]);
     }
+    if habits.rc4 {
+        command.args(["--bt-require-crypto=true", "--bt-min-crypto-level=arc4"]);
+    }
     command.arg(wanted.argument());
     let mut process = Process::start("aria2", &command, &dir);
     wait::until("aria2 to listen", READY_WITHIN, async || {
@@ -34,5 +36,5 @@ pub(super) async fn start(aria2: &Path, part: Part, wanted: &Wanted, dir: PathBu
         std::net::TcpStream::connect(address).ok()
     })
     .await;
-    Peer { process, address, dir }
+    Peer { process, address, dir, door: None }
 }

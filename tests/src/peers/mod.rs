@@ -1,26 +1,26 @@
 //! Foreign BitTorrent clients as peers on loopback: real programs, each spoken to in its own way.
 //!
 //! A client takes three parts in a story: it seeds a payload, it fetches by a `.torrent`, or it fetches by a magnet.
-//! What differs is how it hears of others. libtorrent and rqbit are told addresses; aria2 has no such option and asks
-//! the torrent's tracker; Transmission refuses loopback addresses that it is told and so only ever accepts.
+//! What differs is how it hears of others. libtorrent, rqbit and webtorrent are told addresses; aria2 has no such option
+//! and asks the torrent's tracker; Transmission refuses loopback addresses that it is told and so only ever accepts.
 
 mod aria2;
 pub mod libtorrent;
 mod rqbit;
 mod transmission;
+mod webtorrent;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use crate::payload::Payload;
 use crate::process::Process;
 use crate::programs::Program;
 use crate::torrent::Torrent;
+use crate::udp_door::UdpDoor;
 use crate::wait;
-
-/// Reading and hashing some MiB.
-const CHECKED_WITHIN: Duration = Duration::from_secs(20);
 
 /// A foreign client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub enum Client {
     Rqbit,
     /// Transmission.
     Transmission,
+    /// webtorrent in Node, over TCP and uTP; [`crate::webtorrent`] has it over WebRTC.
+    Webtorrent,
 }
 
 impl Client {
@@ -43,14 +45,23 @@ impl Client {
             Self::Aria2 => Program::Aria2.find(),
             Self::Rqbit => Program::Rqbit.find(),
             Self::Transmission => Program::Transmission.find(),
+            Self::Webtorrent => Program::Node.find().filter(|_| Program::NodeModules.find().is_some()),
         }
     }
 
     /// Whether the client dials peers on loopback; one that does not must be dialled.
     pub fn dials_loopback(self) -> bool {
         match self {
-            Self::Libtorrent | Self::Aria2 | Self::Rqbit => true,
+            Self::Libtorrent | Self::Aria2 | Self::Rqbit | Self::Webtorrent => true,
             Self::Transmission => false,
+        }
+    }
+
+    /// Whether the client takes no addresses, and hears of peers by trackers alone.
+    pub fn asks_trackers_alone(self) -> bool {
+        match self {
+            Self::Aria2 => true,
+            Self::Libtorrent | Self::Rqbit | Self::Transmission | Self::Webtorrent => false,
         }
     }
 
@@ -63,36 +74,66 @@ impl Client {
     pub async fn seed_to(self, payload: &Payload, torrent: &Torrent, peers: &[SocketAddr], dir: &Path) -> Option<Peer> {
         let dir = workplace(dir, &format!("{self:?}-seed"));
         payload.lay_out(&dir);
-        self.start(Part::Seed, &Wanted::File(torrent.write_to(&dir)), peers, dir).await
+        self.start(Part::Seed, &Wanted::File(torrent.write_to(&dir)), peers, Habits::default(), dir).await
     }
 
-    /// Starts a seeder that reads and hashes what it has before it serves it, as one that fetched it would have. Of a v2
-    /// torrent (BEP 52) it has the leaves then.
-    pub async fn seed_checked(self, payload: &Payload, torrent: &Torrent, dir: &Path) -> Option<Peer> {
-        let dir = workplace(dir, &format!("{self:?}-checked"));
+    /// As [`Self::seed`], held to some habits.
+    pub async fn seed_as(self, habits: Habits, payload: &Payload, torrent: &Torrent, dir: &Path) -> Option<Peer> {
+        let dir = workplace(dir, &format!("{self:?}-seed"));
         payload.lay_out(&dir);
-        let peer = self.start(Part::Fetch, &Wanted::File(torrent.write_to(&dir)), &[], dir).await?;
-        wait::until("the payload to be checked", CHECKED_WITHIN, async || {
-            peer.process.log().contains("\"done\"").then_some(())
-        })
-        .await;
-        Some(peer)
+        self.start(Part::Seed, &Wanted::File(torrent.write_to(&dir)), &[], habits, dir).await
     }
 
     /// Starts fetching `wanted` into the story's folder, from `peers` where the client takes addresses.
     pub async fn fetch(self, wanted: &Wanted, peers: &[SocketAddr], dir: &Path) -> Option<Peer> {
-        let dir = workplace(dir, &format!("{self:?}-fetch"));
-        self.start(Part::Fetch, wanted, peers, dir).await
+        self.fetch_as(Habits::default(), wanted, peers, dir).await
     }
 
-    async fn start(self, part: Part, wanted: &Wanted, peers: &[SocketAddr], dir: PathBuf) -> Option<Peer> {
-        let program = self.program()?;
+    /// As [`Self::fetch`], held to some habits.
+    pub async fn fetch_as(self, habits: Habits, wanted: &Wanted, peers: &[SocketAddr], dir: &Path) -> Option<Peer> {
+        let dir = workplace(dir, &format!("{self:?}-fetch"));
+        self.start(Part::Fetch, wanted, peers, habits, dir).await
+    }
+
+    async fn start(
+        self,
+        part: Part,
+        wanted: &Wanted,
+        peers: &[SocketAddr],
+        habits: Habits,
+        dir: PathBuf,
+    ) -> Option<Peer> {
+        let command = Command::new(self.program()?);
         Some(match self {
-            Self::Libtorrent => libtorrent::start(&program, part, wanted, peers, &[], dir).await,
-            Self::Aria2 => aria2::start(&program, part, wanted, dir).await,
-            Self::Rqbit => rqbit::start(&program, part, wanted, peers, dir).await,
-            Self::Transmission => transmission::start(&program, part, wanted, dir).await,
+            Self::Libtorrent => libtorrent::start(command, part, wanted, peers, &habits.settings(), dir).await,
+            Self::Aria2 => aria2::start(command, part, wanted, habits, dir).await,
+            Self::Rqbit => rqbit::start(command, part, wanted, peers, habits, dir).await,
+            Self::Transmission => transmission::start(command, part, wanted, habits, dir).await,
+            Self::Webtorrent => webtorrent::start(command, wanted, peers, habits, dir).await,
         })
+    }
+}
+
+/// What a client is held to in a story. By default each speaks TCP, encrypted or not as it likes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Habits {
+    /// It is reached over uTP alone, and dials over uTP.
+    pub utp: bool,
+    /// Nothing but RC4.
+    pub rc4: bool,
+}
+
+impl Habits {
+    /// As settings of libtorrent's session under which nothing else is possible.
+    fn settings(self) -> Vec<Setting> {
+        let mut settings = Vec::new();
+        if self.utp {
+            settings.extend(libtorrent::transport("utp"));
+        }
+        if self.rc4 {
+            settings.extend(libtorrent::encryption("rc4"));
+        }
+        settings
     }
 }
 
@@ -131,12 +172,18 @@ pub struct Peer {
     process: Process,
     address: SocketAddr,
     dir: PathBuf,
+    door: Option<UdpDoor>,
 }
 
 impl Peer {
+    /// Leaves it reachable over UDP alone, for one that has no option to take no TCP.
+    async fn behind_a_door(self) -> Self {
+        Self { door: Some(UdpDoor::start(self.address).await), ..self }
+    }
+
     /// Where it listens for peers.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.door.as_ref().map_or(self.address, UdpDoor::address)
     }
 
     /// Waits until the client's folder holds every byte of `payload`.

@@ -1,13 +1,13 @@
 //! Transmission, driven through its JSON RPC. It treats loopback addresses that a tracker names as bogus, so it never
 //! dials here; it accepts whoever comes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Part, Peer, Wanted};
+use super::{Habits, Part, Peer, Wanted};
 use crate::process::Process;
 use crate::{http, ports, wait};
 
@@ -17,21 +17,14 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 /// The header that guards the RPC against forged requests; its value comes with the first refusal.
 const SESSION_HEADER: &str = "x-transmission-session-id";
 
-pub(super) async fn start(daemon: &Path, part: Part, wanted: &Wanted, dir: PathBuf) -> Peer {
+pub(super) async fn start(mut command: Command, part: Part, wanted: &Wanted, habits: Habits, dir: PathBuf) -> Peer {
     let (address, rpc) = (ports::free(), ports::free());
     let settings = dir.join("settings");
     std::fs::create_dir_all(&settings).unwrap_or_else(|e| panic!("cannot create {}: {e}", settings.display()));
-    let mut command = Command::new(daemon);
     command
-        .args([
-            "--foreground",
-            "--no-dht",
-            "--no-lpd",
-            "--no-utp",
-            "--no-portmap",
-            "--no-auth",
-            "--no-global-seedratio",
-        ])
+        .args(["--foreground", "--no-dht", "--no-lpd", "--no-portmap", "--no-auth", "--no-global-seedratio"])
+        .arg(if habits.utp { "--utp" } else { "--no-utp" })
+        .arg(if habits.rc4 { "--encryption-required" } else { "--encryption-preferred" })
         .args(["--bind-address-ipv4", "127.0.0.1", "--bind-address-ipv6", "::1", "--rpc-bind-address", "127.0.0.1"])
         .args(["--port", &rpc.port().to_string(), "--peerport", &address.port().to_string()])
         .arg("--config-dir")
@@ -51,7 +44,8 @@ pub(super) async fn start(daemon: &Path, part: Part, wanted: &Wanted, dir: PathB
         wait::until("transmission to verify its files", READY_WITHIN, async || rpc.is_seeding().await.then_some(()))
             .await;
     }
-    Peer { process, address, dir }
+    let peer = Peer { process, address, dir, door: None };
+    if habits.utp { peer.behind_a_door().await } else { peer }
 }
 
 struct Rpc {
