@@ -6,8 +6,10 @@
 //!
 //! Absent by design: global registries, fixed ports, and anything that ends a process it did not start.
 
+pub mod capture;
 pub mod conformance;
 pub mod dag;
+pub mod dht_stub;
 mod driver;
 pub mod gateway;
 pub mod helia;
@@ -15,6 +17,7 @@ pub mod hostile;
 pub mod http;
 pub mod kubo;
 pub mod measure;
+pub mod namespace;
 pub mod nginx;
 pub mod node;
 pub mod payload;

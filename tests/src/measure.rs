@@ -16,18 +16,28 @@ const PAGE: u64 = 4096;
 /// Whether this process runs the story `name` and nothing else. If not, runs it in a process of its own, panics if it
 /// fails there, and says no. `name` is the test's full path. Elsewhere than on Linux the story is skipped.
 pub fn alone(name: &str) -> bool {
-    if std::env::var(ALONE).is_ok_and(|it| it == name) {
+    if is_alone(name) {
         return true;
     }
     if !cfg!(target_os = "linux") {
         eprintln!("SKIPPED: {name} reads /proc");
         return false;
     }
-    let output = this_test(name).env(ALONE, name).output().unwrap_or_else(|e| panic!("{name}: {e}"));
+    told_alone(name, this_test(name));
+    false
+}
+
+/// Whether this process was started for the story `name` alone.
+pub(crate) fn is_alone(name: &str) -> bool {
+    std::env::var(ALONE).is_ok_and(|it| it == name)
+}
+
+/// Runs the story `name` by a command that runs it and nothing else, and panics if it fails.
+pub(crate) fn told_alone(name: &str, mut command: Command) {
+    let output = command.env(ALONE, name).output().unwrap_or_else(|e| panic!("{name}: {e}"));
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("1 passed"), "{name}, alone: {}\n{said}", output.status);
     eprint!("{said}");
-    false
 }
 
 /// The command that runs one test of this program in a process of its own.

@@ -38,6 +38,8 @@ pub enum Program {
     Nft,
     /// miniupnpd, which forwards ports by nftables.
     Miniupnpd,
+    /// tcpdump.
+    Tcpdump,
 }
 
 impl Program {
@@ -59,6 +61,7 @@ impl Program {
             Self::Conformance => "SWARMGATE_CONFORMANCE",
             Self::Nft => "SWARMGATE_NFT",
             Self::Miniupnpd => "SWARMGATE_MINIUPNPD",
+            Self::Tcpdump => "SWARMGATE_TCPDUMP",
         }
     }
 

@@ -58,6 +58,11 @@ impl Tracker {
         self.swarms.lock().is_empty()
     }
 
+    /// Tells whoever asks of a peer that listens on `port` of loopback and does not announce itself.
+    pub fn introduce(&self, info_hash: &[u8], port: u16) {
+        self.swarms.lock().entry(info_hash.to_vec()).or_default().insert(port);
+    }
+
     /// Whether a peer that listens on `port` of loopback has announced itself.
     pub fn knows(&self, port: u16) -> bool {
         self.swarms.lock().values().any(|ports| ports.contains(&port))

@@ -1,10 +1,10 @@
 //! A machine that has nothing but loopback, and no multicast: a network namespace of the story's own.
 
-use std::process::Command;
 use std::time::Duration;
 
+use swarmgate_tests::namespace::in_a_namespace;
 use swarmgate_tests::process::Process;
-use swarmgate_tests::programs::{Program, skip};
+use swarmgate_tests::programs::Program;
 
 use super::scratch;
 
@@ -35,25 +35,6 @@ async fn is_enough_for_the_demo_which_sends_nothing_elsewhere() {
     assert!(!["multicast", "mdns", "warn"].iter().any(|word| lower.contains(word)), "{said}");
     assert_eq!((counter(&said, "Ip:", "OutNoRoutes"), counter(&said, "IpExt:", "OutMcastPkts")), (0, 0), "{said}");
     assert!(counter(&said, "Udp:", "OutDatagrams") > 1000, "the film came by UDP too: {said}");
-}
-
-/// A program in a network namespace of its own, as root or as who has no rights at all; `None` when the story is to be
-/// skipped.
-fn in_a_namespace() -> Option<Command> {
-    let unshare = |flags: &str| {
-        let mut command = Command::new("unshare");
-        command.arg(flags);
-        command
-    };
-    let works = |flags: &&str| {
-        let tried = unshare(flags).args(["ip", "link", "set", "lo", "up"]).output();
-        tried.is_ok_and(|output| output.status.success())
-    };
-    let found = ["-n", "-rn"].into_iter().find(works).map(unshare);
-    if found.is_none() {
-        skip("network namespaces are not permitted here, or `unshare` or `ip` is missing");
-    }
-    found
 }
 
 /// A counter of the kernel's: tables of two lines each, names above numbers.

@@ -21,6 +21,7 @@ mod ipfs_to_peers;
 mod loopback_alone;
 mod matrix;
 mod port_mapping;
+mod private;
 mod publishing;
 mod they_seed;
 mod tracker_over_tls;

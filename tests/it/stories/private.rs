@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use swarmgate_bittorrent::listener::{Binding, bind_group};
-use swarmgate_bittorrent_proto::bencode::{DecodeOptions, OwnedValue, decode};
 use swarmgate_bittorrent_proto::lsd;
 use swarmgate_content::InfoHash;
+use swarmgate_tests::dht_stub::DhtStub;
 use swarmgate_tests::node::{self, Content, Node, Seeder};
 use swarmgate_tests::torrent::escape;
 use swarmgate_tests::tracker::Tracker;
 use swarmgate_tests::wait;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::KIB;
@@ -23,26 +23,6 @@ use super::KIB;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long what must not happen is watched for, after what must has happened.
 const WATCH: Duration = Duration::from_millis(700);
-
-/// A DHT node that answers as BEP 5 says, has no peers for anybody and writes down what it is asked for.
-struct DhtStub {
-    address: SocketAddr,
-    asked: Arc<Mutex<Vec<InfoHash>>>,
-    _task: AbortOnDropHandle<()>,
-}
-
-impl DhtStub {
-    async fn start() -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let (address, asked) = (socket.local_addr().unwrap(), Arc::default());
-        let task = tokio::spawn(answer(socket, Arc::clone(&asked)));
-        Self { address, asked, _task: AbortOnDropHandle::new(task) }
-    }
-
-    fn was_asked_for(&self, content: &Content) -> bool {
-        self.asked.lock().contains(&content.infohash())
-    }
-}
 
 /// A neighbour in the local network that writes down which torrents are called out (BEP 14).
 struct Neighbour {
@@ -85,24 +65,6 @@ async fn counting_door() -> (SocketAddr, Arc<AtomicUsize>) {
     (address, count)
 }
 
-async fn answer(socket: UdpSocket, asked: Arc<Mutex<Vec<InfoHash>>>) {
-    let mut buffer = [0; 2048];
-    while let Ok((len, from)) = socket.recv_from(&mut buffer).await {
-        let Ok(value) = decode(&buffer[..len], DecodeOptions::strict(2048)) else { continue };
-        let Some(query) = value.as_dict().filter(|dict| dict.bytes("y") == Some(b"q")) else { continue };
-        let arguments = query.get("a").and_then(|a| a.as_dict());
-        asked.lock().extend(arguments.and_then(|a| InfoHash::from_slice(a.bytes("info_hash")?)));
-        let node = [&[0x11; 20][..], &[127, 0, 0, 1], &socket.local_addr().unwrap().port().to_be_bytes()].concat();
-        let result = [("id", [0x11; 20][..].into()), ("nodes", node.into()), ("token", "t".into())];
-        let reply = OwnedValue::dict([
-            ("r", OwnedValue::dict(result)),
-            ("t", query.bytes("t").unwrap_or_default().into()),
-            ("y", "r".into()),
-        ]);
-        let _ = socket.send_to(&reply.encode(), from).await;
-    }
-}
-
 fn peers_port(node: &Node) -> u16 {
     node.app.bittorrent().unwrap().listen_address().unwrap().port()
 }
@@ -123,7 +85,7 @@ async fn a_private_torrent_is_announced_to_its_own_tracker_alone_and_unknown_to_
     let (own, configured, dht) = (Tracker::start(), Tracker::start(), DhtStub::start().await);
     let node = Node::with(|config| {
         config.bittorrent.dht = true;
-        config.bittorrent.dht_bootstrap = vec![dht.address.to_string()];
+        config.bittorrent.dht_bootstrap = vec![dht.address().to_string()];
         config.bittorrent.trackers = vec![configured.url().parse().unwrap()];
     })
     .await;
@@ -138,14 +100,14 @@ async fn a_private_torrent_is_announced_to_its_own_tracker_alone_and_unknown_to_
     assert_eq!(answer.status, 504, "{}", answer.text());
     tokio::time::sleep(WATCH).await;
     assert!(!configured.knows(peers_port(&node)), "a private torrent was announced to a stranger");
-    assert!(!dht.was_asked_for(&private), "a private torrent was looked up in the DHT");
+    assert!(!dht.was_asked_for(&private.infohash()), "a private torrent was looked up in the DHT");
 
     // The same gateway asks both for a public one, so the silence above was no deafness.
     let public = Content::single("anybody.bin", 62, 64 * KIB, 16 * 1024);
     upload(&node, &public).await;
     announced(&configured, &node).await;
-    wait::until("the lookup", PATIENCE, async || dht.was_asked_for(&public).then_some(())).await;
-    assert!(!dht.was_asked_for(&private));
+    wait::until("the lookup", PATIENCE, async || dht.was_asked_for(&public.infohash()).then_some(())).await;
+    assert!(!dht.was_asked_for(&private.infohash()));
     node.stop().await;
 }
 
@@ -216,7 +178,7 @@ async fn nothing_but_its_own_tracker_and_peers_hears_of_a_private_torrent_with_e
     let (dht, neighbour, (door, knocks)) = (DhtStub::start().await, Neighbour::start(), counting_door().await);
     let node = Node::with(|config| {
         config.bittorrent.dht = true;
-        config.bittorrent.dht_bootstrap = vec![dht.address.to_string()];
+        config.bittorrent.dht_bootstrap = vec![dht.address().to_string()];
         config.bittorrent.trackers = vec![configured.url().parse().unwrap()];
         config.bittorrent.lsd = true;
         config.webtorrent.trackers = vec![format!("ws://{door}/").parse().unwrap()];
@@ -235,7 +197,7 @@ async fn nothing_but_its_own_tracker_and_peers_hears_of_a_private_torrent_with_e
     node.learn(&private, &[members[0].address(), members[1].address()]).await;
     assert!(node.connect().await.get(&private.path(0), &[]).await.body == private.bytes);
     tokio::time::sleep(WATCH * 4).await;
-    assert!(!dht.was_asked_for(&private), "looked up in the DHT");
+    assert!(!dht.was_asked_for(&private.infohash()), "looked up in the DHT");
     assert!(!neighbour.heard_of(&private), "called out in the local network");
     assert!(!configured.knows(peers_port(&node)) && !others.knows(peers_port(&node)), "announced to a stranger");
     assert_eq!(knocks.load(Ordering::SeqCst), 0, "announced to a tracker of browsers");
@@ -248,10 +210,10 @@ async fn nothing_but_its_own_tracker_and_peers_hears_of_a_private_torrent_with_e
     upload(&node, &public).await;
     announced(&configured, &node).await;
     announced(&others, &node).await;
-    wait::until("the lookup", PATIENCE, async || dht.was_asked_for(&public).then_some(())).await;
+    wait::until("the lookup", PATIENCE, async || dht.was_asked_for(&public.infohash()).then_some(())).await;
     wait::until("the call", PATIENCE, async || neighbour.heard_of(&public).then_some(())).await;
     wait::until("the browsers' tracker", PATIENCE, async || (knocks.load(Ordering::SeqCst) > 0).then_some(())).await;
-    assert!(!dht.was_asked_for(&private) && !neighbour.heard_of(&private));
+    assert!(!dht.was_asked_for(&private.infohash()) && !neighbour.heard_of(&private));
     node.stop().await;
     for member in members {
         member.stop().await;

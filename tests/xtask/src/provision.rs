@@ -80,11 +80,12 @@ pub(crate) enum Tool {
     /// A router's daemon that forwards ports.
     Miniupnpd,
     Wrk,
+    Tcpdump,
 }
 
 impl Tool {
     /// What the interop stories run that is not ours.
-    pub(crate) const PEERS: [Self; 13] = [
+    pub(crate) const PEERS: [Self; 14] = [
         Self::Libtorrent,
         Self::Aria2,
         Self::Rqbit,
@@ -98,6 +99,7 @@ impl Tool {
         Self::Helia,
         Self::Nft,
         Self::Miniupnpd,
+        Self::Tcpdump,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -118,6 +120,7 @@ impl Tool {
             Self::Nft => "nft",
             Self::Miniupnpd => "miniupnpd",
             Self::Wrk => "wrk",
+            Self::Tcpdump => "tcpdump",
         }
     }
 
@@ -138,6 +141,7 @@ impl Tool {
             Self::Conformance => Some("SWARMGATE_CONFORMANCE"),
             Self::Nft => Some("SWARMGATE_NFT"),
             Self::Miniupnpd => Some("SWARMGATE_MINIUPNPD"),
+            Self::Tcpdump => Some("SWARMGATE_TCPDUMP"),
             Self::CargoDeny | Self::Wrk => None,
         }
     }
@@ -206,6 +210,7 @@ impl Shop {
             Tool::Nft => self.debian("ip", "iproute2").and_then(|_| self.debian("nft", "nftables")),
             Tool::Miniupnpd => self.debian("miniupnpd", "miniupnpd-nftables"),
             Tool::Wrk => self.debian("wrk", "wrk"),
+            Tool::Tcpdump => self.debian("tcpdump", "tcpdump"),
         }
     }
 
