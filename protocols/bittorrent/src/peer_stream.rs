@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use librqbit_utp::UtpStream;
 use swarmgate_bittorrent_proto::handshake::Handshake;
 use swarmgate_swarm::PeerOrigin;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::obfuscated::Obfuscated;
+use crate::utp::UtpConnection;
 
 /// A peer that is ready for the wire protocol: both handshakes are through.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub enum Carrier {
     /// A TCP connection, direct or through a proxy.
     Tcp(TcpStream),
     /// A uTP connection (BEP 29).
-    Utp(UtpStream),
+    Utp(UtpConnection),
 }
 
 impl PeerStream {
@@ -59,8 +59,8 @@ impl From<TcpStream> for Carrier {
     }
 }
 
-impl From<UtpStream> for Carrier {
-    fn from(stream: UtpStream) -> Self {
+impl From<UtpConnection> for Carrier {
+    fn from(stream: UtpConnection) -> Self {
         Self::Utp(stream)
     }
 }
@@ -89,7 +89,7 @@ impl AsyncWrite for Carrier {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Self::Utp(stream) => poll_write_each(stream, cx, slices),
+            Self::Utp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 
@@ -97,12 +97,10 @@ impl AsyncWrite for Carrier {
         true
     }
 
-    /// Over uTP a flush would wait until the peer has acknowledged all, and so stop the flow at each; what was written
-    /// goes out by itself, as over TCP.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Utp(_) => Poll::Ready(Ok(())),
+            Self::Utp(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -112,24 +110,4 @@ impl AsyncWrite for Carrier {
             Self::Utp(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
-}
-
-/// Writes as many of the slices as are taken, so that a message's head does not go in a packet of its own.
-fn poll_write_each(stream: &mut UtpStream, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-    let mut written = 0;
-    for slice in slices.iter().filter(|slice| !slice.is_empty()) {
-        match Pin::new(&mut *stream).poll_write(cx, slice) {
-            Poll::Ready(Ok(count)) => {
-                written += count;
-                if count < slice.len() {
-                    break;
-                }
-            }
-            Poll::Ready(Err(error)) if written == 0 => return Poll::Ready(Err(error)),
-            Poll::Pending if written == 0 => return Poll::Pending,
-            // Said again at the next write.
-            Poll::Ready(Err(_)) | Poll::Pending => break,
-        }
-    }
-    Poll::Ready(Ok(written))
 }

@@ -5,6 +5,8 @@
 //! is closed. `Wire` is all that the protocol knows of the network, so a socket shared with others (the DHT, UDP
 //! trackers) would be another `Wire` and no more; until then it has one of its own.
 
+mod connection;
+
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
@@ -15,13 +17,16 @@ use std::time::Duration;
 
 use dontfrag::UdpSocketExt;
 use librqbit_dualstack_sockets::PollSendToVectored;
-use librqbit_utp::{SocketOpts, Transport, UtpSocket, UtpSocketUdp, UtpStream};
+use librqbit_utp::{SocketOpts, Transport, UtpSocket, UtpSocketUdp};
 use parking_lot::Mutex;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use connection::Senders;
+pub use connection::UtpConnection;
 
 /// Connections that were accepted and wait to be greeted; beyond that the protocol holds 32 first packets, and refuses.
 const ACCEPTED: usize = 8;
@@ -43,12 +48,13 @@ pub struct UtpPort {
     stop: CancellationToken,
     /// Whatever holds the socket.
     users: TaskTracker,
-    accepted: Arc<Mutex<Option<mpsc::Receiver<UtpStream>>>>,
+    accepted: Arc<Mutex<Option<mpsc::Receiver<UtpConnection>>>>,
+    senders: Arc<Senders>,
 }
 
 /// Peers that dial us over uTP.
 #[derive(Debug)]
-pub struct UtpEntrance(mpsc::Receiver<UtpStream>);
+pub struct UtpEntrance(mpsc::Receiver<UtpConnection>);
 
 /// Names the protocol's own clock and randomness, which it exports no name for.
 trait HasEnvironment {
@@ -66,6 +72,7 @@ type Socket = Arc<UtpSocket<Wire, Environment>>;
 struct Wire {
     socket: UdpSocket,
     local: SocketAddr,
+    senders: Arc<Senders>,
     /// Given back after the socket is closed.
     _user: TaskTrackerToken,
 }
@@ -80,7 +87,8 @@ impl UtpPort {
         let local = socket.local_addr()?;
         tune(&socket, local);
         let (stop, users) = (CancellationToken::new(), TaskTracker::new());
-        let wire = Wire { socket, local, _user: users.token() };
+        let senders = Arc::<Senders>::default();
+        let wire = Wire { socket, local, senders: senders.clone(), _user: users.token() };
         let options = SocketOpts {
             disable_nagle: true,
             cancellation_token: stop.clone(),
@@ -91,10 +99,10 @@ impl UtpPort {
         };
         let socket = UtpSocket::new_with_opts(wire, Environment::default(), options).map_err(io::Error::other)?;
         let (sender, accepted) = mpsc::channel(ACCEPTED);
-        users.spawn(stop.clone().run_until_cancelled_owned(accept(socket.clone(), sender)));
+        users.spawn(stop.clone().run_until_cancelled_owned(accept(socket.clone(), senders.clone(), sender)));
         users.close();
         let socket = Arc::new(Mutex::new(Some(socket)));
-        Ok(Self { socket, local, stop, users, accepted: Arc::new(Mutex::new(Some(accepted))) })
+        Ok(Self { socket, local, stop, users, accepted: Arc::new(Mutex::new(Some(accepted))), senders })
     }
 
     /// Where it is.
@@ -122,12 +130,13 @@ impl UtpPort {
     ///
     /// # Errors
     /// When it does not answer within some five seconds, or cannot be sent to.
-    pub async fn connect(&self, address: SocketAddr) -> io::Result<UtpStream> {
+    pub async fn connect(&self, address: SocketAddr) -> io::Result<UtpConnection> {
         // Taken before the socket, so given back after it.
         let _user = self.users.token();
         let socket = self.socket.lock().clone().ok_or(io::ErrorKind::NotConnected)?;
         let dial = self.stop.run_until_cancelled(dial(&socket, address)).await;
-        dial.unwrap_or_else(|| Err(io::ErrorKind::NotConnected.into()))
+        let stream = dial.unwrap_or_else(|| Err(io::ErrorKind::NotConnected.into()))?;
+        Ok(UtpConnection::new(stream, self.senders.clone()))
     }
 
     /// Ends all connections; the socket is closed when it returns.
@@ -138,7 +147,7 @@ impl UtpPort {
     }
 }
 
-async fn dial(socket: &Socket, address: SocketAddr) -> io::Result<UtpStream> {
+async fn dial(socket: &Socket, address: SocketAddr) -> io::Result<librqbit_utp::UtpStream> {
     for wait in SYN_WAITS {
         match tokio::time::timeout(wait, socket.connect(address)).await {
             Ok(Ok(stream)) => return Ok(stream),
@@ -152,16 +161,16 @@ async fn dial(socket: &Socket, address: SocketAddr) -> io::Result<UtpStream> {
 
 impl UtpEntrance {
     /// The next one, or `None` when the port is closed. May be dropped while waiting.
-    pub async fn accept(&mut self) -> Option<UtpStream> {
+    pub async fn accept(&mut self) -> Option<UtpConnection> {
         self.0.recv().await
     }
 }
 
-async fn accept(socket: Socket, accepted: mpsc::Sender<UtpStream>) {
+async fn accept(socket: Socket, senders: Arc<Senders>, accepted: mpsc::Sender<UtpConnection>) {
     loop {
         let Ok(room) = accepted.reserve().await else { return };
         match socket.accept().await {
-            Ok(stream) => room.send(stream),
+            Ok(stream) => room.send(UtpConnection::new(stream, senders.clone())),
             Err(_) => return,
         }
     }
@@ -194,6 +203,7 @@ impl PollSendToVectored for Wire {
         slices: &[IoSlice<'_>],
         target: SocketAddr,
     ) -> Poll<io::Result<usize>> {
+        self.senders.note(target, cx);
         self.socket.poll_send_to_vectored(cx, slices, self.spelled(target))
     }
 }
@@ -221,6 +231,7 @@ impl Transport for Wire {
     }
 
     fn poll_send_to(&self, cx: &mut Context<'_>, buf: &[u8], target: SocketAddr) -> Poll<io::Result<usize>> {
+        self.senders.note(target, cx);
         self.socket.poll_send_to(cx, buf, self.spelled(target))
     }
 
