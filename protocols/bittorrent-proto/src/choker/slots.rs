@@ -116,6 +116,10 @@ impl Slots {
             // To give is all that is wanted: one slot more while each still has two thirds of a KiB/s for every one of them.
             return whole((kib * 3 / 2).isqrt()).clamp(self.usual, most);
         }
+        // Among so few there is nobody to choose.
+        if crowd.wanted <= self.usual {
+            return self.usual;
+        }
         if let Some(gift) = crowd.gift {
             self.gift = self.gift - self.gift / GIFTS_KEPT + gift / GIFTS_KEPT;
         }
@@ -280,6 +284,17 @@ mod tests {
         };
         let [among_slow, among_fast] = [3, 48].map(|kib| number(&mut slots, kib * 1024));
         assert!(among_slow >= 4 * among_fast, "{among_slow} and {among_fast}");
+    }
+
+    #[test]
+    fn where_there_is_a_slot_for_each_nobody_is_left_out() {
+        let mut slots = Slots::new(8);
+        let now = crate::testing::start();
+        for round in 0..60 {
+            slots.earned(now + ROUND * round, 1000);
+            assert_eq!(slots.number(now + ROUND * round, Crowd { wanted: 8, gift: None }), 8);
+        }
+        assert!(slots.number(now + ROUND * 60, Crowd { wanted: 9, gift: None }) < 8);
     }
 
     #[test]

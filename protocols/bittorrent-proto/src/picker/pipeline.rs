@@ -50,11 +50,13 @@ pub(crate) struct Pipeline {
     growing: Option<f64>,
     sample_from: Option<Instant>,
     sample_bytes: u64,
+    /// See [`Pipeline::completion`]: asked of every peer for every block, and changed only by what happens at this one.
+    completion: Duration,
 }
 
 impl Pipeline {
     pub(crate) fn new() -> Self {
-        Self {
+        let mut pipeline = Self {
             outstanding_bytes: 0,
             outstanding_blocks: 0,
             max_blocks: MAX_BLOCKS,
@@ -67,7 +69,10 @@ impl Pipeline {
             growing: Some(INITIAL_BLOCKS),
             sample_from: None,
             sample_bytes: 0,
-        }
+            completion: Duration::ZERO,
+        };
+        pipeline.work_out_completion();
+        pipeline
     }
 
     /// Obeys the peer's `reqq` (BEP 10): requests it is willing to queue.
@@ -94,9 +99,14 @@ impl Pipeline {
     }
 
     /// How long from now until one more block would have arrived.
-    pub(crate) fn completion(&self) -> Duration {
+    pub(crate) const fn completion(&self) -> Duration {
+        self.completion
+    }
+
+    /// To be called after every change of what is outstanding, of the rate or of the delay.
+    fn work_out_completion(&mut self) {
         let queue = (self.outstanding_bytes + u64::from(BLOCK_LEN)) as f64 / self.rate();
-        self.delay() + Duration::from_secs_f64(queue.min(3600.0))
+        self.completion = self.delay() + Duration::from_secs_f64(queue.min(3600.0));
     }
 
     /// How long it may take from one block to the next, when it works as it has so far; `None` until it was measured.
@@ -130,12 +140,14 @@ impl Pipeline {
         }
         self.outstanding_blocks += 1;
         self.outstanding_bytes += u64::from(len);
+        self.work_out_completion();
     }
 
     /// Notes that a block is no longer expected: cancelled, rejected or lost.
     pub(crate) fn on_withdrawn(&mut self, len: u32) {
         self.outstanding_blocks = self.outstanding_blocks.saturating_sub(1);
         self.outstanding_bytes = self.outstanding_bytes.saturating_sub(u64::from(len));
+        self.work_out_completion();
     }
 
     /// Notes that a block that was asked for at `sent` and expected at `expected` has arrived.
@@ -154,6 +166,7 @@ impl Pipeline {
                 self.growing = None;
             }
         }
+        self.work_out_completion();
     }
 
     /// Notes that a block arrived that is not wanted any more.
@@ -189,6 +202,7 @@ impl Pipeline {
     pub(crate) fn on_silence(&mut self) {
         self.rate = Some(self.rate().min(PRIOR_RTT.as_secs_f64() * PRIOR_RATE) / 4.0);
         self.growing = None;
+        self.work_out_completion();
     }
 }
 
