@@ -123,45 +123,23 @@ pub(crate) struct Account {
 }
 
 impl Pump {
-    /// Prepares to send `segments` of `file`; nothing is opened yet.
+    /// Prepares to send `segments` of `file`, over the networks that its request wants, if it says which; nothing is opened
+    /// yet.
     #[must_use]
-    pub fn new(state: &GatewayState, file: FileRef, segments: Vec<Segment>, slot: Slot, peer: Option<Peer>) -> Self {
-        let reading = state.clone();
-        let open: Open = Box::new(move |range| {
-            let state = reading.clone();
-            Box::pin(async move { state.manager.open(file, range).await })
-        });
-        Self::over(state, file.id, open, segments, slot, peer)
-    }
-
-    /// Prepares to send `segments` of `file`, for a request that wants these networks alone; nothing is opened yet.
-    #[must_use]
-    pub fn from_networks(
+    pub fn new(
         state: &GatewayState,
         file: FileRef,
-        wanted: BTreeSet<Network>,
+        wanted: Option<BTreeSet<Network>>,
         segments: Vec<Segment>,
         slot: Slot,
         peer: Option<Peer>,
     ) -> Self {
-        let (hybrid, reading) = (state.hybrid.clone(), state.clone());
-        let open: Open = Box::new(move |range| {
-            let (hybrid, wanted, state) = (hybrid.clone(), wanted.clone(), reading.clone());
-            Box::pin(async move {
-                match hybrid {
-                    Some(hybrid) => hybrid.open_over(file, range, &wanted).await,
-                    // Each network has its own contents then, and a wish for another is one for nobody.
-                    None if wanted.iter().any(|network| network.word() == file.id.network()) => {
-                        state.manager.open(file, range).await
-                    }
-                    None => {
-                        let (stage, kind) = (Stage::FirstByte, FetchErrorKind::NoSource);
-                        Err(FetchError::new(file.id, stage, kind, "the network that has it is not among those wanted"))
-                    }
-                }
-            })
+        let reading = state.clone();
+        let opener: Open = Box::new(move |range| {
+            let (state, wanted) = (reading.clone(), wanted.clone());
+            Box::pin(async move { open(&state, file, range, wanted.as_ref()).await })
         });
-        Self::over(state, file.id, open, segments, slot, peer)
+        Self::over(state, file.id, opener, segments, slot, peer)
     }
 
     /// Prepares to send `segments` of what `open` reads, which belongs to the content `id`; nothing is opened yet.
@@ -367,6 +345,27 @@ impl Source {
 
     fn open(&self, range: ByteRange) -> Now {
         Now::Opening { open: (self.open)(range), len: range.len() }
+    }
+}
+
+/// Opens a range of a file: over the networks that a request wants, or, if it does not say, over all that have it.
+pub(crate) async fn open(
+    state: &GatewayState,
+    file: FileRef,
+    range: ByteRange,
+    wanted: Option<&BTreeSet<Network>>,
+) -> Result<ContentReader, FetchError> {
+    let Some(wanted) = wanted else { return state.manager.open(file, range).await };
+    match &state.hybrid {
+        Some(hybrid) => hybrid.open_over(file, range, wanted).await,
+        // Each network has its own contents then, and a wish for another is one for nobody.
+        None if wanted.iter().any(|network| network.word() == file.id.network()) => {
+            state.manager.open(file, range).await
+        }
+        None => {
+            let (stage, kind) = (Stage::FirstByte, FetchErrorKind::NoSource);
+            Err(FetchError::new(file.id, stage, kind, "the network that has it is not among those wanted"))
+        }
     }
 }
 

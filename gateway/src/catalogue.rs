@@ -11,6 +11,7 @@ use serde::Serialize;
 use swarmgate_bittorrent::{Recheck, UploadPolicy};
 use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_content::{BoxFuture, InfoHash, InfoHashV2};
+use utoipa::ToSchema;
 
 /// The items of a torrent engine.
 pub trait Catalogue: Send + Sync + Debug {
@@ -121,9 +122,10 @@ pub enum AddError {
 }
 
 /// One connected peer, as the API shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PeerStatus {
     /// Its address, where it has one that means anything to others: one behind WebRTC has none.
+    #[schema(value_type = Option<String>)]
     pub address: Option<SocketAddr>,
     /// What carries it: `tcp`, `utp` or `webrtc`.
     pub transport: &'static str,
@@ -132,12 +134,14 @@ pub struct PeerStatus {
 }
 
 /// One item at one moment, as the API shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ItemStatus {
     /// Which.
+    #[schema(value_type = String, example = "abababababababababababababababababababab")]
     pub infohash: InfoHash,
     /// Its v2 infohash (BEP 52), once known, where it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub infohash_v2: Option<InfoHashV2>,
     /// Its name, once known; untrusted text.
     pub name: Option<String>,
@@ -179,9 +183,11 @@ pub struct ItemStatus {
     pub last_error: Option<String>,
     /// Torrents that its metadata says have some of its files (BEP 38), where one item is looked at.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>, required = false)]
     pub similar: Vec<InfoHash>,
     /// Collections that its metadata says it is of (BEP 38), where one item is looked at; untrusted text.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
     pub collections: Vec<String>,
     /// What its trackers say of its swarm, where one item is looked at and one of them has said so of late.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -189,7 +195,7 @@ pub struct ItemStatus {
 }
 
 /// A swarm's size, as trackers tell it (BEP 48).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct SwarmSize {
     /// Peers that have all of it.
     pub seeds: u32,

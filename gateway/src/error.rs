@@ -100,6 +100,8 @@ problem_kinds! {
     MethodNotAllowed = 405 "method-not-allowed" "This path does not take that method",
     /// The content cannot be given in that format.
     NotAcceptable = 406 "not-acceptable" "That format cannot represent this",
+    /// The same request is under way.
+    UnderWay = 409 "under-way" "The same request is being answered already",
     /// The operator does not serve it.
     Blocked = 410 "blocked" "This gateway does not serve that",
     /// `If-Match` names another representation.
@@ -120,6 +122,8 @@ problem_kinds! {
     UnknownHost = 421 "unknown-host" "This gateway does not go by that name",
     /// The `.torrent` or URI does not describe a torrent that can be served.
     InvalidTorrent = 422 "invalid-torrent" "That does not describe a torrent",
+    /// The idempotency key belongs to another request.
+    KeyReused = 422 "key-reused" "That idempotency key belongs to another request",
     /// The block is no manifest, or is not signed as it says.
     NotAManifest = 422 "not-a-manifest" "That is no signed manifest",
     /// The client has too many streams open.
@@ -161,7 +165,7 @@ problem_kinds! {
 impl ProblemKind {
     /// When asking again may help, if ever.
     const fn retry_after(self) -> Option<Duration> {
-        if matches!(self, Self::ItemRemoved) {
+        if matches!(self, Self::ItemRemoved | Self::UnderWay) {
             Some(Duration::from_secs(1))
         } else if matches!(self, Self::Busy | Self::TooManyStreams | Self::TooManySockets | Self::ShuttingDown) {
             Some(Duration::from_secs(5))

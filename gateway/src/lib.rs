@@ -12,6 +12,7 @@
 pub mod admission;
 pub mod api;
 pub mod app;
+pub mod archive;
 pub mod auth;
 pub mod body;
 pub mod catalogue;

@@ -110,6 +110,7 @@ impl<'a> Listing<'a> {
             p.actions {
                 a href={ (up) "#/bt/" (self.meta.id) (folder_fragment(self.folder)) } { "Open in the app" } " "
                 a href="?format=m3u8" { "Playlist" } " "
+                a href="?format=zip" { "Zip" } " "
                 a href="?format=torrent" { ".torrent" } " "
                 a href=(self.magnet()) { "Magnet" } " "
                 a href="?format=json" { "JSON" }

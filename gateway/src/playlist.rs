@@ -25,7 +25,8 @@ pub fn entries<'a>(
     if media.is_empty() { all } else { media }
 }
 
-fn is_selected(select: Option<&Selection>, index: usize) -> bool {
+/// Whether a selection has a file of that number; none has all.
+pub(crate) fn is_selected(select: Option<&Selection>, index: usize) -> bool {
     select.is_none_or(|select| u32::try_from(index).is_ok_and(|index| select.contains(index)))
 }
 

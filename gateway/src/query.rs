@@ -13,6 +13,7 @@ use swarmgate_content::ContentId;
 use swarmgate_hybrid_rules::Network;
 use url::form_urlencoded;
 
+use crate::archive::Kind;
 use crate::error::{Problem, ProblemKind};
 
 /// Most parameters read of one query. A magnet with 50 trackers and 50 peers has 102.
@@ -31,6 +32,8 @@ pub enum Format {
     Torrent,
     /// A magnet link as text.
     Magnet,
+    /// All files below a folder in one.
+    Archive(Kind),
 }
 
 /// The parameters of a content URL.
@@ -60,9 +63,11 @@ impl Format {
             "m3u8" | "m3u" => Ok(Self::M3u8),
             "torrent" => Ok(Self::Torrent),
             "magnet" => Ok(Self::Magnet),
+            "tar" => Ok(Self::Archive(Kind::Tar)),
+            "zip" => Ok(Self::Archive(Kind::Zip)),
             _ => Err(Problem::new(
                 ProblemKind::NotAcceptable,
-                "the formats are html, json, m3u8, m3u, torrent and magnet",
+                "the formats are html, json, m3u8, m3u, torrent, magnet, tar and zip",
             )),
         }
     }
@@ -232,7 +237,7 @@ mod tests {
         for wrong in ["source=", "source=tcp", "source=bt,", "source=BT"] {
             assert_eq!(kind(wrong), ProblemKind::BadQuery, "{wrong}");
         }
-        assert_eq!(kind("format=zip"), ProblemKind::NotAcceptable);
+        assert_eq!(kind("format=rar"), ProblemKind::NotAcceptable);
         assert_eq!(kind(&"tr=u&".repeat(300)), ProblemKind::BadQuery);
     }
 

@@ -18,10 +18,12 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, StatusCode};
 use swarmgate_content::{ByteRange, ContentId, ContentMeta, FileRef};
 
+use crate::archive::Archive;
 use crate::body::{Pump, Segment};
 use crate::conditional::{self, Condition};
 use crate::error::{Problem, ProblemKind};
 use crate::exchange::Exchange;
+use crate::flow::Flow;
 use crate::range::{self, Selection};
 use crate::state::HttpOptions;
 use crate::{auth, disposition, media};
@@ -102,14 +104,63 @@ pub async fn file(
     let file = FileRef { id: meta.id, index };
     let Exchange { state, slot, peer, asked, patience, query, .. } = exchange;
     let (opening, deadline) = (Instant::now(), patience.first_byte_deadline(&state.options));
-    let pump = match query.sources {
-        None => Pump::new(&state, file, plan.segments, slot, peer),
-        Some(wanted) => Pump::from_networks(&state, file, wanted, plan.segments, slot, peer),
-    };
+    let pump = Pump::new(&state, file, query.sources, plan.segments, slot, peer);
     let pump = pump.prime(asked, deadline).await.map_err(|error| patience.problem(error))?;
     headers.insert(SERVER_TIMING, timing(resolved, Some(opening.elapsed())));
     tell_sources(&mut headers, &pump);
     Ok(respond(plan.status, headers, Body::new(pump)))
+}
+
+/// Bytes of an archive that are made before the headers are sent: the first head, and something of the first file.
+const PRIMED_BYTES: usize = 16 * 1024;
+
+/// Answers with an archive of files, offered under `name`. Its tag is weak, since another release may write it differently.
+///
+/// # Errors
+/// When a condition fails, or the first bytes do not come; 410 or 451 when one of its files is not served.
+pub async fn archive(
+    exchange: Exchange,
+    meta: &ContentMeta,
+    archive: Archive,
+    name: &str,
+) -> Result<Response, Problem> {
+    let resolved = exchange.asked.elapsed();
+    let files: Vec<_> = archive.files().filter_map(|index| meta.files.get(index)).collect();
+    for file in files {
+        exchange.state.denylists.check_content(&meta.id, &file.joined_path())?;
+    }
+    let len = archive.total_len().ok_or_else(|| Problem::new(ProblemKind::NotAcceptable, "it would be too long"))?;
+    let etag = archive_etag(&meta.id, &archive);
+    let mut headers = validators(&exchange.state.options, meta, &etag, Freshness::Immutable);
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("none"));
+    match conditional::evaluate(&exchange.headers, &etag) {
+        Condition::NotModified => return Ok(respond(StatusCode::NOT_MODIFIED, headers, Body::empty())),
+        Condition::Failed => {
+            let detail = format!("the archive's entity tag is {etag}");
+            return Err(Problem::new(ProblemKind::PreconditionFailed, detail).item(meta.id));
+        }
+        Condition::ProceedWhole | Condition::Proceed => {}
+    }
+    headers.insert(CONTENT_TYPE, text(archive.media_type()));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(len));
+    let offered = exchange.query.filename.as_deref().unwrap_or(name);
+    headers.insert(CONTENT_DISPOSITION, disposition::header(offered, true));
+    if exchange.head {
+        headers.insert(SERVER_TIMING, timing(resolved, None));
+        return Ok(respond(StatusCode::OK, headers, Body::empty()));
+    }
+    let Exchange { state, slot, peer, asked, patience, query, .. } = exchange;
+    let (opening, deadline) = (Instant::now(), patience.first_byte_deadline(&state.options));
+    let flow = Flow::new(&state, meta.id, archive.chunks(state.clone(), query.sources), slot, peer);
+    let flow = flow.prime(PRIMED_BYTES, asked, deadline).await.map_err(|error| patience.problem(error))?;
+    headers.insert(SERVER_TIMING, timing(resolved, Some(opening.elapsed())));
+    Ok(respond(StatusCode::OK, headers, Body::new(flow)))
+}
+
+fn archive_etag(id: &ContentId, archive: &Archive) -> String {
+    let what: Vec<_> = archive.files().map(|index| index.to_string()).collect();
+    let hash = digest::digest(&digest::SHA256, what.join(",").as_bytes());
+    format!("W/\"{}.{}-{}\"", tag_of(id), archive.kind().name(), HEXLOWER.encode(&hash.as_ref()[..8]))
 }
 
 /// Answers with something made from a content's metadata: a listing, a playlist, a `.torrent`. Its tag is weak and made

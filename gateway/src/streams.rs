@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde::Serialize;
 use swarmgate_content::{Account, ByteRange, ContentId, SourceMix};
+use utoipa::ToSchema;
 
 use crate::admission;
+use crate::api::shapes::Mix;
 use crate::server::Peer;
 
 /// A client that waits for less does not notice.
@@ -50,13 +52,15 @@ struct Course {
 }
 
 /// What an operator sees of a stream.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct StreamStatus {
     /// Its number, unique in this process.
     pub id: u64,
     /// The content.
+    #[schema(value_type = String)]
     pub item: ContentId,
     /// The client as admission counts it: an IPv4 address, or the first of the /64 that an IPv6 address lies in.
+    #[schema(value_type = Option<String>)]
     pub client: Option<IpAddr>,
     /// What of the file was asked for, as HTTP writes ranges; empty for what is made from many files.
     pub ranges: Vec<String>,
@@ -71,6 +75,7 @@ pub struct StreamStatus {
     /// For how long, all together, in milliseconds; one that goes on counts.
     pub stalled_ms: u64,
     /// From where its bytes came.
+    #[schema(value_type = Mix)]
     pub came_from: SourceMix,
 }
 

@@ -32,6 +32,8 @@ pub enum Program {
     Kubo,
     /// A folder of packages for Node, Helia among them, and the Node that runs them.
     HeliaModules,
+    /// schemathesis, which holds an API against its description.
+    Schemathesis,
     /// The tests of the IPFS gateway specifications.
     Conformance,
     /// nftables' `nft`, with which routers are made.
@@ -58,6 +60,7 @@ impl Program {
             Self::Nginx => "SWARMGATE_NGINX",
             Self::Kubo => "SWARMGATE_KUBO",
             Self::HeliaModules => "SWARMGATE_HELIA_MODULES",
+            Self::Schemathesis => "SWARMGATE_SCHEMATHESIS",
             Self::Conformance => "SWARMGATE_CONFORMANCE",
             Self::Nft => "SWARMGATE_NFT",
             Self::Miniupnpd => "SWARMGATE_MINIUPNPD",

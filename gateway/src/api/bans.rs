@@ -9,17 +9,26 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use swarmgate_egress::Ban;
 
+use super::shapes::BanList;
 use crate::error::{Problem, ProblemKind};
 use crate::state::GatewayState;
 
 /// Lists who is banned now, and how many ranges of addresses the block lists hold.
-#[must_use]
-pub fn list(state: &GatewayState) -> Response {
+#[utoipa::path(
+    get,
+    path = "/api/v1/bans",
+    tag = "networks",
+    responses(
+        (status = OK, description = "Who is banned, and why", body = BanList),
+    ),
+)]
+pub async fn list(State(state): State<GatewayState>) -> Response {
     let now = Instant::now();
     let bans = state.gate.as_ref().map(|gate| gate.bans(now)).unwrap_or_default();
     let blocked = state.gate.as_ref().map_or(0, swarmgate_egress::PeerGate::blocked_ranges);
     let rows: Vec<_> = bans.iter().map(|ban| row(ban, now)).collect();
-    super::json(StatusCode::OK, &json!({ "bans": rows, "blocked_ranges": blocked }))
+    let document = json!({ "bans": rows, "blocked_ranges": blocked });
+    std::future::ready(super::json(StatusCode::OK, &document)).await
 }
 
 fn row(ban: &Ban, now: Instant) -> Value {
@@ -37,6 +46,16 @@ fn row(ban: &Ban, now: Instant) -> Value {
 ///
 /// # Errors
 /// 404 when it is not banned, or no address at all.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/bans/{peer}",
+    tag = "networks",
+    params(("peer" = String, Path, description = "An address, with a port or without")),
+    responses(
+        (status = NO_CONTENT, description = "It may come back"),
+        (status = NOT_FOUND, description = "It is not banned"),
+    ),
+)]
 pub async fn lift(State(state): State<GatewayState>, Path(peer): Path<String>) -> Result<Response, Problem> {
     let with_port = peer.parse::<SocketAddr>().ok().map(|address| (address.ip(), Some(address.port())));
     let named = with_port.or_else(|| Some((peer.parse::<IpAddr>().ok()?, None)));

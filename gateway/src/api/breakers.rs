@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 use swarmgate_hybrid_rules::BreakerStatus;
 
+use super::shapes::BreakerList;
 use crate::error::{Problem, ProblemKind};
 use crate::state::GatewayState;
 
@@ -21,17 +22,35 @@ struct Row {
 }
 
 /// Lists the breakers that there are, closed ones too, in the order of their names.
-#[must_use]
-pub fn list(state: &GatewayState) -> Response {
+#[utoipa::path(
+    get,
+    path = "/api/v1/breakers",
+    tag = "networks",
+    responses(
+        (status = OK, description = "The breakers", body = BreakerList),
+    ),
+)]
+pub async fn list(State(state): State<GatewayState>) -> Response {
     let breakers = state.hybrid.as_ref().map(|hybrid| hybrid.breakers().status(Instant::now())).unwrap_or_default();
     let rows = breakers.into_iter().map(|status| Row { id: status.key.to_string(), status });
-    super::json(StatusCode::OK, &json!({ "breakers": rows.collect::<Vec<_>>() }))
+    let document = json!({ "breakers": rows.collect::<Vec<_>>() });
+    std::future::ready(super::json(StatusCode::OK, &document)).await
 }
 
 /// Closes a breaker and forgets what it knew, so that its source is asked again at once. The id is percent-encoded.
 ///
 /// # Errors
 /// 404 when there is no such breaker.
+#[utoipa::path(
+    post,
+    path = "/api/v1/breakers/{id}/reset",
+    tag = "networks",
+    params(("id" = String, Path, description = "The breaker's name, percent-encoded")),
+    responses(
+        (status = NO_CONTENT, description = "It is closed"),
+        (status = NOT_FOUND, description = "There is no such breaker"),
+    ),
+)]
 pub async fn reset(State(state): State<GatewayState>, Path(id): Path<String>) -> Result<Response, Problem> {
     let answer = match state.hybrid.as_ref().is_some_and(|hybrid| hybrid.reset_breaker(&id)) {
         true => Ok(StatusCode::NO_CONTENT.into_response()),

@@ -11,17 +11,21 @@ use serde::Deserialize;
 use serde_json::json;
 use swarmgate_bittorrent_proto::dht::{MutableItem, PublicKey};
 use swarmgate_content::InfoHash;
+use utoipa::ToSchema;
 
 use super::items;
+use super::shapes::PutAnswer;
 use crate::error::{Problem, ProblemKind};
 use crate::pointers::Pointers;
 use crate::routes::btpk::{pointers, unasked};
 use crate::state::GatewayState;
 
 /// What `PUT /btpk` takes.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct PutRequest {
+pub(super) struct PutRequest {
+    /// The torrent that the key names.
+    #[schema(value_type = String)]
     infohash: InfoHash,
     /// Text; at most 64 bytes.
     #[serde(default)]
@@ -38,10 +42,23 @@ struct PutRequest {
     cas: Option<i64>,
 }
 
-/// Puts it.
+/// Names a torrent by a key, in the DHT, and keeps the name there.
 ///
 /// # Errors
 /// 400 for what cannot be read or is not signed, 501 without the DHT. A later version in the way is told, and no error.
+#[utoipa::path(
+    put,
+    path = "/api/v1/btpk",
+    tag = "publishing",
+    request_body = PutRequest,
+    responses(
+        (status = OK, description = "Where it is kept, or which later version there is", body = PutAnswer),
+        (status = BAD_REQUEST, description = "It cannot be read, or is not signed"),
+        (status = PAYLOAD_TOO_LARGE, description = "More than 64 KiB"),
+        (status = NOT_IMPLEMENTED, description = "There is no DHT"),
+        (status = SERVICE_UNAVAILABLE, description = "Too much is asked of the DHT now"),
+    ),
+)]
 pub async fn publish(State(state): State<GatewayState>, request: Request) -> Result<Response, Problem> {
     let pointers = pointers(&state)?;
     let body = items::read(request.into_body(), items::MAX_TEXT_BYTES).await?;

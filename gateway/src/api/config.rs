@@ -8,12 +8,24 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::items::{MAX_TEXT_BYTES, read};
+use super::shapes::{Changes, Options};
 use crate::error::{Problem, ProblemKind};
 use crate::state::GatewayState;
 
 /// Shows every option, secrets left out. Those that can be changed here are `live`.
-#[must_use]
-pub fn show(state: &GatewayState) -> Response {
+#[utoipa::path(
+    get,
+    path = "/api/v1/config",
+    tag = "gateway",
+    responses(
+        (status = OK, description = "Every option", body = Options),
+    ),
+)]
+pub async fn show(State(state): State<GatewayState>) -> Response {
+    std::future::ready(shown(&state)).await
+}
+
+fn shown(state: &GatewayState) -> Response {
     super::json(StatusCode::OK, &json!({ "options": (state.settings)() }))
 }
 
@@ -21,6 +33,18 @@ pub fn show(state: &GatewayState) -> Response {
 ///
 /// # Errors
 /// 400 for what is no such object, or has a mistake in it; then nothing is changed. 501 when nothing can be changed here.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/config",
+    tag = "gateway",
+    request_body(content = Changes, description = "Keys and values"),
+    responses(
+        (status = OK, description = "Every option", body = Options),
+        (status = BAD_REQUEST, description = "There is a mistake; nothing is changed"),
+        (status = PAYLOAD_TOO_LARGE, description = "More than 64 KiB"),
+        (status = NOT_IMPLEMENTED, description = "Nothing can be changed while this gateway runs"),
+    ),
+)]
 pub async fn change(State(state): State<GatewayState>, request: Request) -> Result<Response, Problem> {
     let bytes = read(request.into_body(), MAX_TEXT_BYTES).await?;
     let bad = |detail: String| Problem::new(ProblemKind::BadBody, detail);
@@ -29,5 +53,5 @@ pub async fn change(State(state): State<GatewayState>, request: Request) -> Resu
     let changes: Vec<_> = wanted.iter().map(|(key, value)| (key.clone(), text(value))).collect();
     let none = || Problem::new(ProblemKind::Unsupported, "no option can be changed while this gateway runs");
     state.live.as_deref().ok_or_else(none)?.change(&changes).map_err(|errors| bad(errors.to_string()))?;
-    Ok(show(&state))
+    Ok(shown(&state))
 }

@@ -55,6 +55,22 @@ struct Feed {
 ///
 /// # Errors
 /// 400 for a filter that cannot be read, 429 or 503 when no slot is free.
+#[utoipa::path(
+    get,
+    path = "/api/v1/events",
+    tag = "gateway",
+    params(
+        ("items" = Option<String>, Query, description = "Infohashes between commas: events of these alone"),
+        ("types" = Option<String>, Query, description = "Types between commas: these alone"),
+        ("Last-Event-ID" = Option<String>, Header, description = "The last one that was seen: those after it come first"),
+    ),
+    responses(
+        (status = OK, description = "Events as they happen, each with its number; a comment every 15 s", content_type = "text/event-stream", body = String),
+        (status = BAD_REQUEST, description = "The filter cannot be read"),
+        (status = TOO_MANY_REQUESTS, description = "The client has too many streams open"),
+        (status = SERVICE_UNAVAILABLE, description = "The limit on streams is reached"),
+    ),
+)]
 pub async fn stream(State(state): State<GatewayState>, request: Request) -> Result<Response, Problem> {
     let feed = std::future::ready(Feed::open(state, &request)).await?;
     let closing = feed.state.closing.clone();

@@ -15,8 +15,10 @@ use swarmgate_bittorrent::UploadPolicy;
 use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_content::{ContentId, InfoHash};
 use url::form_urlencoded;
+use utoipa::ToSchema;
 
-use crate::catalogue::Added;
+use super::shapes::{DataOfItem, Items, PolicyWord, Rechecked};
+use crate::catalogue::{Added, ItemStatus};
 use crate::error::{Problem, ProblemKind};
 use crate::routes::torrent_url;
 use crate::state::GatewayState;
@@ -24,7 +26,7 @@ use crate::{links, query};
 
 /// Largest `.torrent` file taken, in bytes: 32 MiB. The operator's own tools send it, so it may be larger than what
 /// strangers' URLs give.
-const MAX_TORRENT_BYTES: usize = 32 * 1024 * 1024;
+pub(super) const MAX_TORRENT_BYTES: usize = 32 * 1024 * 1024;
 
 /// Largest JSON or text body taken, in bytes: 64 KiB holds a magnet of any sense.
 pub(super) const MAX_TEXT_BYTES: usize = 64 * 1024;
@@ -33,12 +35,14 @@ pub(super) const MAX_TEXT_BYTES: usize = 64 * 1024;
 const UPLOAD_TIME: Duration = Duration::from_secs(60);
 
 /// What `POST /items` takes as JSON.
-#[derive(Debug, Deserialize)]
-struct AddRequest {
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AddRequest {
     /// A magnet link, an infohash, or the URL of a `.torrent`.
     uri: String,
     /// Whether it stays when idle; an item added here stays unless this is false.
     #[serde(default = "stays")]
+    #[schema(default = true)]
     pin: bool,
 }
 
@@ -50,6 +54,27 @@ const fn stays() -> bool {
 ///
 /// # Errors
 /// 415 for a body of another type, 413 for one too large, 400 or 422 for one that describes no torrent.
+#[utoipa::path(
+    post,
+    path = "/api/v1/items",
+    tag = "items",
+    params(("pin" = Option<bool>, Query, description = "With a body of text or a .torrent: whether it stays when idle; it does unless this is false")),
+    request_body(description = "JSON; or a magnet, an infohash or a URL as text; or a .torrent", content((AddRequest = "application/json"), (String = "text/plain"), (Vec<u8> = "application/x-bittorrent"))),
+    responses(
+        (status = OK, description = "It was there", body = ItemStatus, headers(("Location" = String, description = "The item"))),
+        (status = CREATED, description = "Its files are known", body = ItemStatus, headers(("Location" = String, description = "The item"))),
+        (status = ACCEPTED, description = "Its files are being looked for", body = ItemStatus, headers(("Location" = String, description = "The item"))),
+        (status = BAD_REQUEST, description = "The body or a parameter cannot be read"),
+        (status = FORBIDDEN, description = "The URL leads to where the gateway may not be sent"),
+        (status = PAYLOAD_TOO_LARGE, description = "More than 64 KiB, or a .torrent of more than 32 MiB"),
+        (status = UNSUPPORTED_MEDIA_TYPE, description = "A body of another type"),
+        (status = UNPROCESSABLE_ENTITY, description = "It describes no torrent"),
+        (status = NOT_IMPLEMENTED, description = "BitTorrent is switched off"),
+        (status = BAD_GATEWAY, description = "The .torrent could not be fetched"),
+        (status = SERVICE_UNAVAILABLE, description = "The limit on items is reached"),
+        (status = INSUFFICIENT_STORAGE, description = "The cache can take no more"),
+    ),
+)]
 pub async fn add(State(state): State<GatewayState>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let content_type = parts.headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
@@ -118,15 +143,33 @@ pub(super) async fn read(body: Body, max_bytes: usize) -> Result<Bytes, Problem>
 }
 
 /// Lists all items.
-#[must_use]
-pub fn list(state: &GatewayState) -> Response {
-    super::json(StatusCode::OK, &json!({ "items": state.catalogue.items() }))
+#[utoipa::path(
+    get,
+    path = "/api/v1/items",
+    tag = "items",
+    responses(
+        (status = OK, description = "The items, in a fixed order", body = Items),
+    ),
+)]
+pub async fn list(State(state): State<GatewayState>) -> Response {
+    std::future::ready(super::json(StatusCode::OK, &json!({ "items": state.catalogue.items() }))).await
 }
 
 /// Shows one item.
 ///
 /// # Errors
 /// 404 when it is not known.
+#[utoipa::path(
+    get,
+    path = "/api/v1/items/{id}",
+    tag = "items",
+    params(("id" = String, Path, description = "The infohash, in hex or base32, of v1 or v2")),
+    responses(
+        (status = OK, description = "The item", body = ItemStatus),
+        (status = BAD_REQUEST, description = "That is no infohash"),
+        (status = NOT_FOUND, description = "It was never added, or was removed"),
+    ),
+)]
 pub async fn one(State(state): State<GatewayState>, Path(id): Path<String>) -> Result<Response, Problem> {
     let found = infohash(&id).and_then(|id| state.catalogue.item(&id).ok_or_else(|| no_item(id)));
     std::future::ready(found).await.map(|item| super::json(StatusCode::OK, &item))
@@ -136,6 +179,20 @@ pub async fn one(State(state): State<GatewayState>, Path(id): Path<String>) -> R
 ///
 /// # Errors
 /// 404 when it is not known, 400 for another value of `data`.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/items/{id}",
+    tag = "items",
+    params(
+        ("id" = String, Path, description = "The infohash, in hex or base32, of v1 or v2"),
+        ("data" = Option<DataOfItem>, Query, description = "What becomes of its data; it stays unless this says otherwise"),
+    ),
+    responses(
+        (status = NO_CONTENT, description = "It is forgotten"),
+        (status = BAD_REQUEST, description = "That is no infohash, or data is something else"),
+        (status = NOT_FOUND, description = "It was never added, or was removed"),
+    ),
+)]
 pub async fn remove(State(state): State<GatewayState>, Path(id): Path<String>, uri: Uri) -> Result<Response, Problem> {
     let purge = match parameter(&uri, "data").as_deref() {
         None | Some("keep") => false,
@@ -150,10 +207,11 @@ pub async fn remove(State(state): State<GatewayState>, Path(id): Path<String>, u
 }
 
 /// What `PATCH /items/{id}` takes.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ChangeRequest {
+pub(super) struct ChangeRequest {
     /// When to upload it: `off`, `while-active`, `ratio`, `forever`, or null to go by the configuration.
+    #[schema(value_type = Option<PolicyWord>)]
     upload_policy: Option<String>,
     /// With `ratio`: how much of what was downloaded.
     ratio: Option<f64>,
@@ -185,6 +243,19 @@ impl ChangeRequest {
 ///
 /// # Errors
 /// 404 when it is not known, 400 for another body.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/items/{id}",
+    tag = "items",
+    params(("id" = String, Path, description = "The infohash, in hex or base32, of v1 or v2")),
+    request_body = ChangeRequest,
+    responses(
+        (status = OK, description = "The item", body = ItemStatus),
+        (status = BAD_REQUEST, description = "That is no infohash, or no such change"),
+        (status = NOT_FOUND, description = "It was never added, or was removed"),
+        (status = PAYLOAD_TOO_LARGE, description = "More than 64 KiB"),
+    ),
+)]
 pub async fn change(
     State(state): State<GatewayState>,
     Path(id): Path<String>,
@@ -203,6 +274,17 @@ pub async fn change(
 ///
 /// # Errors
 /// 404 when it is not known, or its metadata is not.
+#[utoipa::path(
+    post,
+    path = "/api/v1/items/{id}/recheck",
+    tag = "items",
+    params(("id" = String, Path, description = "The infohash, in hex or base32, of v1 or v2")),
+    responses(
+        (status = OK, description = "How many pieces were right, wrong and missing", body = Rechecked),
+        (status = BAD_REQUEST, description = "That is no infohash"),
+        (status = NOT_FOUND, description = "It is not known, or its metadata is not"),
+    ),
+)]
 pub async fn recheck(State(state): State<GatewayState>, Path(id): Path<String>) -> Result<Response, Problem> {
     let id = infohash(&id)?;
     let found = state.catalogue.recheck(&id).await.ok_or_else(|| no_item(id))?;

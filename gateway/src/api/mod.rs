@@ -1,27 +1,37 @@
 //! `/api/v1`: the control API, JSON, for the operator's own tools. No script of another origin may read it.
+//!
+//! A handler stands below what the description says of it, and both are given to the router by one name, so there is no
+//! route without a description. What other crates say as JSON is described in [`shapes`].
 
 pub mod bans;
 pub mod breakers;
 pub mod btpk;
 pub mod config;
+pub mod description;
+mod docs;
 pub mod events;
 pub mod history;
+mod idempotency;
 pub mod items;
 pub mod networks;
 pub mod peers;
 pub mod pieces;
 pub mod publish;
+pub mod shapes;
 pub mod status;
 pub mod streams;
 
+use std::sync::Arc;
+
 use axum::Router;
-use axum::extract::State;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, patch, post, put};
+use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, StatusCode};
 use serde::Serialize;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::error::Problem;
 use crate::guard;
@@ -29,38 +39,44 @@ use crate::state::GatewayState;
 
 /// The routes.
 pub fn routes(state: &GatewayState) -> Router<GatewayState> {
-    Router::new()
-        .route("/api/v1/version", get(|| async { status::version() }))
-        .route("/api/v1/status", get(|State(state): State<GatewayState>| async move { status::status(&state) }))
-        .route(
-            "/api/v1/items",
-            get(|State(state): State<GatewayState>| async move { items::list(&state) }).post(items::add),
-        )
-        .route("/api/v1/items/{id}", get(items::one).delete(items::remove).patch(items::change))
-        .route("/api/v1/items/{id}/peers", get(peers::list))
-        .route("/api/v1/items/{id}/pieces", get(pieces::one))
-        .route("/api/v1/items/{id}/recheck", post(items::recheck))
-        .route(
-            "/api/v1/config",
-            get(|State(state): State<GatewayState>| async move { config::show(&state) }).patch(config::change),
-        )
-        .route(
-            "/api/v1/publish",
-            get(|State(state): State<GatewayState>, headers: HeaderMap| async move { publish::list(&state, &headers) })
-                .post(publish::begin),
-        )
-        .route("/api/v1/publish/{id}", get(publish::one))
-        .route("/api/v1/btpk", put(btpk::publish))
-        .route("/api/v1/events", get(events::stream))
-        .route("/api/v1/streams", get(|State(state): State<GatewayState>| async move { streams::list(&state) }))
-        .route("/api/v1/streams/{sid}", delete(streams::end))
-        .route("/api/v1/networks", get(|State(state): State<GatewayState>| async move { networks::list(&state) }))
-        .route("/api/v1/networks/{network}", patch(networks::change))
-        .route("/api/v1/bans", get(|State(state): State<GatewayState>| async move { bans::list(&state) }))
-        .route("/api/v1/bans/{peer}", delete(bans::lift))
-        .route("/api/v1/breakers", get(|State(state): State<GatewayState>| async move { breakers::list(&state) }))
-        .route("/api/v1/breakers/{id}/reset", post(breakers::reset))
+    let (routes, mut description) = described().split_for_parts();
+    description::complete(&mut description, &state.options.base_path);
+    routes
+        .route_layer(from_fn_with_state(Arc::default(), idempotency::layer))
+        .merge(docs::routes(&description))
         .route_layer(from_fn_with_state(state.clone(), guard::api))
+}
+
+/// What the API takes and answers, as OpenAPI 3.1.
+#[must_use]
+pub fn describe(base_path: &str) -> OpenApi {
+    let mut description = described().into_openapi();
+    description::complete(&mut description, base_path);
+    description
+}
+
+fn described() -> OpenApiRouter<GatewayState> {
+    OpenApiRouter::with_openapi(description::head())
+        .routes(routes!(status::version))
+        .routes(routes!(status::status))
+        .routes(routes!(items::list, items::add))
+        .routes(routes!(items::one, items::remove, items::change))
+        .routes(routes!(peers::list))
+        .routes(routes!(pieces::one))
+        .routes(routes!(items::recheck))
+        .routes(routes!(config::show, config::change))
+        .routes(routes!(publish::list, publish::begin))
+        .routes(routes!(publish::one))
+        .routes(routes!(btpk::publish))
+        .routes(routes!(events::stream))
+        .routes(routes!(streams::list))
+        .routes(routes!(streams::end))
+        .routes(routes!(networks::list))
+        .routes(routes!(networks::change))
+        .routes(routes!(bans::list))
+        .routes(routes!(bans::lift))
+        .routes(routes!(breakers::list))
+        .routes(routes!(breakers::reset))
 }
 
 /// A JSON answer.

@@ -12,7 +12,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use swarmgate_hybrid::HybridProtocol;
 use swarmgate_hybrid_rules::Network;
+use utoipa::ToSchema;
 
+use super::shapes::{NetworkList, NetworkRow};
 use crate::error::{Problem, ProblemKind};
 use crate::state::GatewayState;
 
@@ -20,9 +22,9 @@ use crate::state::GatewayState;
 const MAX_BODY_BYTES: usize = 1024;
 
 /// What `PATCH /networks/{network}` takes.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Change {
+pub(super) struct Change {
     /// Whether it may be asked.
     enabled: bool,
 }
@@ -31,16 +33,38 @@ struct Change {
 ///
 /// # Errors
 /// 501 when contents are not fetched over several networks at all.
-pub fn list(state: &GatewayState) -> Result<Response, Problem> {
-    let hybrid = hybrid(state)?;
-    let rows: Vec<_> = Network::ALL.into_iter().map(|network| row(hybrid, network)).collect();
-    Ok(super::json(StatusCode::OK, &json!({ "networks": rows })))
+#[utoipa::path(
+    get,
+    path = "/api/v1/networks",
+    tag = "networks",
+    responses(
+        (status = OK, description = "The networks", body = NetworkList),
+        (status = NOT_IMPLEMENTED, description = "Contents are not fetched over several networks here"),
+    ),
+)]
+pub async fn list(State(state): State<GatewayState>) -> Result<Response, Problem> {
+    let rows = |hybrid| Network::ALL.into_iter().map(|network| row(hybrid, network)).collect::<Vec<_>>();
+    let rows = hybrid(&state).map(rows);
+    std::future::ready(rows).await.map(|rows| super::json(StatusCode::OK, &json!({ "networks": rows })))
 }
 
 /// Switches a network on or off, and answers with its row.
 ///
 /// # Errors
 /// 404 for a network that there is not, 501 for one that has no switch of its own, 400 for another body than `{"enabled": true}` or false.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/networks/{network}",
+    tag = "networks",
+    params(("network" = String, Path, description = "bt, ipfs or http")),
+    request_body = Change,
+    responses(
+        (status = OK, description = "The network", body = NetworkRow),
+        (status = BAD_REQUEST, description = "Another body"),
+        (status = NOT_FOUND, description = "There is no such network"),
+        (status = NOT_IMPLEMENTED, description = "It has no switch of its own, or there is none here"),
+    ),
+)]
 pub async fn change(
     State(state): State<GatewayState>,
     Path(name): Path<String>,

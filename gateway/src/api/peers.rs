@@ -6,6 +6,7 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::items::{infohash, no_item};
+use super::shapes::Peers;
 use crate::error::Problem;
 use crate::state::GatewayState;
 
@@ -13,6 +14,17 @@ use crate::state::GatewayState;
 ///
 /// # Errors
 /// 404 when it is not known.
+#[utoipa::path(
+    get,
+    path = "/api/v1/items/{id}/peers",
+    tag = "items",
+    params(("id" = String, Path, description = "The infohash, in hex or base32, of v1 or v2")),
+    responses(
+        (status = OK, description = "Those that are connected", body = Peers),
+        (status = BAD_REQUEST, description = "That is no infohash"),
+        (status = NOT_FOUND, description = "The item is not known"),
+    ),
+)]
 pub async fn list(State(state): State<GatewayState>, Path(id): Path<String>) -> Result<Response, Problem> {
     let peers = infohash(&id).and_then(|id| {
         let known = state.catalogue.item(&id).is_some();

@@ -6,6 +6,7 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::items::{infohash, no_item};
+use super::shapes::Pieces;
 use crate::catalogue::PieceMap;
 use crate::error::{Problem, ProblemKind};
 use crate::state::GatewayState;
@@ -14,6 +15,17 @@ use crate::state::GatewayState;
 ///
 /// # Errors
 /// 404 when the item is not known, or is idle, when nobody counts its pieces.
+#[utoipa::path(
+    get,
+    path = "/api/v1/items/{id}/pieces",
+    tag = "items",
+    params(("id" = String, Path, description = "The infohash, in hex or base32, of v1 or v2")),
+    responses(
+        (status = OK, description = "The pieces that are in the cache", body = Pieces),
+        (status = BAD_REQUEST, description = "That is no infohash"),
+        (status = NOT_FOUND, description = "The item is not known, or is idle"),
+    ),
+)]
 pub async fn one(State(state): State<GatewayState>, Path(id): Path<String>) -> Result<Response, Problem> {
     std::future::ready(show(&state, &id)).await
 }

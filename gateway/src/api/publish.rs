@@ -9,8 +9,10 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 use swarmgate_hybrid::publish::{MAX_PIECE_BYTES, PublishOptions, TorrentKind};
+use utoipa::ToSchema;
 
 use super::items;
+use super::shapes::{Job, JobList, TorrentWord};
 use crate::error::{Problem, ProblemKind};
 use crate::links;
 use crate::publish::{Jobs, Refusal, check_urls, is_piece_len};
@@ -20,21 +22,27 @@ use crate::state::GatewayState;
 const MAX_URLS: usize = 64;
 
 /// What `POST /publish` takes.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct PublishRequest {
+pub(super) struct PublishRequest {
     /// Where the file or folder is, from the root.
+    #[schema(value_type = String)]
     path: PathBuf,
+    /// What it is called; its own name if absent.
     name: Option<String>,
     /// `hybrid` or `v1`.
     #[serde(default)]
+    #[schema(value_type = TorrentWord)]
     torrent: TorrentKind,
-    /// In bytes.
+    /// Bytes in a piece: a power of two from 16 KiB to 16 MiB. Chosen by the length if absent.
     piece_len: Option<u32>,
+    /// URLs of trackers, at most 64.
     #[serde(default)]
     trackers: Vec<String>,
+    /// URLs of web seeds (BEP 19), at most 64.
     #[serde(default)]
     web_seeds: Vec<String>,
+    /// Whether the data is copied into the cache, rather than served from where it lies.
     #[serde(default)]
     copy: bool,
 }
@@ -43,6 +51,20 @@ struct PublishRequest {
 ///
 /// # Errors
 /// 403 for a path that the operator has not allowed, 503 while another is published, 400 for what cannot be read.
+#[utoipa::path(
+    post,
+    path = "/api/v1/publish",
+    tag = "publishing",
+    request_body = PublishRequest,
+    responses(
+        (status = ACCEPTED, description = "It has begun", body = Job, headers(("Location" = String, description = "The job"))),
+        (status = BAD_REQUEST, description = "The body cannot be read"),
+        (status = FORBIDDEN, description = "That path may not be published"),
+        (status = PAYLOAD_TOO_LARGE, description = "More than 64 KiB"),
+        (status = NOT_IMPLEMENTED, description = "IPFS or BitTorrent is switched off"),
+        (status = SERVICE_UNAVAILABLE, description = "Another publication is running"),
+    ),
+)]
 pub async fn begin(State(state): State<GatewayState>, request: Request) -> Result<Response, Problem> {
     let jobs = jobs(&state)?;
     let base = links::origin(&state.options, request.headers());
@@ -63,15 +85,35 @@ pub async fn begin(State(state): State<GatewayState>, request: Request) -> Resul
 ///
 /// # Errors
 /// 501 when IPFS or BitTorrent is switched off.
-pub fn list(state: &GatewayState, headers: &HeaderMap) -> Result<Response, Problem> {
-    let jobs = jobs(state)?.all(&links::origin(&state.options, headers));
-    Ok(super::json(StatusCode::OK, &json!({ "jobs": jobs })))
+#[utoipa::path(
+    get,
+    path = "/api/v1/publish",
+    tag = "publishing",
+    responses(
+        (status = OK, description = "The jobs, by number", body = JobList),
+        (status = NOT_IMPLEMENTED, description = "IPFS or BitTorrent is switched off"),
+    ),
+)]
+pub async fn list(State(state): State<GatewayState>, headers: HeaderMap) -> Result<Response, Problem> {
+    let listed = jobs(&state).map(|jobs| jobs.all(&links::origin(&state.options, &headers)));
+    std::future::ready(listed).await.map(|jobs| super::json(StatusCode::OK, &json!({ "jobs": jobs })))
 }
 
 /// Shows one job.
 ///
 /// # Errors
 /// 404 when there is none.
+#[utoipa::path(
+    get,
+    path = "/api/v1/publish/{id}",
+    tag = "publishing",
+    params(("id" = String, Path, description = "The number of the job")),
+    responses(
+        (status = OK, description = "The job", body = Job),
+        (status = NOT_FOUND, description = "It was never begun, or is forgotten"),
+        (status = NOT_IMPLEMENTED, description = "IPFS or BitTorrent is switched off"),
+    ),
+)]
 pub async fn one(
     State(state): State<GatewayState>,
     Path(id): Path<String>,

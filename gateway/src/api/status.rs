@@ -2,26 +2,42 @@
 
 use std::time::Instant;
 
+use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Value, json};
 use swarmgate_content::ProtocolSnapshot;
 use swarmgate_portmap::{Forwarding, MappingStatus};
 
+use super::shapes::{Status, Version};
 use crate::catalogue::ItemStatus;
 use crate::state::GatewayState;
 
-/// The version document.
-#[must_use]
-pub fn version() -> Response {
+/// Tells what runs.
+#[utoipa::path(
+    get,
+    path = "/api/v1/version",
+    tag = "gateway",
+    responses(
+        (status = OK, description = "What runs", body = Version),
+    ),
+)]
+pub async fn version() -> Response {
     let document = json!({ "name": "swarmgate", "version": env!("CARGO_PKG_VERSION"), "api": "v1" });
-    super::json(StatusCode::OK, &document)
+    std::future::ready(super::json(StatusCode::OK, &document)).await
 }
 
-/// The status document.
-#[must_use]
-pub fn status(state: &GatewayState) -> Response {
-    super::json(StatusCode::OK, &document(state))
+/// Tells how the gateway fares: totals, networks with their health and counters, the cache.
+#[utoipa::path(
+    get,
+    path = "/api/v1/status",
+    tag = "gateway",
+    responses(
+        (status = OK, description = "How it fares", body = Status),
+    ),
+)]
+pub async fn status(State(state): State<GatewayState>) -> Response {
+    std::future::ready(super::json(StatusCode::OK, &document(&state))).await
 }
 
 /// Totals, networks with their health and counters, the cache.

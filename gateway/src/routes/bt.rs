@@ -30,9 +30,9 @@ pub async fn get(State(state): State<GatewayState>, request: Request) -> Result<
     let exchange = Exchange::begin(state, &parts, magnet)?;
     let meta = exchange.resolve(id).await?;
     match path.target {
-        Target::Whole(format) => represent::folder(&exchange, &meta, &[], format, &format!("{id}/")),
-        Target::Bare => represent::listing(&exchange, &meta, &[]),
-        Target::Folder(folder) => represent::listing(&exchange, &meta, &folder),
+        Target::Whole(format) => represent::folder(exchange, &meta, &[], format, &format!("{id}/")).await,
+        Target::Bare => represent::listing(exchange, &meta, &[]).await,
+        Target::Folder(folder) => represent::listing(exchange, &meta, &folder).await,
         Target::Index(index) => file(exchange, &meta, index, 0).await,
         Target::Best => best(&exchange, &meta, parts.uri.query()),
         Target::Path(wanted) => match meta.find(&wanted) {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! {id}                     → the same with a slash
-//! {id}.torrent .m3u8 .m3u  → a representation of the whole
+//! {id}.torrent .m3u8 .m3u .tar .zip → a representation of the whole
 //! {id}/                    → its listing
 //! {id}/a/b.mkv             → a file, or a folder without its slash
 //! {id}/a/                  → a folder
@@ -64,9 +64,9 @@ impl<'a> BtPath<'a> {
 /// Reads a suffix alias: those of formats whose links are relative to the content's parent.
 fn whole(suffix: &str) -> Result<Format, Problem> {
     match Format::parse(suffix)? {
-        format @ (Format::Torrent | Format::M3u8) => Ok(format),
+        format @ (Format::Torrent | Format::M3u8 | Format::Archive(_)) => Ok(format),
         Format::Html | Format::Json | Format::Magnet => {
-            Err(Problem::new(ProblemKind::NotAcceptable, "the suffixes are .torrent, .m3u8 and .m3u"))
+            Err(Problem::new(ProblemKind::NotAcceptable, "the suffixes are .torrent, .m3u8, .m3u, .tar and .zip"))
         }
     }
 }
@@ -165,7 +165,7 @@ mod tests {
         {
             assert_eq!(BtPath::parse(text).unwrap_err().kind(), ProblemKind::BadPath, "{text}");
         }
-        for text in ["ID.zip", "ID.json", "ID.exe"] {
+        for text in ["ID.rar", "ID.json", "ID.exe"] {
             assert_eq!(BtPath::parse(text).unwrap_err().kind(), ProblemKind::NotAcceptable, "{text}");
         }
         assert!(BtPath::parse(&format!("ID/{}", "a/".repeat(200))).is_err());

@@ -5,6 +5,7 @@ use http::HeaderValue;
 use http::header::{CONTENT_DISPOSITION, CONTENT_LOCATION, CONTENT_SECURITY_POLICY, LINK, VARY};
 use swarmgate_content::ContentMeta;
 
+use crate::archive::Archive;
 use crate::error::{Problem, ProblemKind};
 use crate::exchange::Exchange;
 use crate::listing::Listing;
@@ -15,13 +16,14 @@ use crate::{disposition, links, media, pages, playlist, respond};
 ///
 /// # Errors
 /// 404 when there is no such folder.
-pub fn listing(exchange: &Exchange, meta: &ContentMeta, path: &[String]) -> Result<Response, Problem> {
+pub async fn listing(exchange: Exchange, meta: &ContentMeta, path: &[String]) -> Result<Response, Problem> {
     let format = exchange.query.format.unwrap_or_else(|| Format::negotiated(&exchange.headers));
     let up = if path.is_empty() { "./".to_owned() } else { "../".repeat(path.len()) };
-    let mut response = folder(exchange, meta, path, format, &up)?;
+    let location = exchange.query.format.map(|format| format!("?format={}", format.name()));
+    let mut response = folder(exchange, meta, path, format, &up).await?;
     let headers = response.headers_mut();
     headers.insert(VARY, HeaderValue::from_static("accept"));
-    if let Some(location) = exchange.query.format.map(|format| format!("?format={}", format.name())) {
+    if let Some(location) = location {
         headers.extend(HeaderValue::from_str(&location).ok().map(|location| (CONTENT_LOCATION, location)));
     }
     let playlist = "<?format=m3u8>; rel=\"alternate\"; type=\"audio/x-mpegurl\"";
@@ -33,31 +35,35 @@ pub fn listing(exchange: &Exchange, meta: &ContentMeta, path: &[String]) -> Resu
 ///
 /// # Errors
 /// 404 when there is no such folder or its `.torrent` is not known.
-pub fn folder(
-    exchange: &Exchange,
+pub async fn folder(
+    exchange: Exchange,
     meta: &ContentMeta,
     path: &[String],
     format: Format,
     up: &str,
 ) -> Result<Response, Problem> {
-    let Some(list) = Listing::of(meta, path) else {
-        return Err(Problem::new(ProblemKind::NoSuchFile, "the content has no such folder").item(meta.id));
-    };
+    let no_folder = || Problem::new(ProblemKind::NoSuchFile, "the content has no such folder").item(meta.id);
+    let list = Listing::of(meta, path).ok_or_else(no_folder)?;
     let list = list.with_tracker(links::tracker(&exchange.state, &exchange.headers));
     match format {
         Format::Html => {
             let body = list.html().into_string();
-            let mut response = respond::derived(exchange, meta, "text/html; charset=utf-8", body);
+            let mut response = respond::derived(&exchange, meta, "text/html; charset=utf-8", body);
             response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(pages::POLICY));
             Ok(response)
         }
-        Format::Json => Ok(respond::derived(exchange, meta, "application/json", list.json())),
+        Format::Json => Ok(respond::derived(&exchange, meta, "application/json", list.json())),
         Format::M3u8 => {
             let entries = playlist::entries(meta, path, exchange.magnet.select.as_ref());
-            Ok(print_playlist(exchange, meta, &entries, up))
+            Ok(print_playlist(&exchange, meta, &entries, up))
         }
-        Format::Torrent => torrent(exchange, meta),
-        Format::Magnet => Ok(magnet(exchange, meta)),
+        Format::Torrent => torrent(&exchange, meta),
+        Format::Magnet => Ok(magnet(&exchange, meta)),
+        Format::Archive(kind) => {
+            let archive = Archive::of(kind, meta, path, exchange.magnet.select.as_ref()).ok_or_else(no_folder)?;
+            let name = path.last().unwrap_or(&meta.name);
+            respond::archive(exchange, meta, archive, &format!("{name}.{}", kind.name())).await
+        }
     }
 }
 
@@ -79,8 +85,8 @@ pub fn file(
         Format::M3u8 => Ok(print_playlist(exchange, meta, &[(index, entry)], up)),
         Format::Torrent => torrent(exchange, meta),
         Format::Magnet => Ok(magnet(exchange, meta)),
-        Format::Html | Format::Json => {
-            Err(Problem::new(ProblemKind::NotAcceptable, "only folders have a listing").item(meta.id))
+        Format::Html | Format::Json | Format::Archive(_) => {
+            Err(Problem::new(ProblemKind::NotAcceptable, "only folders have a listing or an archive").item(meta.id))
         }
     }
 }
@@ -131,6 +137,7 @@ impl Format {
             Self::M3u8 => "m3u8",
             Self::Torrent => "torrent",
             Self::Magnet => "magnet",
+            Self::Archive(kind) => kind.name(),
         }
     }
 }

@@ -38,6 +38,40 @@ async fn an_item_is_added_by_file_by_uri_and_by_json() {
 }
 
 #[tokio::test]
+async fn a_post_under_one_key_is_done_once_and_answered_alike() {
+    let world = world(FILES).await;
+    let magnet = format!("magnet:?xt=urn:btih:{IH}&dn=x");
+    let rows = [("Content-Type", "text/plain"), ("Idempotency-Key", "one")];
+    let first = world.send("POST", "/api/v1/items", &rows, magnet.as_bytes()).await;
+    let again = world.send("POST", "/api/v1/items", &rows, magnet.as_bytes()).await;
+    assert_eq!((first.status, again.status), (202, 202), "without a key the second would be 200");
+    assert_eq!((again.header("location"), &again.body), (first.header("location"), &first.body));
+    let other = world.send("POST", "/api/v1/items", &rows, IH.as_bytes()).await;
+    assert_eq!((other.status, other.problem().as_str()), (422, "key-reused"));
+    let refused = [("Content-Type", "text/plain"), ("Idempotency-Key", "two")];
+    assert_eq!(world.send("POST", "/api/v1/items", &refused, b"what").await.problem(), "invalid-torrent");
+    assert_eq!(
+        world.send("POST", "/api/v1/items", &refused, IH.as_bytes()).await.status,
+        200,
+        "what failed is forgotten"
+    );
+}
+
+#[tokio::test]
+async fn the_api_describes_itself_to_programs_and_to_people() {
+    let world = world(FILES).await;
+    let description = world.get("/api/v1/openapi.json").await.json();
+    assert!(description["openapi"].as_str().unwrap().starts_with("3.1"));
+    assert!(description["paths"]["/api/v1/items/{id}"]["delete"].is_object());
+    let page = world.get("/api/v1/docs").await;
+    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+    for words in ["DELETE /api/v1/items/{id}", "upload_policy", "It was never added, or was removed"] {
+        assert!(page.text().contains(words), "{words}");
+    }
+    assert!(!page.text().contains("://"), "it loads nothing and leads nowhere else");
+}
+
+#[tokio::test]
 async fn what_cannot_be_added_is_refused_with_the_reason() {
     let world = world(FILES).await;
     let large = vec![b'x'; 70_000];

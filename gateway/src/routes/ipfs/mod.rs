@@ -32,7 +32,6 @@ pub mod record;
 pub mod site_rules;
 pub mod sniff;
 pub mod tar;
-pub mod tar_entry;
 pub mod website;
 
 use axum::extract::{Request, State};

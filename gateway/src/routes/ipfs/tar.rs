@@ -15,6 +15,7 @@ use swarmgate_ipfs_proto::directory::Entry;
 use swarmgate_ipfs_proto::path::MAX_SEGMENTS;
 use swarmgate_ipfs_proto::unixfs::{Entity, Kind};
 
+use crate::archive::tar_entry;
 use crate::error::Problem;
 use crate::flow::{Chunks, Flow, Outlet, produce};
 use crate::respond;
@@ -22,7 +23,6 @@ use crate::routes::ipfs::ask::Format;
 use crate::routes::ipfs::deliver::{self, Verdict};
 use crate::routes::ipfs::headers::{self, Author};
 use crate::routes::ipfs::inquiry::{Found, Inquiry};
-use crate::routes::ipfs::tar_entry;
 
 /// Bytes that are made before the headers are sent, so that what is wrong near the beginning still has a status.
 const PRIMED_BYTES: usize = 16 * 1024;
