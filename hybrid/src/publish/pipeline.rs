@@ -34,7 +34,7 @@ const LEAVES_WAITING: usize = 8;
 /// Roots of pieces that wait to be taken; they are small.
 const ROOTS_WAITING: usize = 64;
 /// What a piece is padded with, a chunk of it.
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+const ZEROS: &[u8] = &[0; 64 << 10];
 
 /// A block that was hashed.
 #[derive(Debug)]

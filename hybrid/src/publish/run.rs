@@ -112,7 +112,7 @@ impl Run {
         while let Some(out) = pipeline.next().await {
             match out {
                 pipeline::Out::Piece(out) => self.take_piece(out),
-                pipeline::Out::Root(out) => self.take_root(out),
+                pipeline::Out::Root(out) => self.take_root(&out),
                 pipeline::Out::Leaf(out) => self.take_leaf(out),
             }
             self.read_bytes = pipeline.read_bytes();
@@ -182,8 +182,8 @@ impl Run {
         }
     }
 
-    fn take_root(&mut self, out: RootOut) {
-        match out {
+    fn take_root(&mut self, out: &RootOut) {
+        match *out {
             RootOut::Root { index, root } => {
                 self.roots[index] = Some(root);
                 self.note_again(index);

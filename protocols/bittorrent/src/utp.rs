@@ -273,6 +273,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_written_behind_a_packet_under_way_does_not_wait_for_its_acknowledgement() {
+        let (near, far) = (port("127.0.0.1"), port("127.0.0.1"));
+        let mut entrance = far.entrance().unwrap();
+        let (dialled, accepted) = tokio::join!(near.connect(far.address()), entrance.accept());
+        let (mut dialled, mut accepted) = (dialled.unwrap(), accepted.unwrap());
+        // Each is acknowledged 40 ms later, since none comes the other way.
+        let crumbs = async {
+            for crumb in 0..100 {
+                dialled.write_u8(crumb).await.unwrap();
+                assert_eq!(accepted.read_u8().await.unwrap(), crumb);
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(2), crumbs).await.expect("a hundred waits take four seconds");
+        near.shutdown().await;
+        far.shutdown().await;
+    }
+
+    #[tokio::test]
     async fn a_dual_stack_port_reaches_ipv4_and_names_it_plainly() {
         let binding = Binding::new("[::]:0".parse().unwrap(), "test").dual_stack();
         let Ok(socket) = bind_udp(&binding) else { return };

@@ -351,7 +351,7 @@ impl Actor {
         if self.torrent.has_info() {
             return;
         }
-        let have = known.have.lock().clone();
+        let (have, as_of) = (known.have.lock().clone(), known.as_of);
         if let Some(tree) = &known.info.tree {
             self.torrent.set_tree(known.id, tree.clone(), known.info.roots.clone());
         }
@@ -369,9 +369,9 @@ impl Actor {
             total_len: known.meta.total_len,
             files: known.meta.files.len(),
         });
-        self.shared.metadata.send_replace(Metadata::Known(known.clone()));
+        self.shared.metadata.send_replace(Metadata::Known(known));
         self.member = Some(self.shared.context.twins.join(&self.shared));
-        if self.shared.context.twins.told() != known.as_of {
+        if self.shared.context.twins.told() != as_of {
             self.check_store();
         }
     }

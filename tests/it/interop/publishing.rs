@@ -9,7 +9,7 @@ use swarmgate_bittorrent_proto::metainfo::Metainfo;
 use swarmgate_tests::gateway::{self, Gateway};
 use swarmgate_tests::http;
 use swarmgate_tests::payload::{self, Payload, PayloadFile};
-use swarmgate_tests::peers::{Client, Wanted};
+use swarmgate_tests::peers::{Client, Wanted, libtorrent};
 use swarmgate_tests::programs::Program;
 use swarmgate_tests::torrent::{Torrent, escape};
 use swarmgate_tests::torrent_v2::{Kind, TorrentV2};
@@ -134,7 +134,7 @@ async fn libtorrent_finds_nothing_wrong_in_the_torrents_of_random_trees() {
         let theirs = Metainfo::parse(&theirs.torrent.bytes.into()).expect("libtorrent's torrent is one");
         assert_eq!((&ours.info.tree, &ours.info.roots), (&theirs.info.tree, &theirs.info.roots), "{}", tree.name);
 
-        let checked = Client::Libtorrent.seed_checked(&tree, &made.torrent, dir.path()).await;
+        let checked = libtorrent::seed_checked(&tree, &made.torrent, &[], dir.path()).await;
         checked.expect("the program was here a moment ago").stop();
     }
 }
@@ -166,7 +166,7 @@ async fn published(payload: &Payload, more: &[&str], dir: &Path) -> Option<(Made
     let info_hash = json["infohash"].as_str().expect("there is a v1 half").to_owned();
     let file = http::get(&gateway.url(&format!("/bt/{info_hash}.torrent"))).await;
     assert_eq!(file.status, 200, "{}", file.text());
-    let torrent = Torrent { bytes: file.body.into(), info_hash, name: payload.name.clone(), tracker: None };
+    let torrent = Torrent { bytes: file.body, info_hash, name: payload.name.clone(), tracker: None };
     Some((Made { json, torrent }, gateway))
 }
 

@@ -135,7 +135,7 @@ async fn two_readers_at_the_same_time_at_different_places_share_the_work() {
     let given: Vec<_> = seeders.iter().map(|seeder| seeder.stats().bytes_uploaded as f64 / len as f64).collect();
     let percent = given.iter().sum::<f64>() * 100.0;
     eprintln!("both have {len} bytes after {took:?}; their peers gave {given:?} of it, {percent:.0} %");
-    assert!(percent <= 130.0, "{percent:.0} % of the bytes were sent: by {given:?}");
+    assert!(percent <= 120.0, "{percent:.0} % of the bytes were sent: by {given:?}");
     assert!(given.iter().all(|part| (0.25..0.85).contains(part)), "one did the work: {given:?}");
     node.stop().await;
     for seeder in seeders {

@@ -46,7 +46,7 @@ impl Torrent {
                 assert_eq!(named, at(address));
                 to.0
             }
-            other => panic!("{other:?}"),
+            other @ (HolepunchAction::Send { .. } | HolepunchAction::Dial(_)) => panic!("{other:?}"),
         })
     }
 
@@ -58,7 +58,7 @@ impl Torrent {
     fn ask(&mut self, key: u64, address: &str) -> Vec<(u64, HolepunchMessage)> {
         let send = |action| match action {
             HolepunchAction::Send { to, id: ID, message } => (to.0, message),
-            other => panic!("{other:?}"),
+            other @ (HolepunchAction::Send { .. } | HolepunchAction::Dial(_)) => panic!("{other:?}"),
         };
         self.hear(key, HolepunchMessage::Rendezvous(at(address))).into_iter().map(send).collect()
     }

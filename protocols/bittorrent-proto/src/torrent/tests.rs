@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use swarmgate_content::InfoHash;
 
 use super::*;
@@ -360,7 +362,7 @@ fn nobody_is_led_to_anybody_before_the_metadata_says_that_the_torrent_is_public(
     for (key, address) in [(PEER, "8.0.0.1:1"), (PeerKey(2), "8.0.0.2:2")] {
         alone.torrent.add_peer(alone.now, key, Transport::Tcp, &handshake);
         alone.torrent.set_contact(alone.now, key, contact(address, true));
-        let mut frame = bytes::BytesMut::new();
+        let mut frame = BytesMut::new();
         ext(0, theirs.encode()).encode(&mut frame);
         alone.torrent.handle_input(alone.now, key, frame.freeze());
     }

@@ -96,7 +96,8 @@ impl AsyncRead for UtpConnection {
                 Poll::Ready(Ok(())) => break,
                 // Said again at the next read.
                 Poll::Ready(Err(_)) | Poll::Pending if buf.filled().len() > before => break,
-                outcome => return outcome,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
             }
         }
         Poll::Ready(Ok(()))

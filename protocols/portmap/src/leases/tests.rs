@@ -231,7 +231,7 @@ proptest! {
             prop_assert!(router.leases.forwardings().all(|held| held.until > router.now));
         }
         // One question for each thing that was said, and what pauses that double allow beside it.
-        let seconds = (router.now - begun).as_secs() as usize;
+        let seconds = usize::try_from((router.now - begun).as_secs()).unwrap();
         prop_assert!(asked <= 4 * 200 + 4 * seconds, "{asked} in {seconds} s");
     }
 }
