@@ -4,6 +4,8 @@
 //! for the client, and, apart from it, a sentence for the log. A handler returns it; the outermost middleware calls
 //! [`Problem::render`], which knows the request's id and whether the client would rather read HTML.
 
+mod reference;
+
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
@@ -19,12 +21,14 @@ use swarmgate_ipfs::names::{NameError, NameErrorKind};
 use crate::catalogue::AddError;
 use crate::tried;
 
+pub use reference::reference;
+
 macro_rules! problem_kinds {
-    ($($(#[$doc:meta])* $name:ident = $status:literal $slug:literal $title:literal,)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident = $status:literal $slug:literal $title:literal,)*) => {
         /// The closed list of problem types (RFC 9457 `type` is `urn:swarmgate:problem:` and the slug).
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum ProblemKind {
-            $($(#[$doc])* $name,)*
+            $($(#[doc = $doc])* $name,)*
         }
 
         impl ProblemKind {
@@ -48,6 +52,12 @@ macro_rules! problem_kinds {
             #[must_use]
             pub const fn title(self) -> &'static str {
                 match self { $(Self::$name => $title),* }
+            }
+
+            /// When it is answered, in a sentence or two.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),*).trim_ascii()),* }
             }
         }
     };

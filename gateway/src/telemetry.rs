@@ -3,14 +3,46 @@
 //! Each metric is named once, here. Nothing is labelled by content or client, so the number of series is fixed. The
 //! registry is a field of the gateway rather than a process-wide recorder: two gateways in a process count apart.
 
+mod reference;
+
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use swarmgate_content::{HealthState, ProtocolKind, ProtocolSnapshot};
+use serde_json::Value;
+use swarmgate_content::{HealthState, ProtocolKind, ProtocolSnapshot, StatsSnapshot};
 use swarmgate_hybrid::{HybridProtocol, HybridTotals};
 use swarmgate_hybrid_rules::{BreakerState, BudgetStatus, Network};
+
+pub use reference::reference;
+
+/// What is not counted here but read from others when somebody asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Readings<'a> {
+    /// The networks, with their counters.
+    pub protocols: &'a [ProtocolSnapshot],
+    /// Items known.
+    pub items: usize,
+    /// What was fetched over several networks, where that is done.
+    pub hybrid: Option<&'a HybridCounts>,
+    /// As `/readyz` says.
+    pub ready: bool,
+    /// How long the gateway has run.
+    pub uptime: Duration,
+    /// Facts about the cache, as `/api/v1/status` has them.
+    pub cache: &'a Value,
+}
+
+/// Facts about the cache, by their names there, with what they mean.
+const CACHE: [(&str, &str); 6] = [
+    ("bytes", "Bytes of content in the cache."),
+    ("max_bytes", "The most that may be in it: cache.max_size."),
+    ("pinned_bytes", "Bytes in it that are pinned and so never evicted."),
+    ("memory_bytes", "Bytes of it that are in memory too."),
+    ("referenced_bytes", "Bytes of content that lie in files of others, where they were published from."),
+    ("free_disk_bytes", "Free bytes of the volume that the cache is on."),
+];
 
 /// The kinds of request that are counted apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,10 +170,11 @@ impl Telemetry {
         self.stream_bytes.load(Ordering::Relaxed)
     }
 
-    /// All of it, with the protocols' counters, in Prometheus text form.
+    /// All of it, with what others count, in Prometheus text form.
     #[must_use]
-    pub fn render(&self, protocols: &[ProtocolSnapshot], items: usize, hybrid: Option<&HybridCounts>) -> String {
+    pub fn render(&self, readings: &Readings<'_>) -> String {
         let mut page = Page(String::with_capacity(8 * 1024));
+        readings.render(&mut page);
         page.family("swarmgate_http_requests_total", "counter", "Requests answered, by route and class of status.");
         for (route, name) in ROUTES {
             for (class, count) in CLASSES.iter().zip(&self.requests[route.index()]) {
@@ -160,9 +193,8 @@ impl Telemetry {
         let micros = micros.load(Ordering::Relaxed);
         let _ = writeln!(page.0, "{name} {}.{:06}", micros / 1_000_000, micros % 1_000_000);
         self.render_first_byte(&mut page);
-        page.single("swarmgate_items", "gauge", "Items known.", items as u64);
-        render_protocols(&mut page, protocols);
-        if let Some(hybrid) = hybrid {
+        render_protocols(&mut page, readings.protocols);
+        if let Some(hybrid) = readings.hybrid {
             hybrid.render(&mut page);
         }
         page.0
@@ -181,6 +213,26 @@ impl Telemetry {
         let _ = writeln!(page.0, "{name}_bucket{{le=\"+Inf\"}} {count}");
         let _ = writeln!(page.0, "{name}_sum {}.{:06}", micros / 1_000_000, micros % 1_000_000);
         let _ = writeln!(page.0, "{name}_count {count}");
+    }
+}
+
+impl Readings<'_> {
+    fn render(&self, page: &mut Page) {
+        page.family("swarmgate_build_info", "gauge", "Always 1; which version this is.");
+        page.sample("swarmgate_build_info", concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""), 1);
+        page.single(
+            "swarmgate_ready",
+            "gauge",
+            "1 while /readyz says so: a network works, and it is not stopping.",
+            self.ready.into(),
+        );
+        page.single("swarmgate_uptime_seconds", "gauge", "How long it has run.", self.uptime.as_secs());
+        page.single("swarmgate_items", "gauge", "Items known.", self.items as u64);
+        for (name, help) in CACHE {
+            if let Some(value) = self.cache[name].as_u64() {
+                page.single(&format!("swarmgate_cache_{name}"), "gauge", help, value);
+            }
+        }
     }
 }
 
@@ -259,7 +311,7 @@ fn render_protocols(page: &mut Page, protocols: &[ProtocolSnapshot]) {
     let names = protocols.first().map(|first| first.stats.entries().map(|(name, _)| name)).unwrap_or_default();
     for (at, name) in names.into_iter().enumerate().filter(|(_, name)| !name.is_empty()) {
         let metric = format!("swarmgate_{name}_total");
-        page.family(&metric, "counter", "A counter of the network.");
+        page.family(&metric, "counter", &format!("By network: {}", StatsSnapshot::MEANINGS[at]));
         for protocol in protocols {
             page.sample(&metric, network(protocol.kind), protocol.stats.entries()[at].1);
         }
@@ -287,16 +339,32 @@ impl Page {
 mod tests {
     use super::*;
 
+    fn rendered(telemetry: &Telemetry) -> String {
+        let cache = serde_json::json!({ "bytes": 5, "free_disk_bytes": null });
+        let uptime = Duration::from_secs(61);
+        telemetry.render(&Readings { protocols: &[], items: 3, hybrid: None, ready: true, uptime, cache: &cache })
+    }
+
+    #[test]
+    fn what_others_know_is_read_when_somebody_asks() {
+        let text = rendered(&Telemetry::default());
+        for line in
+            ["swarmgate_ready 1\n", "swarmgate_uptime_seconds 61\n", "swarmgate_items 3\n", "swarmgate_cache_bytes 5\n"]
+        {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+        assert!(!text.contains("free_disk"), "what is not known is not told: {text}");
+    }
+
     #[test]
     fn requests_are_counted_by_route_and_class() {
         let telemetry = Telemetry::default();
         telemetry.request(Route::of("/bt/08ad/film.mkv"), StatusCode::PARTIAL_CONTENT);
         telemetry.request(Route::of("/bt/08ad/"), StatusCode::OK);
         telemetry.request(Route::of("/nonsense"), StatusCode::NOT_FOUND);
-        let text = telemetry.render(&[], 3, None);
+        let text = rendered(&telemetry);
         assert!(text.contains("swarmgate_http_requests_total{route=\"bt\",class=\"2xx\"} 2\n"), "{text}");
         assert!(text.contains("swarmgate_http_requests_total{route=\"page\",class=\"4xx\"} 1\n"));
-        assert!(text.contains("swarmgate_items 3\n"));
     }
 
     #[test]
@@ -306,7 +374,7 @@ mod tests {
             telemetry.stream_opened(Duration::from_millis(millis));
         }
         telemetry.stream_closed(true);
-        let text = telemetry.render(&[], 0, None);
+        let text = rendered(&telemetry);
         for line in [
             "swarmgate_http_first_byte_seconds_bucket{le=\"0.005\"} 2\n",
             "swarmgate_http_first_byte_seconds_bucket{le=\"0.050\"} 3\n",

@@ -12,7 +12,7 @@ use swarmgate_content::{HealthState, ProtocolSnapshot};
 
 use crate::guard;
 use crate::state::GatewayState;
-use crate::telemetry::HybridCounts;
+use crate::telemetry::{HybridCounts, Readings};
 
 /// The routes. Metrics are for whoever may use the API; health is for any prober.
 pub fn routes(state: &GatewayState) -> Router<GatewayState> {
@@ -48,6 +48,13 @@ pub fn readiness(state: &GatewayState) -> (bool, Value) {
 
 fn metrics(state: &GatewayState) -> Response {
     let hybrid = state.hybrid.as_deref().map(HybridCounts::of);
-    let text = state.telemetry.render(&state.manager.list(), state.catalogue.items().len(), hybrid.as_ref());
+    let text = state.telemetry.render(&Readings {
+        protocols: &state.manager.list(),
+        items: state.catalogue.items().len(),
+        hybrid: hybrid.as_ref(),
+        ready: readiness(state).0,
+        uptime: state.started.elapsed(),
+        cache: &(state.cache_status)(),
+    });
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"), (CACHE_CONTROL, "no-store")], text).into_response()
 }

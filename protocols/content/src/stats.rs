@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::Serialize;
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+    ($($(#[doc = $doc:literal])* $name:ident),* $(,)?) => {
         /// One protocol's counters. Adding is lock-free; all start at zero and only grow.
         #[derive(Debug, Default)]
         pub struct ProtocolStats {
@@ -15,12 +15,12 @@ macro_rules! counters {
         /// The values of [`ProtocolStats`] at one moment.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
         pub struct StatsSnapshot {
-            $($(#[$doc])* pub $name: u64,)*
+            $($(#[doc = $doc])* pub $name: u64,)*
         }
 
         impl ProtocolStats {
             $(
-                $(#[$doc])*
+                $(#[doc = $doc])*
                 pub fn $name(&self, by: u64) {
                     self.$name.fetch_add(by, Ordering::Relaxed);
                 }
@@ -33,6 +33,9 @@ macro_rules! counters {
         }
 
         impl StatsSnapshot {
+            /// What each of [`Self::entries`] counts, in words.
+            pub const MEANINGS: [&str; [$(stringify!($name)),*].len()] = [$(concat!($($doc),*).trim_ascii()),*];
+
             /// The counters by name, in a fixed order: what `/metrics` lists.
             #[must_use]
             pub const fn entries(&self) -> [(&'static str, u64); [$(stringify!($name)),*].len()] {
