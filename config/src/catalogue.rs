@@ -30,11 +30,24 @@ pub(crate) struct OptionEntry {
     /// Its entry in the manual.
     pub(crate) doc: String,
     /// The smallest and largest number it can be, as far as the type says.
-    bounds: (Option<u64>, Option<u64>),
+    pub(crate) bounds: (Option<u64>, Option<u64>),
     /// A value it could have, where the type knows one.
     example: Option<String>,
+    /// What its text stands for, where that is an amount.
+    pub(crate) amount: Option<Amount>,
     /// The words it can be, each with its meaning; empty when it is not a choice.
     pub(crate) choices: Vec<(String, String)>,
+}
+
+/// What a text stands for that has a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Amount {
+    /// A number of bytes.
+    Size,
+    /// Bytes a second.
+    Rate,
+    /// A length of time.
+    Span,
 }
 
 /// How a text from the environment or a flag becomes an option's value.
@@ -128,6 +141,12 @@ impl OptionEntry {
             doc: text(schema, "description"),
             bounds: (schema["minimum"].as_u64(), schema["maximum"].as_u64()),
             example: schema["examples"][0].as_str().map(str::to_owned),
+            amount: match schema["format"].as_str() {
+                Some("size") => Some(Amount::Size),
+                Some("rate") => Some(Amount::Rate),
+                Some("duration-in-words") => Some(Amount::Span),
+                Some(_) | None => None,
+            },
             choices: choices.map(|choice| (text(choice, "const"), text(choice, "description"))).collect(),
         }
     }

@@ -18,7 +18,8 @@
 //! # Ok::<(), swarmgate_config::ConfigErrors>(())
 //! ```
 //!
-//! The doc comments of the option structs are the manual: [`sample`] and [`schema`] are generated from them.
+//! The doc comments of the option structs are the manual: [`sample`], [`schema`] and [`reference`] are generated from
+//! them.
 //!
 //! What is absent here: the process environment ([`Sources::from_process`] alone reads it), sockets, threads, reloading.
 //! Files are read while loading, and only those the sources name.
@@ -36,6 +37,7 @@ mod load;
 mod mistakes;
 mod networks;
 mod options;
+mod reference;
 mod render;
 mod seeding;
 mod sources;
@@ -51,8 +53,10 @@ pub use load::Loaded;
 pub use mistakes::{ConfigErrors, Mistake};
 pub use networks::{Bittorrent, Network, PeerEncryption, TrackerAllow, Webtorrent};
 pub use options::{
-    AnonymousContent, Auth, AuthMode, Cache, Config, Deadlines, Items, LogFormat, Observe, Publish, Server, Switch,
+    AnonymousContent, Auth, AuthMode, Cache, Config, Deadlines, Items, LogFormat, Observe, Publish, Reload, Server,
+    Switch,
 };
+pub use reference::reference;
 pub use render::{sample, schema, show};
 pub use seeding::{Seeding, SeedingPolicy, Turns};
 pub use sources::{ENV_PREFIX, Flag, Origin, Sources};

@@ -50,6 +50,8 @@ pub struct Config {
     pub items: Items,
     /// What clients of the API may have published.
     pub publish: Publish,
+    /// When the configuration is read again.
+    pub reload: Reload,
     /// What the gateway says about itself.
     pub observe: Observe,
 }
@@ -188,6 +190,16 @@ pub struct Publish {
     /// Directories below which everything may be published over the API, and so be read by everybody. Symlinks in a
     /// path are followed before it is compared. None: `swarmgate publish` alone publishes.
     pub dirs: Vec<PathBuf>,
+}
+
+/// When the configuration is read again.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Reload {
+    /// Whether the configuration files are read again within two seconds of a change, as SIGHUP has them read at once. What
+    /// needs a restart is named in the log, and a file with a mistake in it changes nothing. Say true where nobody can
+    /// send a signal, as with a ConfigMap that is mounted into a container.
+    pub watch: bool,
 }
 
 /// What the gateway says about itself.

@@ -62,7 +62,7 @@ pub fn show(loaded: &Loaded, with_origin: bool) -> String {
 }
 
 /// The sections and their options in the order they are declared in; the values are TOML, secrets redacted.
-fn sections(config: &Config) -> Vec<(String, toml::Table)> {
+pub(crate) fn sections(config: &Config) -> Vec<(String, toml::Table)> {
     let table = toml::Table::try_from(config).expect("every option is a text, a number, a switch or a list of texts");
     let as_section = |(name, content)| {
         let toml::Value::Table(options) = content else { return None };
@@ -95,7 +95,7 @@ fn comment(out: &mut String, text: &str, indent: &str) {
     push_line(out, &format!("# {indent}{line}"));
 }
 
-fn push_line(out: &mut String, line: &str) {
+pub(crate) fn push_line(out: &mut String, line: &str) {
     writeln!(out, "{line}").expect("writing to a string cannot fail");
 }
 

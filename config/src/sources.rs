@@ -114,6 +114,12 @@ impl Sources {
         settings
     }
 
+    /// The files that a configuration is read from, weakest first, whether or not they are there.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.system.clone().into_iter().chain(self.user.clone()).chain(self.explicit_file()).collect()
+    }
+
     fn explicit_file(&self) -> Option<PathBuf> {
         let from_env = || self.env.iter().find(|(name, value)| name == CONFIG_VARIABLE && !value.is_empty());
         self.explicit.clone().or_else(|| from_env().map(|(_, path)| PathBuf::from(path)))

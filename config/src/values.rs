@@ -116,7 +116,7 @@ impl JsonSchema for Size {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["string", "integer"], "minimum": 0, "examples": ["10GiB", "512MiB"] })
+        json_schema!({ "type": ["string", "integer"], "minimum": 0, "format": "size", "examples": ["10GiB", "512MiB"] })
     }
 }
 
@@ -178,7 +178,9 @@ impl JsonSchema for Rate {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["string", "integer"], "minimum": 0, "examples": ["2MiB/s", "500KiB/s"] })
+        json_schema!({
+            "type": ["string", "integer"], "minimum": 0, "format": "rate", "examples": ["2MiB/s", "500KiB/s"]
+        })
     }
 }
 
@@ -242,7 +244,7 @@ impl JsonSchema for Span {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "examples": ["30s", "5m", "6h"] })
+        json_schema!({ "type": "string", "format": "duration-in-words", "examples": ["30s", "5m", "6h"] })
     }
 }
 

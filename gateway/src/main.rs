@@ -11,9 +11,12 @@ use swarmgate_gateway::cli::args::{Cli, Command};
 use swarmgate_gateway::cli::config_command;
 use swarmgate_gateway::cli::get::{self, GetOptions};
 use swarmgate_gateway::cli::source::Failure;
-use swarmgate_gateway::cli::{Exit, add, fetch, import, ls, publish, recheck};
+use swarmgate_gateway::cli::{
+    Exit, add, diagnose, fetch, health, import, ls, manual, publish, recheck, running_commands,
+};
 use swarmgate_gateway::demo;
 use swarmgate_gateway::listeners::Listeners;
+use swarmgate_gateway::reload::{self, Files};
 use swarmgate_webtorrent::rtc::QUIET_LIBRARY;
 use tracing_subscriber::EnvFilter;
 
@@ -37,6 +40,12 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         let done = config_command::run(command, &sources, cli.global.output, &mut io::stdout());
         return done.map_err(|error| Failure::new(error.exit(), error.to_string()));
     }
+    if let Command::Completions { shell } = &command {
+        return manual::completions(*shell, &mut io::stdout());
+    }
+    if let Command::Man { dir } = &command {
+        return manual::man(dir.as_deref(), &mut io::stdout());
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(Exit::Error, format!("no runtime: {error}")))?;
     if let Command::Demo(demo) = &command {
@@ -44,7 +53,16 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         let shown = runtime.block_on(demo::run(demo.keep, interrupted(), &mut io::stdout()));
         return shown.map_err(|error| Failure::new(Exit::Error, error.to_string()));
     }
-    let loaded = Config::load(&sources).map_err(|errors| Failure::new(Exit::Usage, errors.to_string()))?;
+    let output = cli.global.output;
+    if let Command::Diagnose(wanted) = &command {
+        return runtime.block_on(diagnose::run(&Config::load(&sources), wanted, output, &mut io::stdout()));
+    }
+    let files = Files::of(&sources);
+    let loaded = Config::load(&sources).map_err(|errors| {
+        // Container engines keep other codes of a health check for themselves.
+        let exit = if matches!(command, Command::Health(_)) { Exit::Error } else { Exit::Usage };
+        Failure::new(exit, errors.to_string())
+    })?;
     let config = loaded.config.clone();
     let one_shot = !matches!(command, Command::Serve(_));
     let quiet = one_shot && config.observe.log == Config::default().observe.log;
@@ -54,31 +72,36 @@ fn run(cli: &Cli) -> Result<(), Failure> {
             let options = GetOptions { uri: get.uri, out: get.out, select: get.select };
             runtime.block_on(get::run(&config, options, interrupted(), &mut io::stdout()))
         }
-        Command::Ls(list) => {
-            runtime.block_on(ls::run(&config, &list.uri, cli.global.output, interrupted(), &mut io::stdout()))
-        }
+        Command::Ls(list) => runtime.block_on(ls::run(&config, &list.uri, output, interrupted(), &mut io::stdout())),
         Command::Cat(cat) => runtime.block_on(fetch::cat(&config, &cat.uri, interrupted(), &mut io::stdout())),
-        Command::Add(add) => {
-            runtime.block_on(add::run(&config, &add, cli.global.output, interrupted(), &mut io::stdout()))
-        }
+        Command::Add(add) => runtime.block_on(add::run(&config, &add, output, interrupted(), &mut io::stdout())),
         Command::Publish(publish) => {
-            runtime.block_on(publish::run(&config, &publish, cli.global.output, interrupted(), &mut io::stdout()))
+            runtime.block_on(publish::run(&config, &publish, output, interrupted(), &mut io::stdout()))
         }
         Command::ImportCar(car) => {
-            runtime.block_on(import::run_import(&config, &car, cli.global.output, interrupted(), &mut io::stdout()))
+            runtime.block_on(import::run_import(&config, &car, output, interrupted(), &mut io::stdout()))
         }
-        Command::Pin(pin) => {
-            runtime.block_on(import::run_pin(&config, &pin, cli.global.output, interrupted(), &mut io::stdout()))
-        }
+        Command::Pin(pin) => runtime.block_on(import::run_pin(&config, &pin, output, interrupted(), &mut io::stdout())),
         Command::Recheck(wanted) => {
-            runtime.block_on(recheck::run(&config, &wanted.uri, cli.global.output, interrupted(), &mut io::stdout()))
+            runtime.block_on(recheck::run(&config, &wanted.uri, output, interrupted(), &mut io::stdout()))
         }
         Command::Ipns(ipns) => runtime.block_on(import::run_ipns(&config, &ipns, &mut io::stdout())),
-        Command::Serve(_) | Command::Config(_) | Command::Demo(_) => runtime.block_on(serve(&loaded, &sources)),
+        Command::Status(status) => {
+            runtime.block_on(running_commands::status(&config, &status, output, interrupted(), &mut io::stdout()))
+        }
+        Command::Info(info) => runtime.block_on(running_commands::info(&config, &info, output, &mut io::stdout())),
+        Command::Rm(rm) => runtime.block_on(running_commands::rm(&config, &rm, output, &mut io::stdout())),
+        Command::Health(wanted) => runtime.block_on(health::run(&config, &wanted, output, &mut io::stdout())),
+        Command::Serve(_)
+        | Command::Config(_)
+        | Command::Demo(_)
+        | Command::Diagnose(_)
+        | Command::Completions { .. }
+        | Command::Man { .. } => runtime.block_on(serve(&loaded, &sources, files)),
     }
 }
 
-async fn serve(loaded: &Loaded, sources: &Sources) -> Result<(), Failure> {
+async fn serve(loaded: &Loaded, sources: &Sources, files: Files) -> Result<(), Failure> {
     let config = &loaded.config;
     let fail = |error: &dyn std::error::Error| Failure::new(Exit::Error, error.to_string());
     let listeners = Listeners::bind(config).map_err(|error| fail(&error))?;
@@ -86,30 +109,11 @@ async fn serve(loaded: &Loaded, sources: &Sources) -> Result<(), Failure> {
     greet(config, &app);
     tokio::select! {
         () = interrupted() => {}
-        () = reload_when_asked(&app, sources) => {}
+        () = reload::follow(app.live(), sources, config.reload.watch.then_some(files)) => {}
     }
     tracing::info!("stopping");
     app.shutdown(DRAIN).await;
     Ok(())
-}
-
-/// Reads the configuration again at each SIGHUP. One with a mistake in it changes nothing.
-async fn reload_when_asked(app: &App, sources: &Sources) {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut hangup) = signal(SignalKind::hangup()) {
-            while hangup.recv().await.is_some() {
-                match Config::load(sources) {
-                    Ok(loaded) => drop(app.live().take(&loaded.config)),
-                    Err(errors) => tracing::error!(%errors, "the configuration stays as it was"),
-                }
-            }
-        }
-    }
-    #[cfg(not(unix))]
-    let _ = (app, sources);
-    std::future::pending().await
 }
 
 /// Three lines for a newcomer: where it is, what to try, what it may take of the disk.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use swarmgate_config::{Flag, Size, Sources};
 use swarmgate_hybrid::publish::TorrentKind;
 
@@ -13,7 +14,7 @@ use super::Selection;
 
 /// An HTTP gateway to BitTorrent and IPFS: ask for a magnet, an infohash or a CID, get a file server.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "swarmgate", version)]
+#[command(name = "swarmgate", version, after_long_help = super::manual::EXIT_CODES)]
 pub struct Cli {
     /// Flags of every command.
     #[command(flatten)]
@@ -78,11 +79,31 @@ pub enum Command {
     /// IPNS names
     #[command(subcommand)]
     Ipns(IpnsCommand),
+    /// Show how the running gateway fares
+    Status(Status),
+    /// Show an item of the running gateway
+    Info(Info),
+    /// Have the running gateway forget an item
+    Rm(Rm),
+    /// Say whether the running gateway is well, by the exit code: 0 or 1; for probes
+    Health(Health),
+    /// Look for what keeps a gateway from working well here, and say what to do
+    Diagnose(Diagnose),
     /// Check, show or write the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Prove that it works: seed a small sample on loopback and stream it back, without internet
     Demo(Demo),
+    /// Print completions for a shell
+    Completions {
+        /// Which
+        shell: Shell,
+    },
+    /// Print the manual page, or write one for each command into a directory
+    Man {
+        /// The directory; it is made where it is not there
+        dir: Option<PathBuf>,
+    },
 }
 
 /// `serve`.
@@ -236,6 +257,62 @@ pub enum IpnsCommand {
     },
 }
 
+/// `status`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Status {
+    /// Go on, a line each time, until Ctrl-C
+    #[arg(long)]
+    pub watch: bool,
+    /// Seconds between two lines
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub interval: u64,
+    /// The gateway's own address, as http://HOST:PORT; that of the configuration when not given
+    #[arg(long, value_name = "URL")]
+    pub api: Option<String>,
+}
+
+/// `info`.
+#[derive(Debug, Clone, Args)]
+pub struct Info {
+    /// Magnet or infohash
+    pub uri: String,
+    /// The gateway's own address, as http://HOST:PORT; that of the configuration when not given
+    #[arg(long, value_name = "URL")]
+    pub api: Option<String>,
+}
+
+/// `rm`.
+#[derive(Debug, Clone, Args)]
+pub struct Rm {
+    /// Magnet or infohash
+    pub uri: String,
+    /// Delete what is cached of it too
+    #[arg(long)]
+    pub purge: bool,
+    /// The gateway's own address, as http://HOST:PORT; that of the configuration when not given
+    #[arg(long, value_name = "URL")]
+    pub api: Option<String>,
+}
+
+/// `health`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Health {
+    /// Ask whether a network works (/readyz), not only whether the process lives (/healthz)
+    #[arg(long)]
+    pub ready: bool,
+    /// The gateway's own address, as http://HOST:PORT; that of the configuration when not given
+    #[arg(long, value_name = "URL")]
+    pub api: Option<String>,
+}
+
+/// `diagnose`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Diagnose {
+    /// Ask nobody outside of this machine; without it the hosts of bittorrent.dht_bootstrap are asked for a sign of life
+    #[arg(long)]
+    pub offline: bool,
+}
+
 /// `demo`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Demo {
@@ -263,6 +340,8 @@ pub enum ConfigCommand {
     },
     /// Print the JSON schema of the file, for editors
     Schema,
+    /// Print the reference of all options, as Markdown
+    Reference,
 }
 
 /// `KEY=VALUE`. The value may be a secret, so `Debug` leaves it out.

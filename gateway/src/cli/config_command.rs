@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
-use swarmgate_config::{Config, ConfigErrors, Loaded, Sources, sample, schema, show};
+use swarmgate_config::{Config, ConfigErrors, Loaded, Sources, reference, sample, schema, show};
 
 use super::Exit;
 use super::args::{ConfigCommand, Output};
@@ -58,6 +58,7 @@ pub fn run(
             .map_err(ConfigCommandError::from)
             .and_then(|loaded| Ok(out.write_all(shown(&loaded, *origin, output).as_bytes())?)),
         ConfigCommand::Init { file } => init(file.as_deref(), sources, out),
+        ConfigCommand::Reference => out.write_all(reference().as_bytes()).map_err(ConfigCommandError::from),
         ConfigCommand::Schema => writeln!(out, "{:#}", schema()).map_err(ConfigCommandError::from),
     };
     match done {

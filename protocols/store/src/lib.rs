@@ -123,4 +123,5 @@ pub use records::{MAX_RECORD_BYTES, MAX_RECORD_KEY_BYTES};
 pub use references::{MAX_PARTS, MAX_REFERENCES, Origin, Part, Reference};
 pub use store::Store;
 pub use verify::{HASH_THREADS, NamedBytes, Namer, VerifiedBlock, Verifier};
+pub use volume::free_bytes_at;
 pub use window::Window;

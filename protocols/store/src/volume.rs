@@ -85,15 +85,21 @@ impl std::fmt::Debug for Volume {
 }
 
 /// Free bytes of the volume that holds `path`, for users without privileges.
+///
+/// # Errors
+/// When the system does not say.
 #[cfg(unix)]
-pub(crate) fn free_bytes_at(path: &Path) -> io::Result<u64> {
+pub fn free_bytes_at(path: &Path) -> io::Result<u64> {
     let volume = rustix::fs::statvfs(path)?;
     Ok(volume.f_bavail.saturating_mul(volume.f_frsize))
 }
 
 /// Elsewhere nobody is asked, and only the budget limits.
+///
+/// # Errors
+/// Always.
 #[cfg(not(unix))]
-pub(crate) fn free_bytes_at(_path: &Path) -> io::Result<u64> {
+pub fn free_bytes_at(_path: &Path) -> io::Result<u64> {
     Err(io::Error::from(io::ErrorKind::Unsupported))
 }
 

@@ -1,0 +1,178 @@
+//! Reading the configuration again while the gateway runs: at SIGHUP, and when one of its files changes, where
+//! `reload.watch` says so.
+//!
+//! The files are looked at now and then rather than subscribed to: a mounted ConfigMap changes by a symlink two folders
+//! up, and a network file system tells nobody. A change counts once two looks in a row saw the same, so that a file that
+//! is just being written is not read half.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use swarmgate_config::{Config, Sources};
+use tokio::time::MissedTickBehavior;
+
+use crate::live::Live;
+
+/// How often the files are looked at. Two looks and the reading are well within the two seconds that are promised.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// What one look at a file saw: when it was written, its length, and which file it is.
+type Print = Option<(Option<SystemTime>, u64, u64)>;
+
+/// The files of a configuration, and what was seen of them.
+#[derive(Debug)]
+pub struct Files {
+    paths: Vec<PathBuf>,
+    watch: Watch<Vec<Print>>,
+}
+
+/// Tells when something that is looked at again and again has changed and come to rest.
+#[derive(Debug)]
+struct Watch<T> {
+    /// As it was read.
+    taken: T,
+    /// As the last look saw it.
+    seen: T,
+}
+
+impl<T: PartialEq + Clone> Watch<T> {
+    fn new(now: T) -> Self {
+        Self { taken: now.clone(), seen: now }
+    }
+
+    /// Takes a look; says whether it is otherwise than it was read, and at rest. Says so once.
+    fn look(&mut self, now: T) -> bool {
+        let rests = now == self.seen;
+        self.seen = now;
+        if !rests || self.seen == self.taken {
+            return false;
+        }
+        self.taken = self.seen.clone();
+        true
+    }
+}
+
+impl Files {
+    /// Begins with the files as they are now, which is best done before they are read.
+    #[must_use]
+    pub fn of(sources: &Sources) -> Self {
+        let paths = sources.files();
+        let prints = paths.iter().map(|path| print(std::fs::metadata(path).ok())).collect();
+        Self { paths, watch: Watch::new(prints) }
+    }
+
+    /// Resolves when a file was changed and is at rest. May be dropped and called again.
+    async fn changed(&mut self) {
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            let mut prints = Vec::with_capacity(self.paths.len());
+            for path in &self.paths {
+                prints.push(print(tokio::fs::metadata(path).await.ok()));
+            }
+            if self.watch.look(prints) {
+                return;
+            }
+        }
+    }
+}
+
+fn print(file: Option<std::fs::Metadata>) -> Print {
+    let file = file?;
+    #[cfg(unix)]
+    let which = std::os::unix::fs::MetadataExt::ino(&file);
+    #[cfg(not(unix))]
+    let which = 0;
+    Some((file.modified().ok(), file.len(), which))
+}
+
+/// Follows the configuration: at each SIGHUP, and at each change of `files` where there are some. A configuration with a
+/// mistake in it changes nothing. Never returns.
+pub async fn follow(live: &Live, sources: &Sources, mut files: Option<Files>) {
+    let mut hangups = Hangups::listen();
+    loop {
+        tokio::select! {
+            () = hangups.next() => {}
+            () = changed(&mut files) => tracing::info!("a file of the configuration has changed"),
+        }
+        match Config::load(sources) {
+            Ok(loaded) => drop(live.take(&loaded.config)),
+            Err(errors) => tracing::error!(%errors, "the configuration stays as it was"),
+        }
+    }
+}
+
+async fn changed(files: &mut Option<Files>) {
+    match files {
+        Some(files) => files.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The signals that ask for it, where the system has such.
+struct Hangups {
+    #[cfg(unix)]
+    signal: Option<tokio::signal::unix::Signal>,
+}
+
+impl Hangups {
+    #[cfg(unix)]
+    fn listen() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        Self { signal: signal(SignalKind::hangup()).ok() }
+    }
+
+    #[cfg(not(unix))]
+    const fn listen() -> Self {
+        Self {}
+    }
+
+    async fn next(&mut self) {
+        #[cfg(unix)]
+        if let Some(signal) = &mut self.signal
+            && signal.recv().await.is_some()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_told_once_it_rests_and_only_once() {
+        let mut watch = Watch::new("as at the start");
+        assert!(!watch.look("as at the start"));
+        assert!(!watch.look("half written"));
+        assert!(!watch.look("written"));
+        assert!(watch.look("written"));
+        assert!(!watch.look("written"));
+    }
+
+    #[test]
+    fn what_is_taken_back_before_it_was_read_is_no_change() {
+        let mut watch = Watch::new(1);
+        assert!(!watch.look(2));
+        assert!(!watch.look(1));
+        assert!(!watch.look(1));
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_by_one_of_the_same_length_is_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, "a = 1").unwrap();
+        let before = print(std::fs::metadata(&path).ok());
+        let other = dir.path().join("other.toml");
+        std::fs::write(&other, "a = 2").unwrap();
+        std::fs::File::open(&other).unwrap().set_modified(before.unwrap().0.unwrap()).unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        assert_ne!(print(std::fs::metadata(&path).ok()), before);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(print(std::fs::metadata(&path).ok()), None);
+    }
+}
