@@ -66,6 +66,12 @@ impl Gateway {
         self.bittorrent
     }
 
+    /// Has it read its configuration again, as `systemctl reload` does.
+    pub fn hang_up(&self) {
+        let told = Command::new("kill").args(["-HUP", &self.process.id().to_string()]).status();
+        assert!(told.is_ok_and(|status| status.success()), "the gateway cannot be told");
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.process.id()
@@ -145,6 +151,21 @@ pub fn start_get(uri: &str, out: &Path, dir: &Path, options: &[(&str, &str)]) ->
     let mut command = command(ports::free(), &dir.join("get-data"))?;
     command.arg("get").arg(uri).arg("-o").arg(out).envs(options.iter().copied());
     Some(Process::start("swarmgate-get", &command, dir))
+}
+
+/// Runs a command of `swarmgate` to its end with some options, as variables of its environment, and a cache of its own below
+/// `dir`; `None` when there is no binary. What comes back is its exit code, and what it said.
+pub async fn run_with(
+    dir: &Path,
+    args: &[&str],
+    options: &[(&str, &str)],
+    within: Duration,
+) -> Option<(Option<i32>, String)> {
+    let mut command = command(ports::free(), &dir.join("run-data"))?;
+    command.args(args).envs(options.iter().copied());
+    let mut process = Process::start("swarmgate-run-with", &command, dir);
+    let status = process.finished(within).await;
+    Some((status.code(), process.log()))
 }
 
 /// Runs a command of `swarmgate` to its end, on the data of the gateway that [`Gateway::start`] starts for the same

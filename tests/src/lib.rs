@@ -6,6 +6,7 @@
 //!
 //! Absent by design: global registries, fixed ports, and anything that ends a process it did not start.
 
+pub mod caddy;
 pub mod capture;
 pub mod conformance;
 pub mod dag;

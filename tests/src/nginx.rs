@@ -1,7 +1,7 @@
 //! nginx as a web seed or a mirror, which serves files of a folder, with ranges, each answer no faster than a story wants
 //! it; and as the proxy that stands before a gateway.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -10,7 +10,6 @@ use crate::driver::workplace;
 use crate::ports;
 use crate::process::Process;
 use crate::programs::Program;
-use crate::wait;
 
 /// One process that binds one socket.
 const READY_WITHIN: Duration = Duration::from_secs(10);
@@ -40,20 +39,27 @@ impl Nginx {
         Self::start_with(dir, &place).await
     }
 
+    /// Runs a configuration of a server as operators have it, for whatever address it is given, with its own files below
+    /// `dir`; `None` when the story is to be skipped.
+    pub async fn deployed(dir: &Path, server: impl FnOnce(SocketAddr) -> String) -> Option<Self> {
+        let address = ports::free();
+        Self::run(dir, &server(address), address).await
+    }
+
     async fn start_with(dir: &Path, place: &str) -> Option<Self> {
+        let address = ports::free();
+        Self::run(dir, &format!("server {{ listen {address}; {place} }}"), address).await
+    }
+
+    async fn run(dir: &Path, servers: &str, address: SocketAddr) -> Option<Self> {
         let program = Program::Nginx.find()?;
-        let (dir, address) = (workplace(dir, "nginx"), ports::free());
+        let dir = workplace(dir, "nginx");
         let conf = dir.join("nginx.conf");
-        std::fs::write(&conf, configuration(&dir, place, address))
+        std::fs::write(&conf, configuration(&dir, servers))
             .unwrap_or_else(|e| panic!("cannot write {}: {e}", conf.display()));
         let mut command = Command::new(program);
         command.arg("-e").arg("stderr").arg("-p").arg(&dir).arg("-c").arg(&conf);
-        let mut process = Process::start("nginx", &command, &dir);
-        wait::until("nginx to listen", READY_WITHIN, async || {
-            process.assert_running();
-            TcpStream::connect(address).ok()
-        })
-        .await;
+        let process = Process::start("nginx", &command, &dir).listening(address, READY_WITHIN).await;
         Some(Self { _process: process, address })
     }
 
@@ -64,7 +70,7 @@ impl Nginx {
 }
 
 /// One process in the foreground, which ends with its guard and writes nowhere but below `dir`.
-fn configuration(dir: &Path, place: &str, address: SocketAddr) -> String {
+fn configuration(dir: &Path, servers: &str) -> String {
     let dir = dir.display();
     format!(
         "daemon off; master_process off; pid {dir}/nginx.pid; error_log stderr warn;
@@ -73,7 +79,7 @@ fn configuration(dir: &Path, place: &str, address: SocketAddr) -> String {
              access_log off; default_type application/octet-stream;
              client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy; fastcgi_temp_path {dir}/fastcgi;
              uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi;
-             server {{ listen {address}; {place} }}
+             {servers}
          }}\n"
     )
 }

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -40,6 +41,17 @@ impl Process {
             .spawn()
             .unwrap_or_else(|e| panic!("cannot start {name} ({command:?}): {e}"));
         Self { name: name.to_owned(), child, log }
+    }
+
+    /// Waits until the child listens at `address`, which is all that a server has to do to be ready.
+    pub async fn listening(mut self, address: SocketAddr, within: Duration) -> Self {
+        let what = format!("{} to listen", self.name);
+        wait::until(&what, within, async || {
+            self.assert_running();
+            TcpStream::connect(address).ok()
+        })
+        .await;
+        self
     }
 
     /// The child's process id.

@@ -28,6 +28,8 @@ pub enum Program {
     Turnserver,
     /// nginx.
     Nginx,
+    /// Caddy.
+    Caddy,
     /// Kubo's `ipfs`.
     Kubo,
     /// A folder of packages for Node, Helia among them, and the Node that runs them.
@@ -58,6 +60,7 @@ impl Program {
             Self::Chromium => "SWARMGATE_CHROMIUM",
             Self::Turnserver => "SWARMGATE_TURNSERVER",
             Self::Nginx => "SWARMGATE_NGINX",
+            Self::Caddy => "SWARMGATE_CADDY",
             Self::Kubo => "SWARMGATE_KUBO",
             Self::HeliaModules => "SWARMGATE_HELIA_MODULES",
             Self::Schemathesis => "SWARMGATE_SCHEMATHESIS",

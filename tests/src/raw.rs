@@ -47,6 +47,11 @@ impl Head {
         found.map_or("", |(_, value)| value)
     }
 
+    /// The names of all its headers, in small letters.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        self.headers.iter().map(|(name, _)| name.to_ascii_lowercase())
+    }
+
     /// The announced length of the body; 0 when none is.
     pub fn content_length(&self) -> usize {
         self.header("content-length").parse().unwrap_or(0)

@@ -21,6 +21,7 @@ mod ipfs_over_http;
 mod ipfs_to_peers;
 mod loopback_alone;
 mod matrix;
+mod operators;
 mod port_mapping;
 mod private;
 mod publishing;

@@ -18,7 +18,7 @@ const SETTLED: Duration = Duration::from_secs(2);
 const TOLERANCE: f64 = 0.05;
 const MB: u64 = 1_000_000;
 
-fn is_near(measured: f64, rate: u64) -> bool {
+pub(super) fn is_near(measured: f64, rate: u64) -> bool {
     (measured / rate as f64 - 1.0).abs() <= TOLERANCE
 }
 
@@ -30,7 +30,7 @@ async fn rate_of(count: impl Fn() -> u64, over: Duration) -> f64 {
 }
 
 /// A gateway that has all of a content, kept.
-async fn full(content: &Content, change: impl FnOnce(&mut Config)) -> Node {
+pub(super) async fn full(content: &Content, change: impl FnOnce(&mut Config)) -> Node {
     let node = Node::with(change).await;
     fill(node.app.store(), content).await;
     let kind = [("content-type", "application/x-bittorrent")];
@@ -117,7 +117,12 @@ async fn clients_are_served_at_the_limit_and_a_change_acts_within_two_seconds_on
 }
 
 /// Reads on until a moment, or the end of the content, and checks each byte; tells how far it came.
-async fn read_until(reader: &mut Connection, content: &Content, mut position: usize, until: Instant) -> usize {
+pub(super) async fn read_until(
+    reader: &mut Connection,
+    content: &Content,
+    mut position: usize,
+    until: Instant,
+) -> usize {
     while position < content.bytes.len() {
         let Ok(some) = tokio::time::timeout_at(until, reader.some(64 * 1024)).await else { break };
         let some = some.unwrap();
@@ -150,7 +155,7 @@ async fn a_mistake_in_a_change_changes_nothing_and_says_what_it_is() {
 }
 
 /// An option's value, as `/api/v1/config` tells it.
-fn in_force(config: &Value, key: &str) -> String {
+pub(super) fn in_force(config: &Value, key: &str) -> String {
     let rows = config["options"].as_array().unwrap();
     rows.iter().find(|row| row["key"] == key).and_then(|row| row["value"].as_str()).unwrap().to_owned()
 }

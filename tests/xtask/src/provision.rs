@@ -83,13 +83,14 @@ pub(crate) enum Tool {
     Nft,
     /// A router's daemon that forwards ports.
     Miniupnpd,
+    Caddy,
     Wrk,
     Tcpdump,
 }
 
 impl Tool {
     /// What the interop stories run that is not ours.
-    pub(crate) const PEERS: [Self; 15] = [
+    pub(crate) const PEERS: [Self; 16] = [
         Self::Libtorrent,
         Self::Aria2,
         Self::Rqbit,
@@ -99,6 +100,7 @@ impl Tool {
         Self::Chromium,
         Self::Turnserver,
         Self::Nginx,
+        Self::Caddy,
         Self::Kubo,
         Self::Helia,
         Self::Nft,
@@ -125,6 +127,7 @@ impl Tool {
             Self::Nginx => "nginx",
             Self::Nft => "nft",
             Self::Miniupnpd => "miniupnpd",
+            Self::Caddy => "caddy",
             Self::Wrk => "wrk",
             Self::Tcpdump => "tcpdump",
         }
@@ -142,6 +145,7 @@ impl Tool {
             Self::Chromium => Some("SWARMGATE_CHROMIUM"),
             Self::Turnserver => Some("SWARMGATE_TURNSERVER"),
             Self::Nginx => Some("SWARMGATE_NGINX"),
+            Self::Caddy => Some("SWARMGATE_CADDY"),
             Self::Kubo => Some("SWARMGATE_KUBO"),
             Self::Helia => Some("SWARMGATE_HELIA_MODULES"),
             Self::Schemathesis => Some("SWARMGATE_SCHEMATHESIS"),
@@ -217,6 +221,7 @@ impl Shop {
             Tool::Nginx => self.debian("nginx", "nginx-light"),
             Tool::Nft => self.debian("ip", "iproute2").and_then(|_| self.debian("nft", "nftables")),
             Tool::Miniupnpd => self.debian("miniupnpd", "miniupnpd-nftables"),
+            Tool::Caddy => self.debian("caddy", "caddy"),
             Tool::Wrk => self.debian("wrk", "wrk"),
             Tool::Tcpdump => self.debian("tcpdump", "tcpdump"),
         }

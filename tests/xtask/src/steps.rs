@@ -7,11 +7,14 @@ use clap::ValueEnum;
 use crate::fuzz;
 use crate::provision::{Provisioned, Tool};
 use crate::report::Outcome;
-use crate::shell::{Cmd, target_dir};
+use crate::shell::{Cmd, root, target_dir};
 use crate::verdict;
 
 /// How long the demo may take from start to its own end.
 const DEMO_LIMIT_SECONDS: u32 = 120;
+
+/// How long one example may take: each is a matter of seconds.
+const EXAMPLE_LIMIT_SECONDS: u32 = 60;
 
 /// One step; they run in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -23,6 +26,7 @@ pub(crate) enum Step {
     Deny,
     Build,
     Unit,
+    Examples,
     Interop,
     Fuzz,
     Demo,
@@ -38,6 +42,7 @@ impl Step {
             Self::Deny => "deny",
             Self::Build => "build",
             Self::Unit => "unit",
+            Self::Examples => "examples",
             Self::Interop => "interop",
             Self::Fuzz => "fuzz",
             Self::Demo => "demo",
@@ -53,6 +58,7 @@ impl Step {
             Self::Deny => "licences, bans, sources; by policy not advisories, whose database is a download",
             Self::Build => "the binary that interop and demo run",
             Self::Unit => "unit tests, integration stories, doctests",
+            Self::Examples => "each example, to its own end",
             Self::Interop => "stories with foreign clients on loopback",
             Self::Fuzz => "each fuzz target for a moment",
             Self::Demo => "`swarmgate demo` shows itself and exits with success",
@@ -65,7 +71,14 @@ impl Step {
             Self::Interop => &[Self::Provision, Self::Build],
             Self::Deny => &[Self::Provision],
             Self::Demo => &[Self::Build],
-            Self::Provision | Self::Fmt | Self::Clippy | Self::Doc | Self::Build | Self::Unit | Self::Fuzz => &[],
+            Self::Provision
+            | Self::Fmt
+            | Self::Clippy
+            | Self::Doc
+            | Self::Build
+            | Self::Unit
+            | Self::Examples
+            | Self::Fuzz => &[],
         }
     }
 
@@ -80,6 +93,7 @@ impl Step {
             | Self::Doc
             | Self::Build
             | Self::Unit
+            | Self::Examples
             | Self::Fuzz
             | Self::Demo => &[],
         }
@@ -138,6 +152,24 @@ pub(crate) fn unit() -> Outcome {
     verdict::hear(&Cmd::cargo("test --workspace --no-fail-fast -- --skip interop::"), &[])
 }
 
+/// Each is a file of `examples/`. With `--workspace`, so that what the unit step has built is not built twice.
+pub(crate) fn examples() -> Outcome {
+    let run =
+        |name: &String| Cmd::new(target_dir().join("debug/examples").join(name)).limit(EXAMPLE_LIMIT_SECONDS).run();
+    let built = Cmd::cargo("build --workspace --examples").run();
+    built.and_then(|()| example_names()).and_then(|names| names.iter().try_for_each(run)).into()
+}
+
+fn example_names() -> Result<Vec<String>, String> {
+    let dir = root().join("examples");
+    let listed = std::fs::read_dir(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    let files = listed.filter_map(|entry| Some(entry.ok()?.path()));
+    let rust = files.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    let mut names: Vec<_> = rust.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect();
+    names.sort();
+    if names.is_empty() { Err(format!("{}: no example", dir.display())) } else { Ok(names) }
+}
+
 /// `--workspace` although one package is meant: the same features as the unit step, so nothing is built twice.
 ///
 /// The gateway specifications' own tests are left to their own command, which looks for their program.
@@ -183,5 +215,13 @@ mod tests {
     fn a_selected_step_brings_what_it_needs_in_order() {
         assert_eq!(selection(&[Step::Interop, Step::Fmt]), [Step::Provision, Step::Fmt, Step::Build, Step::Interop]);
         assert_eq!(selection(&[]).len(), Step::value_variants().len());
+    }
+
+    #[test]
+    fn every_example_of_the_manifest_is_run() {
+        let manifest = std::fs::read_to_string(root().join("examples/Cargo.toml")).unwrap();
+        let names = example_names().unwrap();
+        assert_eq!(names.len(), manifest.matches("[[example]]").count());
+        assert!(names.iter().all(|name| manifest.contains(&format!("name = \"{name}\""))), "{names:?}");
     }
 }
