@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(shape("cache.max_size"), Shape::Text);
         assert_eq!(shape("auth.mode"), Shape::Text);
         let secrets: Vec<_> = catalogue.keys().filter(|key| catalogue.option(key).unwrap().secret).collect();
-        assert_eq!(secrets, ["auth.token", "webtorrent.turn_password"]);
+        assert_eq!(secrets, ["auth.link_key", "auth.token", "webtorrent.turn_password"]);
         let urls: Vec<_> = catalogue.keys().filter(|key| catalogue.option(key).unwrap().url).collect();
         assert_eq!(
             urls,

@@ -19,6 +19,7 @@ impl Config {
         // Secrets look alike in every output.
         let secrets = [
             ("auth.token", self.auth.token != new.auth.token),
+            ("auth.link_key", self.auth.link_key != new.auth.link_key),
             ("webtorrent.turn_password", self.webtorrent.turn_password != new.webtorrent.turn_password),
         ];
         for (key, _) in secrets.iter().filter(|(_, differs)| *differs) {

@@ -2,8 +2,9 @@
 //! when an operator changes it. The defaults are in the `Default` impls below the structs.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -11,10 +12,11 @@ use url::Url;
 use crate::hybrid::Hybrid;
 use crate::ipfs::{Ipfs, Policy};
 use crate::limits::Limits;
+use crate::listen::Listen;
 use crate::networks::{Bittorrent, Network, Webtorrent};
 use crate::seeding::Seeding;
 use crate::urls::{optional_url, or_empty};
-use crate::values::{Secret, Size, Span, addresses};
+use crate::values::{Secret, Size, Span, networks};
 
 /// The configuration of one swarmgate process.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -61,10 +63,21 @@ pub struct Config {
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
     /// IP addresses and ports to listen on. Port 0 lets the system choose. An address that other machines can reach
-    /// needs `auth.token`, or `auth.mode = "none"`.
-    #[serde(deserialize_with = "addresses")]
+    /// needs credentials (`auth.token`, `auth.credentials`), or `auth.mode = "none"`. Also `unix:/run/swarmgate.sock`, whose
+    /// clients count as this machine, and `systemd`, the sockets that a service manager hands over (LISTEN_FDS).
     #[schemars(with = "Vec<String>")]
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listen>,
+    /// A certificate with its chain, as PEM; with it, and `tls_key`, all IP addresses speak TLS. Read again at SIGHUP.
+    /// Empty: no TLS.
+    pub tls_cert: PathBuf,
+    /// The certificate's private key, as PEM. Read again at SIGHUP.
+    pub tls_key: PathBuf,
+    /// Networks of reverse proxies, as `127.0.0.1` or `10.0.0.0/8`, that may say for whom they ask: `X-Forwarded-For` or
+    /// `Forwarded`, `X-Forwarded-Host` and `X-Forwarded-Proto`. They must send one of the first two with each request, and
+    /// count as the client where they do not. A Unix socket's clients are 127.0.0.1.
+    #[serde(deserialize_with = "networks")]
+    #[schemars(with = "Vec<String>")]
+    pub trusted_proxies: Vec<IpNet>,
     /// The address clients know the gateway by, as `https://media.example.org/`; used in playlists and links, and its
     /// host is an allowed one. Empty: the host each request names.
     #[serde(deserialize_with = "optional_url", serialize_with = "or_empty")]
@@ -104,8 +117,18 @@ pub struct Auth {
     /// What the control API asks for.
     pub mode: AuthMode,
     /// The bearer token of the control API, and of content where `anonymous_content` does not cover the client.
-    /// Best given as a file: SWARMGATE_AUTH__TOKEN_FILE.
+    /// Best given as a file: SWARMGATE_AUTH__TOKEN_FILE. It may do everything; for tokens that may do less, and for people
+    /// with passwords, see `credentials`.
     pub token: Secret,
+    /// The file with tokens and users of their own scopes, which `swarmgate token` writes: hashes alone, as TOML. The gateway
+    /// reads it again when it changes, so that a token that is revoked is one within seconds. Empty: none.
+    pub credentials: PathBuf,
+    /// The key that signed links are made with, at least 32 characters. Empty: the file `link-key` in `cache.dir`, which the
+    /// gateway makes at its first start. Gateways that stand for each other need the same. With another key, links that
+    /// were given away no longer work. Best given as a file: SWARMGATE_AUTH__LINK_KEY_FILE.
+    pub link_key: Secret,
+    /// How long a signed link works when nobody says: those in playlists, and those that are asked for without a time.
+    pub link_ttl: Span,
     /// Who may read content without the token, where there is one. Behind a reverse proxy on the same machine every
     /// client looks like loopback: say `never` there unless the proxy asks for credentials itself.
     pub anonymous_content: AnonymousContent,
@@ -115,11 +138,11 @@ pub struct Auth {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum AuthMode {
-    /// The token when one is set. Without one the server listens on loopback addresses only.
+    /// Credentials when there are any: a token, or a file with some. Without, the server listens on loopback addresses only.
     Auto,
     /// Nothing, not even on a public address.
     None,
-    /// The token, always.
+    /// Credentials, always.
     Token,
 }
 
@@ -244,7 +267,18 @@ impl Server {
     /// Whether only this machine can reach the server.
     #[must_use]
     pub fn is_loopback_only(&self) -> bool {
-        self.listen.iter().all(|address| address.ip().to_canonical().is_loopback())
+        self.listen.iter().all(Listen::is_local)
+    }
+
+    /// The IP addresses that are listened on.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.listen.iter().filter_map(Listen::tcp)
+    }
+
+    /// Whether IP addresses speak TLS.
+    #[must_use]
+    pub fn has_tls(&self) -> bool {
+        !self.tls_cert.as_os_str().is_empty()
     }
 }
 
@@ -257,12 +291,28 @@ impl Auth {
             AuthMode::None => None,
         }
     }
+
+    /// The file with tokens and users, or `None` when there is none or the control API asks for nothing.
+    #[must_use]
+    pub fn required_credentials(&self) -> Option<&Path> {
+        let named = !self.credentials.as_os_str().is_empty() && self.mode != AuthMode::None;
+        named.then_some(self.credentials.as_path())
+    }
+
+    /// Whether anything is named that a client could be asked for.
+    #[must_use]
+    pub fn has_credentials(&self) -> bool {
+        self.token.is_set() || !self.credentials.as_os_str().is_empty()
+    }
 }
 
 impl Default for Server {
     fn default() -> Self {
         Self {
-            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8420))],
+            listen: vec![Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 8420)))],
+            tls_cert: PathBuf::new(),
+            tls_key: PathBuf::new(),
+            trusted_proxies: Vec::new(),
             public_url: None,
             base_path: "/".to_owned(),
             allowed_hosts: vec!["localhost".to_owned()],
@@ -275,7 +325,14 @@ impl Default for Server {
 
 impl Default for Auth {
     fn default() -> Self {
-        Self { mode: AuthMode::Auto, token: Secret::default(), anonymous_content: AnonymousContent::Loopback }
+        Self {
+            mode: AuthMode::Auto,
+            token: Secret::default(),
+            credentials: PathBuf::new(),
+            link_key: Secret::default(),
+            link_ttl: Span::from_secs(6 * 60 * 60),
+            anonymous_content: AnonymousContent::Loopback,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use url::{Host, Url};
 
+use crate::listen::Listen;
 use crate::options::{AnonymousContent, AuthMode, Config};
 use crate::urls::{ServerUrl, shown};
 use crate::values::{Size, Span};
@@ -22,15 +23,18 @@ pub(crate) struct Rule {
 pub(crate) const RULES: &[Rule] = &[
     Rule { keys: &["server.listen"], check: listens_somewhere },
     Rule { keys: &["server.listen"], check: listens_once },
-    Rule { keys: &["server.listen", "auth.mode", "auth.token"], check: strangers_are_asked },
+    Rule { keys: &["server.listen", "auth.mode", "auth.token", "auth.credentials"], check: strangers_are_asked },
+    Rule { keys: &["server.tls_cert", "server.tls_key"], check: tls_has_both_files },
     Rule { keys: &["server.public_url"], check: public_url_is_a_web_address },
     Rule { keys: &["server.base_path"], check: base_path_is_a_path },
     Rule { keys: &["server.allowed_hosts"], check: allowed_hosts_are_names },
     Rule { keys: &["server.max_streams"], check: |c| not_zero(c.server.max_streams) },
     Rule { keys: &["server.max_streams_per_client"], check: |c| not_zero(c.server.max_streams_per_client) },
-    Rule { keys: &["auth.mode", "auth.token"], check: mode_fits_token },
-    Rule { keys: &["auth.anonymous_content", "auth.token"], check: keeping_out_needs_a_token },
+    Rule { keys: &["auth.mode", "auth.token", "auth.credentials"], check: mode_fits_credentials },
+    Rule { keys: &["auth.anonymous_content", "auth.token", "auth.credentials"], check: keeping_out_needs_a_token },
     Rule { keys: &["auth.token"], check: token_fits_a_header },
+    Rule { keys: &["auth.link_key"], check: link_key_is_long },
+    Rule { keys: &["auth.link_ttl"], check: |c| not_instant(c.auth.link_ttl) },
     Rule { keys: &["cache.dir"], check: cache_has_a_place },
     Rule { keys: &["cache.max_size"], check: |c| not_empty(c.cache.max_size) },
     Rule { keys: &["cache.memory"], check: |c| not_empty(c.cache.memory) },
@@ -153,12 +157,20 @@ fn listens_somewhere(config: &Config) -> Vec<String> {
 
 fn listens_once(config: &Config) -> Vec<String> {
     let listen = &config.server.listen;
-    let clash = |(index, address): (usize, &SocketAddr)| {
-        let earlier = listen[..index].iter().find(|earlier| overlap(earlier, address))?;
-        let twice = format!("{address} is named twice");
-        Some(if earlier == address { twice } else { format!("{earlier} and {address} cannot both be listened on") })
+    let clash = |(index, place): (usize, &Listen)| {
+        let earlier = listen[..index].iter().find(|earlier| clashes(earlier, place))?;
+        let twice = format!("{place} is named twice");
+        Some(if earlier == place { twice } else { format!("{earlier} and {place} cannot both be listened on") })
     };
     listen.iter().enumerate().filter_map(clash).collect()
+}
+
+fn clashes(a: &Listen, b: &Listen) -> bool {
+    match (a.tcp(), b.tcp()) {
+        (Some(a), Some(b)) => overlap(&a, &b),
+        (Some(_), None) | (None, Some(_)) => false,
+        (None, None) => a == b,
+    }
 }
 
 /// Whether binding one address keeps the other from being bound: the same port, on the same address or on all of them.
@@ -169,32 +181,49 @@ fn overlap(a: &SocketAddr, b: &SocketAddr) -> bool {
 }
 
 fn strangers_are_asked(config: &Config) -> Vec<String> {
-    let unguarded = config.auth.mode == AuthMode::Auto && !config.auth.token.is_set();
-    let public = config.server.listen.iter().find(|address| !address.ip().to_canonical().is_loopback());
+    let unguarded = config.auth.mode == AuthMode::Auto && !config.auth.has_credentials();
+    let public = config.server.listen.iter().find(|place| !place.is_local());
     public.filter(|_| unguarded).map(open_to_strangers).into_iter().collect()
 }
 
-fn open_to_strangers(address: &SocketAddr) -> String {
+fn open_to_strangers(place: &Listen) -> String {
     format!(
-        "other machines can reach {address} and nothing asks who they are: set a token \
-         (SWARMGATE_AUTH__TOKEN_FILE or auth.token), or let everyone in with auth.mode = \"none\""
+        "other machines can reach {place} and nothing asks who they are: set a token \
+         (SWARMGATE_AUTH__TOKEN_FILE or auth.token), name a file of credentials \
+         (auth.credentials), or let everyone in with auth.mode = \"none\""
     )
 }
 
-fn mode_fits_token(config: &Config) -> Vec<String> {
-    match (config.auth.mode, config.auth.token.is_set()) {
-        (AuthMode::Token, false) => vec!["asks for a token, but auth.token is empty".to_owned()],
-        (AuthMode::None, true) => {
-            vec!["asks for nothing, so auth.token would be ignored; drop one of the two".to_owned()]
+fn tls_has_both_files(config: &Config) -> Vec<String> {
+    let (cert, key) = (&config.server.tls_cert, &config.server.tls_key);
+    when(cert.as_os_str().is_empty() != key.as_os_str().is_empty(), || {
+        "is one half: TLS needs server.tls_cert and server.tls_key".to_owned()
+    })
+}
+
+fn mode_fits_credentials(config: &Config) -> Vec<String> {
+    let auth = &config.auth;
+    match auth.mode {
+        AuthMode::Token => when(!auth.has_credentials(), || {
+            "asks for a token, but auth.token is empty and so is auth.credentials".to_owned()
+        }),
+        AuthMode::None => {
+            let ignored = [("auth.token", auth.token.is_set()), ("auth.credentials", auth.has_credentials())];
+            let ignored = ignored.iter().find(|(_, set)| *set);
+            let reason =
+                |(key, _): &(&str, bool)| format!("asks for nothing, so {key} would be ignored; drop one of the two");
+            ignored.map(reason).into_iter().collect()
         }
-        (AuthMode::Auto | AuthMode::Token, true) | (AuthMode::Auto | AuthMode::None, false) => Vec::new(),
+        AuthMode::Auto => Vec::new(),
     }
 }
 
 /// Behind a proxy this would leave everything open to everybody, and look shut.
 fn keeping_out_needs_a_token(config: &Config) -> Vec<String> {
     let shut = config.auth.anonymous_content == AnonymousContent::Never;
-    when(shut && !config.auth.token.is_set(), || "keeps nobody out while auth.token is empty".to_owned())
+    when(shut && !config.auth.has_credentials(), || {
+        "keeps nobody out while auth.token and auth.credentials are empty".to_owned()
+    })
 }
 
 /// RFC 6750 §2.1: a bearer token is letters, digits and `-._~+/`, then `=`.
@@ -204,6 +233,16 @@ fn token_fits_a_header(config: &Config) -> Vec<String> {
     let body = token.trim_end_matches('=');
     when(config.auth.token.is_set() && (body.is_empty() || !body.bytes().all(allowed)), || {
         "cannot be sent in a header: a bearer token has letters, digits and -._~+/ only, and = at its end".to_owned()
+    })
+}
+
+/// Characters of a key for links that an operator chooses, at least: whoever guesses it reads everything.
+const MIN_LINK_KEY: usize = 32;
+
+fn link_key_is_long(config: &Config) -> Vec<String> {
+    let key = &config.auth.link_key;
+    when(key.is_set() && key.expose().len() < MIN_LINK_KEY, || {
+        format!("has to have at least {MIN_LINK_KEY} characters, as from `openssl rand -hex 32`")
     })
 }
 
@@ -252,7 +291,7 @@ fn neighbours_may_be_dialled(config: &Config) -> Vec<String> {
 
 fn peers_have_their_own_port(config: &Config) -> Vec<String> {
     let peers = SocketAddr::new(config.bittorrent.listen_ip, config.bittorrent.listen_port);
-    let taken = config.server.listen.iter().find(|http| config.bittorrent.enabled && overlap(&peers, http));
+    let taken = config.server.addresses().find(|http| config.bittorrent.enabled && overlap(&peers, http));
     taken.map(|http| format!("peers cannot have {peers}, because server.listen has {http}")).into_iter().collect()
 }
 
@@ -394,7 +433,7 @@ mod tests {
         check(&config)
     }
 
-    fn listen(addresses: &[&str]) -> Vec<SocketAddr> {
+    fn listen(addresses: &[&str]) -> Vec<Listen> {
         addresses.iter().map(|address| address.parse().unwrap()).collect()
     }
 
@@ -423,11 +462,32 @@ mod tests {
             config.auth.token = crate::Secret::new("t");
         };
         assert!(reasons(strangers_are_asked, with_token).is_empty());
+        let with_file = |config: &mut Config| {
+            public(config);
+            config.auth.credentials = "credentials.toml".into();
+        };
+        assert!(reasons(strangers_are_asked, with_file).is_empty());
+        assert_eq!(reasons(strangers_are_asked, |config| config.server.listen = listen(&["systemd"])).len(), 1);
         let with_word = |config: &mut Config| {
             public(config);
             config.auth.mode = AuthMode::None;
         };
         assert!(reasons(strangers_are_asked, with_word).is_empty());
+    }
+
+    #[test]
+    fn tls_needs_a_certificate_and_its_key() {
+        assert_eq!(reasons(tls_has_both_files, |config| config.server.tls_cert = "a.pem".into()).len(), 1);
+        let both = |config: &mut Config| (config.server.tls_cert, config.server.tls_key) = ("a".into(), "b".into());
+        assert!(reasons(tls_has_both_files, both).is_empty());
+    }
+
+    #[test]
+    fn a_key_for_links_is_no_password() {
+        let key =
+            |text: &'static str| reasons(link_key_is_long, |config| config.auth.link_key = crate::Secret::new(text));
+        assert_eq!(key("hunter2").len(), 1);
+        assert!(key("0123456789abcdef0123456789abcdef").is_empty() && key("").is_empty());
     }
 
     #[test]
@@ -450,6 +510,8 @@ mod tests {
             (&["127.0.0.1:1", "0.0.0.0:1"], 1),
             (&["[::]:1", "127.0.0.1:1"], 1),
             (&["0.0.0.0:1", "[::1]:1"], 0),
+            (&["unix:/run/a", "unix:/run/b", "systemd"], 0),
+            (&["unix:/run/a", "unix:/run/a"], 1),
         ] {
             let found = reasons(listens_once, |config| config.server.listen = listen(addresses));
             assert_eq!(found.len(), clashes, "{addresses:?}: {found:?}");

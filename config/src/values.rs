@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -297,12 +298,13 @@ impl JsonSchema for Secret {
     }
 }
 
-/// Reads socket addresses, with a reason that shows the shape expected.
-pub(crate) fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
+/// Reads networks, each an address or one with the length of its prefix.
+pub(crate) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     let read = |text: String| {
-        text.parse().map_err(|_| {
-            de::Error::custom(format!("`{text}` is not an IP address with a port, as 127.0.0.1:8420 or [::1]:8420"))
-        })
+        let alone = |_| text.parse::<IpAddr>().map(IpNet::from);
+        text.parse()
+            .or_else(alone)
+            .map_err(|_| de::Error::custom(format!("`{text}` is not a network, as 127.0.0.1, 10.0.0.0/8 or fd00::/8")))
     };
     Vec::<String>::deserialize(deserializer)?.into_iter().map(read).collect()
 }

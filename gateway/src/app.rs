@@ -18,6 +18,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,7 +44,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use crate::auth::TokenHash;
+use crate::auth::link::KEY_FILE;
+use crate::auth::{Clock, Credentials, CredentialsError, LinkKey, TokenHash};
 use crate::catalogue::Catalogue;
 use crate::hybrid::{self, Lenders};
 use crate::ipfs;
@@ -52,7 +54,7 @@ use crate::live::{Live, upload_rules};
 use crate::pointers::Pointers;
 use crate::policy::{DenylistError, Denylists};
 use crate::publish::{Jobs, Publisher};
-use crate::server::{self, ServeLimits};
+use crate::server::{self, ServeLimits, Tls};
 use crate::settings;
 use crate::state::{Anonymous, FetchTorrent, GatewayState, HttpOptions, Parts};
 use crate::torrents::{NoTorrents, Torrents};
@@ -94,6 +96,12 @@ pub enum StartupError {
     /// Hybrid: which names are the same bytes.
     #[error(transparent)]
     Hybrid(#[from] hybrid::HybridError),
+    /// The tokens and users.
+    #[error("auth.credentials: {0}")]
+    Credentials(#[from] CredentialsError),
+    /// The key of signed links.
+    #[error("the key of signed links in {0}: {1}")]
+    LinkKey(std::path::PathBuf, #[source] std::io::Error),
     /// A list of what is not served.
     #[error(transparent)]
     Denylist(#[from] DenylistError),
@@ -121,6 +129,7 @@ pub struct App {
     dht: Option<DhtNode>,
     mapper: Option<PortMapper>,
     live: Arc<Live>,
+    tls: Option<Tls>,
     store: Store,
     ephemeral: Option<EphemeralDir>,
     addresses: Vec<SocketAddr>,
@@ -167,6 +176,7 @@ impl App {
             dht: None,
             mapper: None,
             live: Live::new(config),
+            tls: listeners.tls.clone(),
             store,
             ephemeral,
             addresses: listeners.http_addresses(),
@@ -183,7 +193,7 @@ impl App {
 
     async fn start(&mut self, loaded: &Loaded, listeners: Listeners, events: EventBus) -> Result<(), StartupError> {
         let config = &loaded.config;
-        let Listeners { http, peers, webrtc, mapping } = listeners;
+        let Listeners { http, peers, webrtc, mapping, .. } = listeners;
         let mut ports = peers.iter().flat_map(BitTorrentSockets::peer_addresses).collect::<Vec<_>>();
         if config.webtorrent.listen_port != 0 {
             ports.extend(webrtc.iter().flatten().filter_map(|socket| Some(("udp", socket.local_addr().ok()?))));
@@ -212,7 +222,7 @@ impl App {
         if config.hybrid.enabled {
             self.start_hybrid(config, book.clone())?;
         }
-        let options = http_options(config);
+        let options = HttpOptions { link_key: Some(link_key(config)?), ..http_options(config)? };
         let publishing = self.publishing(config, &catalogue, &options, book);
         let (store, loaded, live) = (self.store.clone(), loaded.clone(), Arc::clone(&self.live));
         let state = GatewayState::new(Parts {
@@ -235,9 +245,9 @@ impl App {
             closing: self.closing.clone(),
         });
         let router = server::router(state);
-        for listener in http {
+        for socket in http {
             let limits = ServeLimits { drain: DRAIN, ..ServeLimits::default() };
-            self.http.spawn(server::serve(listener, router.clone(), self.closing.clone(), limits));
+            self.http.spawn(server::serve(socket, router.clone(), self.closing.clone(), limits));
         }
         self.http.close();
         Ok(())
@@ -371,6 +381,12 @@ impl App {
     #[must_use]
     pub const fn live(&self) -> &Arc<Live> {
         &self.live
+    }
+
+    /// The certificate that HTTP is served with, if it is.
+    #[must_use]
+    pub const fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 
     /// The cache.
@@ -597,17 +613,36 @@ fn own_authorities(config: &Config, listen: &[SocketAddr]) -> Vec<String> {
     local.chain(public).collect()
 }
 
-fn http_options(config: &Config) -> HttpOptions {
-    HttpOptions {
+/// What links that need no credentials are signed with: what the operator says, or what lies in the data directory. What
+/// keeps nothing there has a key that lives as long as it does.
+pub(crate) fn link_key(config: &Config) -> Result<LinkKey, StartupError> {
+    let dir = &config.cache.dir;
+    match &config.auth.link_key {
+        key if key.is_set() => Ok(LinkKey::new(key.expose().as_bytes())),
+        _ if config.cache.ephemeral => Ok(LinkKey::random()),
+        _ => LinkKey::in_dir(dir).map_err(|error| StartupError::LinkKey(dir.join(KEY_FILE), error)),
+    }
+}
+
+fn http_options(config: &Config) -> Result<HttpOptions, StartupError> {
+    let read = |path: &Path| Ok::<_, StartupError>((path.to_owned(), Credentials::read(path)?));
+    let credentials = config.auth.required_credentials().map(read).transpose()?;
+    Ok(HttpOptions {
         resolve: config.deadlines.resolve.duration(),
         first_byte: config.deadlines.first_byte.duration(),
         stall: config.deadlines.stall.duration(),
         max_wait: config.deadlines.max_wait.duration(),
         max_streams: config.server.max_streams,
         max_streams_per_client: config.server.max_streams_per_client,
+        trusted_proxies: config.server.trusted_proxies.clone(),
+        tls: config.server.has_tls(),
         allowed_hosts: config.server.allowed_hosts.clone(),
         subdomain_hosts: if config.ipfs.enabled { config.ipfs.subdomain_hosts.clone() } else { Vec::new() },
         token: config.auth.required_token().map(|token| TokenHash::of(token.expose())),
+        credentials,
+        link_key: None,
+        link_ttl: config.auth.link_ttl.duration(),
+        clock: Clock::default(),
         anonymous_content: match config.auth.anonymous_content {
             AnonymousContent::Never => Anonymous::Never,
             AnonymousContent::Loopback => Anonymous::Loopback,
@@ -620,7 +655,7 @@ fn http_options(config: &Config) -> HttpOptions {
         publish_dirs: config.publish.dirs.clone(),
         show_attempts: config.server.is_loopback_only(),
         log_names: config.observe.log_names,
-    }
+    })
 }
 
 pub(crate) fn denylists(config: &Config) -> Result<Denylists, DenylistError> {

@@ -1,22 +1,45 @@
-//! Tokens: who may use the API, and content where the operator says so.
+//! Who may do what: credentials and their scopes ([`scope`]), who presents which ([`keyring`]), and links that need none
+//! ([`link`]).
 //!
-//! The gateway keeps the SHA-256 of its token, never the token. A token has 256 random bits, so a fast hash is enough;
-//! comparing hashes in constant time tells a guesser nothing. Players cannot send a bearer header but all of them
-//! take `http://user:password@host/`, so the token is also accepted as the password of Basic credentials.
+//! The gateway keeps the SHA-256 of tokens, never a token. A token has 256 random bits, so a fast hash is enough;
+//! comparing hashes in constant time tells a guesser nothing. Passwords of people are hashed with Argon2id.
+//! What a request's sender may do is found out once, at the edge, and goes along with the request as its [`Access`].
 
+use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use aws_lc_rs::{constant_time, digest};
-use data_encoding::BASE64;
-use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use data_encoding::HEXLOWER;
+use http::Extensions;
 
-use crate::error::Problem;
-use crate::state::{Anonymous, HttpOptions};
+use crate::auth::link::{Place, Ticket};
+use crate::error::{Problem, ProblemKind};
+use crate::state::{Anonymous, Gateway, HttpOptions};
+
+pub mod credentials;
+pub mod keyring;
+pub mod link;
+pub mod password;
+mod private;
+pub mod scope;
+pub(crate) mod throttle;
+
+pub use credentials::{Credentials, CredentialsError, EntryError};
+pub use keyring::Keyring;
+pub use link::{Clock, LinkKey};
+pub use scope::{Scope, Scopes};
+
+/// Letters of a token that nobody guesses, whoever made it up, at least.
+const LONG_TOKEN: usize = 32;
 
 /// The SHA-256 of a token.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct TokenHash([u8; 32]);
+pub struct TokenHash {
+    hash: [u8; 32],
+    /// Whether the token is so short that it may be guessed, given time.
+    may_be_guessed: bool,
+}
 
 impl TokenHash {
     /// Hashes a token.
@@ -24,108 +47,178 @@ impl TokenHash {
     pub fn of(token: &str) -> Self {
         let mut hash = [0; 32];
         hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
-        Self(hash)
+        Self { hash, may_be_guessed: token.len() < LONG_TOKEN }
     }
 
-    /// Takes a hash that was computed earlier.
+    /// Takes the hash of a token with enough random bits, which was computed earlier.
     #[must_use]
     pub const fn new(hash: [u8; 32]) -> Self {
-        Self(hash)
+        Self { hash, may_be_guessed: false }
     }
 
-    fn matches(&self, token: &str) -> bool {
-        constant_time::verify_slices_are_equal(&self.0, &Self::of(token).0).is_ok()
+    /// Whether it is the hash of a token.
+    #[must_use]
+    pub fn matches(&self, token: &str) -> bool {
+        self.equals(&Self::of(token))
+    }
+
+    /// Whether it is the same as another, in constant time.
+    fn equals(&self, other: &Self) -> bool {
+        constant_time::verify_slices_are_equal(&self.hash, &other.hash).is_ok()
+    }
+
+    /// Its hexadecimal digits, for a file.
+    fn to_hex(self) -> String {
+        HEXLOWER.encode(&self.hash)
     }
 }
 
-impl std::fmt::Debug for TokenHash {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TokenHash(…)")
     }
 }
 
-/// Lets a request to the API pass: with the token, or when none is set.
-///
-/// # Errors
-/// 401 otherwise.
-pub fn check_api(options: &HttpOptions, headers: &HeaderMap) -> Result<(), Problem> {
-    let Some(expected) = &options.token else { return Ok(()) };
-    let Some(presented) = token(headers) else {
-        return Err(Problem::unauthorized("send the token as a bearer, or as the password of Basic credentials"));
-    };
-    if expected.matches(&presented) { Ok(()) } else { Err(Problem::unauthorized("that token is not the gateway's")) }
+/// What the sender of a request may do: an extension of each request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// It presents nothing.
+    Nobody,
+    /// What it presents is known, or nobody is asked for anything.
+    Known(Scopes),
+    /// What it presents is not known.
+    Wrong,
+    /// It has presented what is not known too often, or too many present something at once.
+    Later(Duration),
 }
 
-/// Lets a request for content pass: as the API, or where content is open to such clients.
+impl Access {
+    /// The access that the edge has put into a request's extensions.
+    #[must_use]
+    pub fn of(extensions: &Extensions) -> Self {
+        extensions.get().copied().unwrap_or(Self::Nobody)
+    }
+
+    /// Whether it is good for something.
+    #[must_use]
+    pub const fn allows(self, scope: Scope) -> bool {
+        match self {
+            Self::Known(scopes) => scopes.allow(scope),
+            Self::Nobody | Self::Wrong | Self::Later(_) => false,
+        }
+    }
+
+    /// Lets a request pass that needs a scope.
+    ///
+    /// # Errors
+    /// 401 for who presents nothing, or what is not known; 403 for whom the scope is not given; 429 for who has to wait.
+    pub fn require(self, scope: Scope) -> Result<(), Problem> {
+        match self {
+            Self::Known(scopes) if scopes.allow(scope) => Ok(()),
+            Self::Known(_) => Err(Problem::new(
+                ProblemKind::MissingScope,
+                format!("these credentials are not good for what needs the scope {scope}"),
+            )),
+            Self::Nobody => {
+                Err(Problem::unauthorized("send the token as a bearer, or as the password of Basic credentials"))
+            }
+            Self::Wrong => Err(Problem::unauthorized("those credentials are not known here")),
+            Self::Later(wait) => {
+                let seconds = wait.as_secs().max(1);
+                Err(Problem::new(ProblemKind::TooManyAttempts, format!("try again in {seconds} s")))
+            }
+        }
+    }
+}
+
+/// By what right a request reads content: an extension of each that does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// Content is open to such clients.
+    Open,
+    /// By its credentials.
+    Credentials,
+    /// By a signed link.
+    Link {
+        /// When it ends, in seconds since 1970.
+        expires: u64,
+    },
+}
+
+impl Entry {
+    /// The right that a request was let in by.
+    #[must_use]
+    pub fn of(extensions: &Extensions) -> Self {
+        extensions.get().copied().unwrap_or(Self::Open)
+    }
+}
+
+/// Lets a request for content pass: with the scope, where content is open to such clients, or by a link that is signed
+/// for it. `path` is the URL's, without the base path.
 ///
 /// # Errors
-/// 401 otherwise.
-pub fn check_content(options: &HttpOptions, headers: &HeaderMap, client: Option<IpAddr>) -> Result<(), Problem> {
+/// As [`Access::require`]; 403 for a link that is for something else, or over.
+pub fn check_content(
+    gateway: &Gateway,
+    access: Access,
+    client: Option<IpAddr>,
+    path: &str,
+    query: Option<&str>,
+) -> Result<Entry, Problem> {
+    let options = &gateway.options;
+    if options.asks_for_credentials() && access.allows(Scope::Content) {
+        return Ok(Entry::Credentials);
+    }
+    if !options.asks_for_credentials() || is_open_to(options, client) {
+        return Ok(Entry::Open);
+    }
+    let ticket = gateway.link_key.check(Place::of(path, query).as_ref(), query, options.clock.seconds());
+    match (ticket, ticket.problem()) {
+        (Ticket::Good { expires }, _) => Ok(Entry::Link { expires }),
+        (_, Some(problem)) => Err(problem),
+        (_, None) => access.require(Scope::Content).map(|()| Entry::Credentials),
+    }
+}
+
+/// Whether such clients read without credentials.
+fn is_open_to(options: &HttpOptions, client: Option<IpAddr>) -> bool {
     match options.anonymous_content {
-        Anonymous::Always => Ok(()),
-        Anonymous::Loopback if client.is_some_and(|client| client.to_canonical().is_loopback()) => Ok(()),
-        Anonymous::Loopback | Anonymous::Never => check_api(options, headers),
+        Anonymous::Always => true,
+        Anonymous::Loopback => client.is_some_and(|client| client.to_canonical().is_loopback()),
+        Anonymous::Never => false,
     }
 }
 
 /// Whether everybody may read content, so that shared caches may keep it.
 #[must_use]
-pub fn content_is_open(options: &HttpOptions) -> bool {
-    options.token.is_none() || options.anonymous_content == Anonymous::Always
-}
-
-/// The token that a request presents.
-fn token(headers: &HeaderMap) -> Option<String> {
-    let (scheme, value) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    if scheme.eq_ignore_ascii_case("bearer") {
-        return Some(value.trim().to_owned());
-    }
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
-    }
-    let credentials = String::from_utf8(BASE64.decode(value.trim().as_bytes()).ok()?).ok()?;
-    credentials.split_once(':').map(|(_, password)| password.to_owned())
+pub const fn content_is_open(options: &HttpOptions) -> bool {
+    !options.asks_for_credentials() || matches!(options.anonymous_content, Anonymous::Always)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn options(anonymous_content: Anonymous) -> HttpOptions {
-        HttpOptions { token: Some(TokenHash::of("secret")), anonymous_content, ..HttpOptions::default() }
-    }
-
-    fn with(authorization: &str) -> HeaderMap {
-        [(AUTHORIZATION, authorization.parse().unwrap())].into_iter().collect()
-    }
-
-    #[test]
-    fn the_token_is_taken_as_a_bearer_or_a_password_and_nothing_else_is() {
-        let options = options(Anonymous::Never);
-        let basic = |pair: &str| format!("Basic {}", BASE64.encode(pair.as_bytes()));
-        for good in ["Bearer secret".to_owned(), "bearer  secret".to_owned(), basic("me:secret"), basic(":secret")] {
-            assert!(check_api(&options, &with(&good)).is_ok(), "{good}");
-        }
-        for bad in ["Bearer Secret", "Bearer", "Bearer ", "Basic secret", "Digest secret", &basic("secret")] {
-            assert!(check_api(&options, &with(bad)).is_err(), "{bad}");
-        }
-        assert!(check_api(&options, &HeaderMap::new()).is_err());
-    }
-
-    #[test]
-    fn without_a_token_all_is_open() {
-        assert!(check_api(&HttpOptions::default(), &HeaderMap::new()).is_ok());
-    }
-
     #[test]
     fn content_is_as_open_as_the_operator_says() {
-        let (nobody, here, there) = (HeaderMap::new(), "127.0.0.1".parse().ok(), "10.0.0.1".parse().ok());
-        assert!(check_content(&options(Anonymous::Always), &nobody, there).is_ok());
-        assert!(check_content(&options(Anonymous::Loopback), &nobody, here).is_ok());
-        assert!(check_content(&options(Anonymous::Loopback), &nobody, there).is_err());
-        assert!(check_content(&options(Anonymous::Loopback), &nobody, None).is_err());
-        assert!(check_content(&options(Anonymous::Never), &nobody, here).is_err());
-        assert!(check_content(&options(Anonymous::Never), &with("Bearer secret"), there).is_ok());
+        let (here, there) = ("127.0.0.1".parse().ok(), "10.0.0.1".parse().ok());
+        let open = |anonymous_content, client| {
+            is_open_to(&HttpOptions { anonymous_content, ..HttpOptions::default() }, client)
+        };
+        assert!(open(Anonymous::Always, there) && open(Anonymous::Always, None));
+        assert!(open(Anonymous::Loopback, here));
+        assert!(!open(Anonymous::Loopback, there) && !open(Anonymous::Loopback, None));
+        assert!(!open(Anonymous::Never, here));
+    }
+
+    #[test]
+    fn who_is_not_let_in_learns_what_to_do() {
+        let kind = |access: Access| access.require(Scope::Manage).unwrap_err().kind();
+        assert_eq!(kind(Access::Nobody), ProblemKind::Unauthorized);
+        assert_eq!(kind(Access::Wrong), ProblemKind::Unauthorized);
+        assert_eq!(kind(Access::Known(Scopes::from_iter([Scope::Add]))), ProblemKind::MissingScope);
+        assert_eq!(kind(Access::Later(Duration::from_secs(3))), ProblemKind::TooManyAttempts);
+        assert!(Access::Known(Scopes::from_iter([Scope::Manage])).require(Scope::Manage).is_ok());
     }
 
     #[test]

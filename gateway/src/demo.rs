@@ -116,7 +116,7 @@ async fn add_dag(store: &Store, payload: &[u8]) -> Result<Cid, DemoError> {
 #[must_use]
 pub fn offline() -> Config {
     let mut config = Config::default();
-    config.server.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+    config.server.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()];
     config.network.allow_private = true;
     config.bittorrent.listen_ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
     config.bittorrent.listen_port = 0;

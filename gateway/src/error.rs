@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 use swarmgate_content::{Attempt, ContentId, FetchError, FetchErrorKind, ParseIdError, Stage};
 use swarmgate_ipfs::names::{NameError, NameErrorKind};
 
+use crate::auth::throttle;
 use crate::catalogue::AddError;
 use crate::tried;
 
@@ -84,6 +85,10 @@ problem_kinds! {
     BadBody = 400 "bad-body" "The request's body cannot be read",
     /// A credential is required and missing, or wrong.
     Unauthorized = 401 "unauthorized" "A valid token is required",
+    /// The credential is known, and not good for this.
+    MissingScope = 403 "missing-scope" "These credentials may not do that",
+    /// The link was signed for something else, by another key, or until a time that is over.
+    LinkRefused = 403 "link-refused" "That link does not work here, or no longer",
     /// A page of another site sent this request.
     ForeignOrigin = 403 "foreign-origin" "Requests from other sites may not change anything",
     /// A page of a site that the operator has not named wants to use the tracker.
@@ -138,6 +143,8 @@ problem_kinds! {
     NotAManifest = 422 "not-a-manifest" "That is no signed manifest",
     /// The client has too many streams open.
     TooManyStreams = 429 "too-many-streams" "Too many streams from one client",
+    /// The client has presented wrong credentials too often, or too many clients present some at once.
+    TooManyAttempts = 429 "too-many-attempts" "Too many wrong credentials",
     /// The client, or all of them together, has too many WebSockets open at the tracker.
     TooManySockets = 429 "too-many-sockets" "Too many WebSockets",
     /// The operator may not serve it (RFC 7725).
@@ -177,6 +184,8 @@ impl ProblemKind {
     const fn retry_after(self) -> Option<Duration> {
         if matches!(self, Self::ItemRemoved | Self::UnderWay) {
             Some(Duration::from_secs(1))
+        } else if matches!(self, Self::TooManyAttempts) {
+            Some(throttle::REFILL)
         } else if matches!(self, Self::Busy | Self::TooManyStreams | Self::TooManySockets | Self::ShuttingDown) {
             Some(Duration::from_secs(5))
         } else if matches!(self, Self::TimedOut | Self::NoSource | Self::NameUnresolved) {

@@ -11,8 +11,10 @@ use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_content::{ContentId, ContentMeta, FetchError, FetchErrorKind, ResolveRequest, Stage};
 
 use crate::admission::Slot;
-use crate::auth;
+use crate::auth::link::Place;
+use crate::auth::{Access, Entry, Scope};
 use crate::error::{Problem, ProblemKind};
+use crate::links;
 use crate::query::ContentQuery;
 use crate::server::Peer;
 use crate::state::{GatewayState, HttpOptions};
@@ -38,6 +40,8 @@ pub struct Exchange {
     pub headers: HeaderMap,
     /// Who asks.
     pub peer: Option<Peer>,
+    /// By what right.
+    pub entry: Entry,
     /// Its slot.
     pub slot: Slot,
     /// When it came.
@@ -65,15 +69,29 @@ impl Exchange {
         let query = ContentQuery::parse(parts.uri.query())?;
         if query.sources.is_some() {
             // Whoever chooses the networks chooses whom the operator's machine talks to.
-            auth::check_api(&state.options, &parts.headers)?;
+            Access::of(&parts.extensions).require(Scope::Manage)?;
         }
         let peer = parts.extensions.get::<Peer>().cloned();
         let slot = state.admission.admit(peer.as_ref().map(|peer| peer.address.ip()))?;
         let patience = Patience::of(&state.options, query.wait, &parts.headers, asked);
         let cache_alone = query.sources.as_ref().is_some_and(BTreeSet::is_empty);
         let patience = if cache_alone { Patience::for_the_cache(asked) } else { patience };
-        let head = parts.method == Method::HEAD;
-        Ok(Self { state, query, magnet, head, headers: parts.headers.clone(), peer, slot, asked, patience })
+        let (head, entry) = (parts.method == Method::HEAD, Entry::of(&parts.extensions));
+        Ok(Self { state, query, magnet, head, headers: parts.headers.clone(), peer, entry, slot, asked, patience })
+    }
+
+    /// What signs links of an answer that was made for this client: whoever has them reads the content too, for as long as
+    /// the client's own link works, or as long as links do. `None` where content is open to it without.
+    #[must_use]
+    pub fn signature(&self, id: &ContentId) -> Option<String> {
+        let options = &self.state.options;
+        let expires = match self.entry {
+            Entry::Open => return None,
+            Entry::Credentials => options.clock.seconds() + options.link_ttl.as_secs(),
+            Entry::Link { expires } => expires,
+        };
+        let place = Place::of(&links::listing_path(id), None)?;
+        Some(self.state.link_key.sign(&place.content(), expires))
     }
 
     /// Finds out what a content is.

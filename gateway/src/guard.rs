@@ -4,6 +4,7 @@
 //! sends its own name), and for what changes state the page's origin. On the way out: problems are rendered for the
 //! client at hand, counted and logged.
 
+use std::net::IpAddr;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::extract::{Request, State};
@@ -11,12 +12,13 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{
     ACCEPT, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, HOST, ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, HOST, ORIGIN, REFERRER_POLICY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
-use crate::auth;
+use crate::auth::{self, Access, Entry, Scope};
 use crate::error::{Audience, Problem, ProblemKind};
+use crate::links::below_base;
 use crate::routes::ipfs::{address, host, known};
 use crate::server::Peer;
 use crate::state::{Gateway, GatewayState, HttpOptions};
@@ -48,7 +50,7 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The outermost layer: lets a request in, and its answer out.
-pub async fn edge(State(state): State<GatewayState>, request: Request, next: Next) -> Response {
+pub async fn edge(State(state): State<GatewayState>, mut request: Request, next: Next) -> Response {
     let arrived = Instant::now();
     let id = request_id(SystemTime::now(), rand::random());
     let (method, html) = (request.method().clone(), prefers_html(request.headers()));
@@ -57,7 +59,11 @@ pub async fn edge(State(state): State<GatewayState>, request: Request, next: Nex
     let path = request.uri().path().to_owned();
     let mut route = Route::of(below_base(&path, &state.options.base_path));
     let mut response = match admit(&state.options, request.uri(), request.headers()) {
-        Ok(()) => next.run(request).await,
+        Ok(()) => {
+            let access = state.keys.identify(request.headers(), client_of(&request)).await;
+            request.extensions_mut().insert(access);
+            next.run(request).await
+        }
         Err(problem) => problem.into_response(),
     };
     if response.extensions_mut().remove::<OfIpfs>().is_some() {
@@ -129,11 +135,8 @@ pub async fn content(State(state): State<GatewayState>, request: Request, next: 
     if request.method() == Method::OPTIONS {
         return preflight();
     }
-    let client = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
-    let mut response = match auth::check_content(&state.options, request.headers(), client) {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
-    };
+    let entry = let_read(&state, &request, request.uri().path());
+    let mut response = enter(entry, request, |request| next.run(request)).await;
     let headers = response.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
@@ -155,14 +158,21 @@ pub async fn answer_ipfs<Answer: Future<Output = Response>>(
     request: Request,
     answer: impl FnOnce(Request) -> Answer,
 ) -> Response {
-    let client = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
+    let path = request.uri().path().to_owned();
+    answer_ipfs_at(state, &path, request, answer).await
+}
+
+/// The same for content that the host names: `path` is what it would be asked for by at the gateway itself.
+pub async fn answer_ipfs_at<Answer: Future<Output = Response>>(
+    state: &Gateway,
+    path: &str,
+    request: Request,
+    answer: impl FnOnce(Request) -> Answer,
+) -> Response {
     let mut response = if request.method() == Method::OPTIONS {
         (StatusCode::NO_CONTENT, [(ALLOW, CONTENT_METHODS), (ACCESS_CONTROL_MAX_AGE, "86400")]).into_response()
     } else {
-        match auth::check_content(&state.options, request.headers(), client) {
-            Ok(()) => answer(request).await,
-            Err(problem) => problem.into_response(),
-        }
+        enter(let_read(state, &request, path), request, answer).await
     };
     let_scripts_read(response.headers_mut());
     let extensions = response.extensions_mut();
@@ -187,21 +197,51 @@ pub(crate) fn let_scripts_read(headers: &mut HeaderMap) {
 
 /// Lets a request for a page pass: as content, but for this origin only.
 pub async fn page(State(state): State<GatewayState>, request: Request, next: Next) -> Response {
-    let client = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
-    match auth::check_content(&state.options, request.headers(), client) {
+    let entry = let_read(&state, &request, request.uri().path());
+    enter(entry, request, |request| next.run(request)).await
+}
+
+/// Lets a request to the API pass: with the scope it needs, and for what changes state, from this gateway's own pages or
+/// no page at all.
+pub async fn api(State(state): State<GatewayState>, request: Request, next: Next) -> Response {
+    let path = below_base(request.uri().path(), &state.options.base_path);
+    let scope = Scope::of_api(request.method(), path.strip_prefix("/api/v1/").unwrap_or_default());
+    let passed = check_origin(&state, request.method(), request.headers())
+        .and_then(|()| Access::of(request.extensions()).require(scope));
+    match passed {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
 }
 
-/// Lets a request to the API pass: the token, and for what changes state, this gateway's own pages or no page at all.
-pub async fn api(State(state): State<GatewayState>, request: Request, next: Next) -> Response {
-    let passed = check_origin(&state, request.method(), request.headers())
-        .and_then(|()| auth::check_api(&state.options, request.headers()));
-    match passed {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
+/// Who sent a request.
+fn client_of(request: &Request) -> Option<IpAddr> {
+    request.extensions().get::<Peer>().map(|peer| peer.address.ip())
+}
+
+/// Whether a request may read what a path names, and by what right.
+fn let_read(state: &Gateway, request: &Request, path: &str) -> Result<Entry, Problem> {
+    let (access, path) = (Access::of(request.extensions()), below_base(path, &state.options.base_path));
+    auth::check_content(state, access, client_of(request), path, request.uri().query())
+}
+
+/// Has a request answered that was let in, which then knows by what right.
+async fn enter<Answer: Future<Output = Response>>(
+    entry: Result<Entry, Problem>,
+    mut request: Request,
+    answer: impl FnOnce(Request) -> Answer,
+) -> Response {
+    let entry = match entry {
+        Ok(entry) => entry,
+        Err(problem) => return problem.into_response(),
+    };
+    request.extensions_mut().insert(entry);
+    let mut response = answer(request).await;
+    if let Entry::Link { .. } = entry {
+        // The link is good for whoever has it, so it is not told to the sites that a document links to.
+        response.headers_mut().insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     }
+    response
 }
 
 fn preflight() -> Response {
@@ -231,7 +271,7 @@ fn check_host(options: &HttpOptions, uri: &Uri, headers: &HeaderMap) -> Result<(
 
 fn is_ours(options: &HttpOptions, host: &str) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
-    let is_ip = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok();
+    let is_ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
     let public = options.public_url.as_ref().and_then(|url| url.host_str());
     is_ip
         || host == "localhost"
@@ -266,11 +306,6 @@ fn check_origin(state: &Gateway, method: &Method, headers: &HeaderMap) -> Result
         origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host))
     });
     if own || public.is_some_and(|public| public.eq_ignore_ascii_case(origin)) { Ok(()) } else { Err(refused()) }
-}
-
-/// The path without the base path, if it has it.
-fn below_base<'a>(path: &'a str, base: &str) -> &'a str {
-    path.strip_prefix(base).filter(|rest| rest.starts_with('/')).unwrap_or(path)
 }
 
 /// Whether a client would rather read HTML than anything else: it names HTML before JSON, as browsers do.

@@ -96,6 +96,7 @@ pub mod pages;
 pub mod playlist;
 pub mod pointers;
 pub mod policy;
+pub mod proxies;
 pub mod publish;
 pub mod query;
 pub mod range;

@@ -10,6 +10,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_content::{ContentId, FileEntry, Hints, InfoHash};
 
+use crate::proxies::X_FORWARDED_PROTO;
 use crate::query;
 use crate::state::{Gateway, HttpOptions};
 
@@ -42,7 +43,12 @@ pub fn file(index: usize, entry: &FileEntry) -> String {
 /// The path of a content's listing.
 #[must_use]
 pub fn listing(options: &HttpOptions, id: &ContentId) -> String {
-    format!("{}/bt/{id}/", options.base_path)
+    format!("{}{}", options.base_path, listing_path(id))
+}
+
+/// The same without the base path.
+pub(crate) fn listing_path(id: &ContentId) -> String {
+    format!("/bt/{id}/")
 }
 
 /// The path of an item in the API.
@@ -59,7 +65,14 @@ pub fn origin(options: &HttpOptions, headers: &HeaderMap) -> String {
         return public.as_str().trim_end_matches('/').to_owned();
     }
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    host.map_or_else(String::new, |host| format!("http://{host}{}", options.base_path))
+    let scheme = if is_https(options, headers) { "https" } else { "http" };
+    host.map_or_else(String::new, |host| format!("{scheme}://{host}{}", options.base_path))
+}
+
+/// Whether a client speaks TLS, to us or to a proxy that is believed. Where there is neither, the header is anybody's.
+fn is_https(options: &HttpOptions, headers: &HeaderMap) -> bool {
+    let ours = options.tls || !options.trusted_proxies.is_empty();
+    ours && headers.get(X_FORWARDED_PROTO).is_some_and(|proto| proto == "https")
 }
 
 /// The tracker of this gateway as the client of a request reaches it; none when it is no tracker.
@@ -71,7 +84,8 @@ pub fn tracker(gateway: &Gateway, headers: &HeaderMap) -> Option<String> {
         return Some(format!("{}://{rest}/announce", if scheme == "https" { "wss" } else { "ws" }));
     }
     let host = headers.get(HOST)?.to_str().ok()?;
-    Some(format!("ws://{host}{}/announce", gateway.options.base_path))
+    let scheme = if is_https(&gateway.options, headers) { "wss" } else { "ws" };
+    Some(format!("{scheme}://{host}{}/announce", gateway.options.base_path))
 }
 
 /// A magnet link to a content; with a tracker, a browser that opens it finds its peers there.
@@ -80,6 +94,18 @@ pub fn magnet(id: &ContentId, name: &str, tracker: Option<&str>) -> String {
     let trackers = tracker.map(|tracker| vec![tracker.to_owned()]).into_iter().collect();
     let hints = Hints { name: Some(name.to_owned()), trackers, ..Hints::default() };
     Magnet { hints, ..query::topic(id) }.to_string()
+}
+
+/// The path without the base path, if it has it.
+#[must_use]
+pub fn below_base<'a>(path: &'a str, base: &str) -> &'a str {
+    path.strip_prefix(base).filter(|rest| rest.starts_with('/')).unwrap_or(path)
+}
+
+/// A URL with the query that signs it.
+#[must_use]
+pub fn signed(url: &str, signature: &str) -> String {
+    format!("{url}{}{signature}", if url.contains('?') { '&' } else { '?' })
 }
 
 /// Sends a client elsewhere.

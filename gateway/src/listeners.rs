@@ -1,23 +1,50 @@
 //! Every socket of the application, bound once, at start-up, before anything else runs. The DHT node binds its own
 //! UDP socket; [`crate::app::App`] adds it to the declared list.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
 
 use swarmgate_bittorrent::listener::{BindError, Binding, bind_group, bind_tcp, bind_udp};
 use swarmgate_bittorrent::route::Outlet;
 use swarmgate_bittorrent::{BitTorrentSockets, LsdSockets};
 use swarmgate_bittorrent_proto::lsd;
-use swarmgate_config::Config;
+use swarmgate_config::{Config, Listen};
 use tokio::net::TcpListener;
 
-/// Why a socket could not be bound.
-pub type ListenersError = BindError;
+#[cfg(unix)]
+use crate::server::UnixSocket;
+use crate::server::{HttpSocket, Tls, TlsError};
+
+/// Why there are not all sockets.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenersError {
+    /// An address could not be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A Unix socket could not be made.
+    #[error("cannot listen on unix:{} (server.listen): {source}", path.display())]
+    Unix {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Nothing was handed over, or what is no socket for clients.
+    #[error("server.listen = systemd: {0}")]
+    HandedOver(io::Error),
+}
 
 /// The bound sockets.
 #[derive(Debug)]
 pub struct Listeners {
-    /// HTTP, one for each of `server.listen`.
-    pub http: Vec<TcpListener>,
+    /// HTTP, for each of `server.listen`.
+    pub http: Vec<HttpSocket>,
+    /// The certificate that IP addresses of HTTP are served with, if they are.
+    pub tls: Option<Tls>,
     /// BitTorrent's, unless it is switched off.
     pub peers: Option<BitTorrentSockets>,
     /// WebRTC's, one for each address of this machine, unless it is switched off.
@@ -32,19 +59,21 @@ impl Listeners {
     /// # Errors
     /// The first socket that cannot be bound, with the option that names it.
     pub fn bind(config: &Config) -> Result<Self, ListenersError> {
-        let bind_http = |address: &SocketAddr| bind_tcp(&Binding::new(*address, "server.listen"));
-        let http = config.server.listen.iter().map(bind_http).collect::<Result<_, _>>()?;
+        let (cert, key) = (&config.server.tls_cert, &config.server.tls_key);
+        let tls = config.server.has_tls().then(|| Tls::load(cert, key)).transpose()?;
+        let bound = config.server.listen.iter().map(bind_http).collect::<Result<Vec<_>, _>>()?;
+        let http = bound.into_iter().flatten().map(|socket| socket.with_tls(tls.clone())).collect();
         let peers = config.bittorrent.enabled.then(|| bind_peers(config)).transpose()?;
         let webrtc = uses_webrtc(config).then(|| bind_webrtc(config)).transpose()?;
         let unnumbered = Binding::new(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), "bittorrent.port_mapping");
         let mapping = config.bittorrent.maps_ports().then(|| bind_udp(&unnumbered)).transpose()?;
-        Ok(Self { http, peers, webrtc, mapping })
+        Ok(Self { http, tls, peers, webrtc, mapping })
     }
 
     /// Where HTTP is served.
     #[must_use]
     pub fn http_addresses(&self) -> Vec<SocketAddr> {
-        self.http.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+        self.http.iter().filter_map(HttpSocket::address).collect()
     }
 
     /// Every socket, with its transport.
@@ -55,6 +84,29 @@ impl Listeners {
         let webrtc = self.webrtc.iter().flatten().filter_map(|socket| Some(("udp", socket.local_addr().ok()?)));
         let mapping = self.mapping.iter().filter_map(|socket| Some(("udp", socket.local_addr().ok()?)));
         http.chain(peers).chain(webrtc).chain(mapping).collect()
+    }
+}
+
+fn bind_http(place: &Listen) -> Result<Vec<HttpSocket>, ListenersError> {
+    match place {
+        Listen::Tcp(address) => Ok(vec![bind_tcp(&Binding::new(*address, "server.listen"))?.into()]),
+        #[cfg(unix)]
+        Listen::Unix(path) => {
+            let failed = |source| ListenersError::Unix { path: path.clone(), source };
+            Ok(vec![HttpSocket::Unix(UnixSocket::bind(path).map_err(failed)?)])
+        }
+        #[cfg(not(unix))]
+        Listen::Unix(path) => {
+            Err(ListenersError::Unix { path: path.clone(), source: io::ErrorKind::Unsupported.into() })
+        }
+        Listen::Systemd => {
+            let sockets = HttpSocket::handed_over().map_err(ListenersError::HandedOver)?;
+            if sockets.is_empty() {
+                let reason = "no sockets were handed over to this process (LISTEN_FDS, LISTEN_PID)";
+                return Err(ListenersError::HandedOver(io::Error::new(io::ErrorKind::NotFound, reason)));
+            }
+            Ok(sockets)
+        }
     }
 }
 
@@ -128,7 +180,7 @@ fn listen_for_peers(address: SocketAddr) -> Result<TcpListener, BindError> {
     let unspecified_v6 = address.ip().is_unspecified() && address.is_ipv6();
     let listen = |address| bind_tcp(&Binding::new(address, "bittorrent.listen_port").dual_stack());
     match listen(address) {
-        Err(error) if unspecified_v6 && error.source.kind() != std::io::ErrorKind::AddrInUse => {
+        Err(error) if unspecified_v6 && error.source.kind() != io::ErrorKind::AddrInUse => {
             listen(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()))
         }
         outcome => outcome,
@@ -157,7 +209,7 @@ pub(crate) fn bind_webrtc(config: &Config) -> Result<Vec<UdpSocket>, BindError> 
     for ip in interface_addresses(ip.is_ipv6(), config.network.allow_private) {
         match bind(ip) {
             Ok(socket) => sockets.push(socket),
-            Err(error) if error.source.kind() == std::io::ErrorKind::AddrInUse => return Err(error),
+            Err(error) if error.source.kind() == io::ErrorKind::AddrInUse => return Err(error),
             // An address can go between being listed and being bound.
             Err(error) => tracing::warn!(%error, "WebRTC is not offered at an address"),
         }

@@ -12,7 +12,7 @@ use swarmgate_gateway::cli::config_command;
 use swarmgate_gateway::cli::get::{self, GetOptions};
 use swarmgate_gateway::cli::source::Failure;
 use swarmgate_gateway::cli::{
-    Exit, add, diagnose, fetch, health, import, ls, manual, publish, recheck, running_commands,
+    Exit, add, diagnose, fetch, health, import, link, ls, manual, publish, recheck, running_commands, token,
 };
 use swarmgate_gateway::demo;
 use swarmgate_gateway::listeners::Listeners;
@@ -85,6 +85,10 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Recheck(wanted) => {
             runtime.block_on(recheck::run(&config, &wanted.uri, output, interrupted(), &mut io::stdout()))
         }
+        Command::Token(command) => {
+            token::run(&config, &command, output, &mut io::stdin().lock(), &mut io::stdout())
+        }
+        Command::Link(wanted) => link::run(&config, &wanted, output, &mut io::stdout()),
         Command::Ipns(ipns) => runtime.block_on(import::run_ipns(&config, &ipns, &mut io::stdout())),
         Command::Status(status) => {
             runtime.block_on(running_commands::status(&config, &status, output, interrupted(), &mut io::stdout()))
@@ -109,7 +113,7 @@ async fn serve(loaded: &Loaded, sources: &Sources, files: Files) -> Result<(), F
     greet(config, &app);
     tokio::select! {
         () = interrupted() => {}
-        () = reload::follow(app.live(), sources, config.reload.watch.then_some(files)) => {}
+        () = reload::follow(&app, sources, config.reload.watch.then_some(files)) => {}
     }
     tracing::info!("stopping");
     app.shutdown(DRAIN).await;
@@ -122,8 +126,9 @@ fn greet(config: &Config, app: &App) {
     let mut err = io::stderr();
     let size = config.cache.max_size;
     let dir = config.cache.dir.display();
+    let scheme = if config.server.has_tls() { "https" } else { "http" };
     let lines = format!(
-        "swarmgate is at http://{address}/\n  curl -r 0-1023 'http://{address}/magnet?xt=urn:btih:<infohash>'\n  cache: {dir}, at most {size}\n"
+        "swarmgate is at {scheme}://{address}/\n  curl -r 0-1023 '{scheme}://{address}/magnet?xt=urn:btih:<infohash>'\n  cache: {dir}, at most {size}\n"
     );
     // A closed stderr is the operator's choice.
     let _ = err.write_all(lines.as_bytes());

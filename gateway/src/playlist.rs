@@ -42,9 +42,16 @@ fn kind(file: &FileEntry) -> Playable {
     playable(file.path.last().map_or("", String::as_str))
 }
 
-/// Prints a playlist. `up` leads from the playlist's URL to the content's root; with a public URL links are absolute.
+/// Prints a playlist. `up` leads from the playlist's URL to the content's root; with a public URL links are absolute. With a
+/// signature they need no credentials.
 #[must_use]
-pub fn print(options: &HttpOptions, meta: &ContentMeta, entries: &[(usize, &FileEntry)], up: &str) -> String {
+pub fn print(
+    options: &HttpOptions,
+    meta: &ContentMeta,
+    entries: &[(usize, &FileEntry)],
+    up: &str,
+    signature: Option<&str>,
+) -> String {
     let root = match &options.public_url {
         Some(url) => format!("{}/bt/{}/", url.as_str().trim_end_matches('/'), meta.id),
         None => up.to_owned(),
@@ -53,7 +60,9 @@ pub fn print(options: &HttpOptions, meta: &ContentMeta, entries: &[(usize, &File
     for (index, file) in entries {
         let title: String = file.joined_path().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         // The duration is unknown before the file is read: -1.
-        let _ = writeln!(list, "#EXTINF:-1,{title}\n{root}{}", links::file(*index, file));
+        let link = format!("{root}{}", links::file(*index, file));
+        let link = signature.map_or_else(|| link.clone(), |signature| links::signed(&link, signature));
+        let _ = writeln!(list, "#EXTINF:-1,{title}\n{link}");
     }
     list
 }
@@ -66,7 +75,7 @@ mod tests {
     #[test]
     fn a_playlist_has_the_media_in_content_order_with_titles_on_one_line() {
         let meta = meta(&[("b\n1.mkv", 5), ("notes.txt", 9), ("a/2.mp3", 7)]);
-        let list = print(&HttpOptions::default(), &meta, &entries(&meta, &[], None), "./");
+        let list = print(&HttpOptions::default(), &meta, &entries(&meta, &[], None), "./", None);
         assert_eq!(list, "#EXTM3U\n#EXTINF:-1,b 1.mkv\n./b%0A1.mkv\n#EXTINF:-1,a/2.mp3\n./a/2.mp3\n");
     }
 
@@ -75,8 +84,8 @@ mod tests {
         let meta = meta(&[("x.mkv", 5)]);
         let options =
             HttpOptions { public_url: Some("https://g.example/gw/".parse().unwrap()), ..HttpOptions::default() };
-        let list = print(&options, &meta, &entries(&meta, &[], None), "./");
-        assert!(list.contains(&format!("\nhttps://g.example/gw/bt/{}/x.mkv\n", meta.id)), "{list}");
+        let list = print(&options, &meta, &entries(&meta, &[], None), "./", Some("exp=1&sig=x"));
+        assert!(list.contains(&format!("\nhttps://g.example/gw/bt/{}/x.mkv?exp=1&sig=x\n", meta.id)), "{list}");
     }
 
     #[test]

@@ -366,11 +366,12 @@ pub fn base(config: &Config) -> String {
     if let Some(public) = &config.server.public_url {
         return public.as_str().trim_end_matches('/').to_owned();
     }
-    let mut listen = config.server.listen.first().copied().unwrap_or_else(|| ([127, 0, 0, 1], 8420).into());
+    let mut listen = config.server.addresses().next().unwrap_or_else(|| ([127, 0, 0, 1], 8420).into());
     if listen.ip().is_unspecified() {
         listen.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
     let path = config.server.base_path.trim_matches('/');
     let separator = if path.is_empty() { "" } else { "/" };
-    format!("http://{listen}{separator}{path}")
+    let scheme = if config.server.has_tls() { "https" } else { "http" };
+    format!("{scheme}://{listen}{separator}{path}")
 }

@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime};
 use swarmgate_config::{Config, Sources};
 use tokio::time::MissedTickBehavior;
 
-use crate::live::Live;
+use crate::app::App;
+use crate::server::Tls;
 
 /// How often the files are looked at. Two looks and the reading are well within the two seconds that are promised.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -89,7 +90,7 @@ fn print(file: Option<std::fs::Metadata>) -> Print {
 
 /// Follows the configuration: at each SIGHUP, and at each change of `files` where there are some. A configuration with a
 /// mistake in it changes nothing. Never returns.
-pub async fn follow(live: &Live, sources: &Sources, mut files: Option<Files>) {
+pub async fn follow(app: &App, sources: &Sources, mut files: Option<Files>) {
     let mut hangups = Hangups::listen();
     loop {
         tokio::select! {
@@ -97,7 +98,12 @@ pub async fn follow(live: &Live, sources: &Sources, mut files: Option<Files>) {
             () = changed(&mut files) => tracing::info!("a file of the configuration has changed"),
         }
         match Config::load(sources) {
-            Ok(loaded) => drop(live.take(&loaded.config)),
+            Ok(loaded) => {
+                drop(app.live().take(&loaded.config));
+                if let Some(Err(error)) = app.tls().map(Tls::reload) {
+                    tracing::error!(%error, "the certificate stays as it was");
+                }
+            }
             Err(errors) => tracing::error!(%errors, "the configuration stays as it was"),
         }
     }

@@ -1,17 +1,16 @@
 //! The accept loop, and the router that it serves.
 //!
-//! One task accepts, one task a connection, all owned by [`serve`]: when it returns they are gone. A connection speaks
-//! HTTP/1.1. Its socket takes no more than 128 KiB that the network has not asked for yet, so a slow client
-//! holds back the reader instead of filling kernel memory; a response that fails half-way resets the connection.
+//! One task accepts, one task a connection, all owned by [`serve`]: when it returns they are gone. A connection is over
+//! TCP, TLS or a Unix socket, and speaks HTTP/1.1 or HTTP/2. Its socket takes no more than 128 KiB that the network has
+//! not asked for yet, so a slow client holds back the reader instead of filling kernel memory; a response that fails
+//! half-way resets the connection, or its stream.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -26,17 +25,26 @@ use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use tower::util::Oneshot;
 
 use crate::state::GatewayState;
-use crate::{api, guard, routes};
+use crate::{api, guard, proxies, routes};
+
+mod http2;
+mod socket;
+mod tls;
+mod wire;
+
+pub use socket::HttpSocket;
+#[cfg(unix)]
+pub use socket::UnixSocket;
+pub use tls::{Tls, TlsError};
+use wire::{Accepted, Socket, Version};
 
 /// Bytes in a socket's send buffer that the network has not taken yet, at most (`TCP_NOTSENT_LOWAT`): 128 KiB. Enough to
 /// keep a fast path busy between two wake-ups, and what a slow client costs.
@@ -71,8 +79,10 @@ impl Default for ServeLimits {
 /// The client at the other end of a connection: an extension of each of its requests.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// Its address.
+    /// Its address; that of a proxy's client where the proxy is believed.
     pub address: SocketAddr,
+    /// Whether the connection is encrypted.
+    pub(crate) tls: bool,
     reset: Arc<AtomicBool>,
     cut: CancellationToken,
 }
@@ -81,7 +91,12 @@ impl Peer {
     /// Makes the peer of a new connection.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, reset: Arc::default(), cut: CancellationToken::new() }
+        Self { address, tls: false, reset: Arc::default(), cut: CancellationToken::new() }
+    }
+
+    /// The same client as one of many requests on its connection, which ends without the others.
+    fn stream(&self) -> Self {
+        Self { reset: Arc::default(), cut: self.cut.child_token(), ..self.clone() }
     }
 
     /// Makes the connection end with a reset rather than an orderly close: a response was cut short.
@@ -133,44 +148,47 @@ type Answer = Either<Ready<Result<Response, Infallible>>, Oneshot<Router, Reques
 
 impl Routes {
     /// Answers a request. What is known and in memory needs no route: layers around a handler cost as much as it does.
-    fn answer(&self, peer: &Peer, request: Request<Incoming>) -> Answer {
-        match guard::answer_at_once(&self.state, peer, &request) {
+    fn answer(&self, connection: &Peer, mut request: Request<Incoming>) -> Answer {
+        let peer = proxies::introduce(&self.state.options, connection, &mut request);
+        match guard::answer_at_once(&self.state, &peer, &request) {
             Some(response) => Either::Left(ready(Ok(response))),
             None => Either::Right(self.route(peer, request)),
         }
     }
 
     /// Hands a request to the routes.
-    fn route(&self, peer: &Peer, request: Request<Incoming>) -> Oneshot<Router, Request<Body>> {
+    fn route(&self, peer: Peer, request: Request<Incoming>) -> Oneshot<Router, Request<Body>> {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(peer.clone());
+        request.extensions_mut().insert(peer);
         self.router.clone().oneshot(request)
     }
 }
 
 /// Serves until `shutdown` is cancelled and the last connection has ended or the drain time has passed.
-pub async fn serve(listener: TcpListener, routes: Routes, shutdown: CancellationToken, limits: ServeLimits) {
+pub async fn serve(socket: impl Into<HttpSocket>, routes: Routes, shutdown: CancellationToken, limits: ServeLimits) {
+    let socket = socket.into();
     let room = Arc::new(Semaphore::new(limits.max_connections));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            accepted = accept(&listener, &room) => accepted,
+            accepted = accept(&socket, &room) => accepted,
             Some(ended) = connections.join_next(), if !connections.is_empty() => {
                 note_panic(&ended);
                 continue;
             }
             () = shutdown.cancelled() => break,
         };
-        let Some((stream, address, permit)) = accepted else { continue };
-        let connection = connection(stream, address, routes.clone(), shutdown.clone(), limits);
+        let Some((accepted, address, permit)) = accepted else { continue };
+        let peer = Peer { tls: socket.tls().is_some(), ..Peer::new(address) };
+        let connection = connection(accepted, socket.tls().cloned(), peer, routes.clone(), shutdown.clone(), limits);
         connections.spawn(async move {
             connection.await;
             drop(permit);
         });
     }
-    drop(listener);
+    drop(socket);
     let all_ended = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(limits.drain, all_ended).await.is_err() {
+    if timeout(limits.drain, all_ended).await.is_err() {
         tracing::debug!(connections = connections.len(), "drain time over, cutting connections");
         connections.shutdown().await;
     }
@@ -185,13 +203,10 @@ fn note_panic(ended: &Result<(), JoinError>) {
 }
 
 /// Waits for room, then for a connection; `None` after an error that was waited out.
-async fn accept(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+async fn accept(socket: &HttpSocket, room: &Arc<Semaphore>) -> Option<(Accepted, SocketAddr, OwnedSemaphorePermit)> {
     let permit = Arc::clone(room).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, address)) => Some((stream, address, permit)),
+    match socket.accept().await {
+        Ok((accepted, address)) => Some((accepted, address, permit)),
         Err(error) if is_about_one_connection(&error) => None,
         Err(error) => {
             tracing::warn!(%error, "accepting failed");
@@ -209,17 +224,44 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 }
 
 async fn connection(
-    stream: TcpStream,
-    address: SocketAddr,
+    accepted: Accepted,
+    tls: Option<Tls>,
+    peer: Peer,
     routes: Routes,
     shutdown: CancellationToken,
     limits: ServeLimits,
 ) {
-    if let Err(error) = tune(&stream) {
-        tracing::debug!(%error, "socket options");
+    let beginning = Socket::begin(accepted, tls.as_ref(), peer.clone());
+    let begun = tokio::select! {
+        begun = timeout(limits.header_read_timeout, beginning) => begun,
+        () = shutdown.cancelled() => return,
+    };
+    let ended = match begun {
+        Ok(Ok((socket, Version::Http1))) => http1(socket, peer, routes, &shutdown, limits).await,
+        Ok(Ok((socket, Version::Http2))) => {
+            http2::serve(socket, peer, routes, &shutdown, limits.header_read_timeout).await
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "connection did not begin");
+            return;
+        }
+        Err(_) => return,
+    };
+    if let Err(error) = ended {
+        // A client that leaves in the middle is an everyday thing.
+        tracing::debug!(%error, "connection ended early");
     }
-    let peer = Peer::new(address);
-    let socket = TokioIo::new(Socket { stream, peer: peer.clone() });
+}
+
+/// Serves a connection of HTTP/1.1 until it ends.
+async fn http1(
+    socket: Socket,
+    peer: Peer,
+    routes: Routes,
+    shutdown: &CancellationToken,
+    limits: ServeLimits,
+) -> hyper::Result<()> {
+    let socket = TokioIo::new(socket);
     let (answers, client) = (routes.clone(), peer.clone());
     let tunnel: Arc<Mutex<Option<OnUpgrade>>> = Arc::default();
     let wanted = Arc::clone(&tunnel);
@@ -250,16 +292,12 @@ async fn connection(
     };
     let ended = tokio::select! {
         ended = serving => ended,
-        () = peer.cut.cancelled() => return,
+        () = peer.cut.cancelled() => return Ok(()),
     };
     let tunnel = tunnel.lock().take();
-    let ended = match (ended, tunnel) {
-        (Ok(()), Some(upgrade)) => within(&http, upgrade, routes, peer, &shutdown).await,
+    match (ended, tunnel) {
+        (Ok(()), Some(upgrade)) => within(&http, upgrade, routes, peer, shutdown).await,
         (ended, _) => ended,
-    };
-    if let Err(error) = ended {
-        // A client that leaves in the middle is an everyday thing.
-        tracing::debug!(%error, "connection ended early");
     }
 }
 
@@ -283,65 +321,5 @@ async fn within(
             served.as_mut().graceful_shutdown();
             served.await
         }
-    }
-}
-
-fn tune(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
-    #[cfg(any(target_os = "android", target_os = "linux"))]
-    socket.set_tcp_notsent_lowat(NOT_SENT_BYTES)?;
-    Ok(())
-}
-
-/// A client's socket, which ends with a reset when its peer's flag says so.
-struct Socket {
-    stream: TcpStream,
-    peer: Peer,
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        if self.peer.reset.load(Ordering::Acquire) {
-            // Failing means an orderly close, in which the announced length still tells.
-            let _ = self.stream.set_zero_linger();
-        }
-    }
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.peer.reset.load(Ordering::Acquire) {
-            // No FIN: the drop that follows resets.
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use ipnet::IpNet;
 use swarmgate_content::{BoxFuture, ProtocolManager};
 use swarmgate_egress::PeerGate;
 use swarmgate_hybrid::HybridProtocol;
@@ -21,7 +22,7 @@ use url::Url;
 
 use crate::admission::Admission;
 use crate::api::history::History;
-use crate::auth::TokenHash;
+use crate::auth::{Clock, Credentials, Keyring, LinkKey, TokenHash};
 use crate::catalogue::Catalogue;
 use crate::live::Live;
 use crate::pace::ClientPace;
@@ -88,6 +89,10 @@ pub struct Gateway {
     pub admission: Arc<Admission>,
     /// Content streams that are running.
     pub streams: Streams,
+    /// What links that need no credentials are signed with.
+    pub link_key: LinkKey,
+    /// Who may do what.
+    pub keys: Keyring,
     /// The gateway's counters.
     pub telemetry: Telemetry,
     /// What answers of late said of IPFS content that never changes.
@@ -113,15 +118,29 @@ pub struct HttpOptions {
     pub max_streams: usize,
     /// Content requests under way at once from one address. Default 64.
     pub max_streams_per_client: usize,
+    /// Networks of proxies that may say for whom they ask. Default none.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether clients that name no scheme speak TLS to us. Default false.
+    pub tls: bool,
     /// Names by which clients may address the gateway, besides loopback names and IP addresses; `*` allows any.
     /// Default none.
     pub allowed_hosts: Vec<String>,
     /// Hosts, perhaps with a port, below which IPFS content has origins of its own: `{cid}.ipfs.{host}`. Clients may
     /// name these and their subdomains. Default none.
     pub subdomain_hosts: Vec<String>,
-    /// The SHA-256 of the token that the API (and content, see below) asks for. Default none: everything is open.
+    /// The SHA-256 of the token that the API (and content, see below) asks for, good for everything. Default none: without
+    /// `credentials` too, everything is open.
     pub token: Option<TokenHash>,
-    /// Who may read content without the token. Default [`Anonymous::Loopback`].
+    /// A file with tokens and users of their own scopes, and what was read from it; it is read again when it changes.
+    /// Default none.
+    pub credentials: Option<(PathBuf, Credentials)>,
+    /// What links that need no credentials are signed with. Default one that lives as long as the gateway.
+    pub link_key: Option<LinkKey>,
+    /// How long such a link works when nobody says. Default 6 hours.
+    pub link_ttl: Duration,
+    /// What tells whether such a link still works. Default the machine's clock.
+    pub clock: Clock,
+    /// Who may read content without credentials. Default [`Anonymous::Loopback`].
     pub anonymous_content: Anonymous,
     /// The gateway's address as clients see it; makes links in playlists absolute. Default none: links are relative.
     pub public_url: Option<Url>,
@@ -140,7 +159,7 @@ pub struct HttpOptions {
     pub log_names: bool,
 }
 
-/// Who may read content without a token, where a token is set.
+/// Who may read content without credentials, where anybody is asked for some.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Anonymous {
     /// Nobody.
@@ -195,9 +214,15 @@ impl Default for HttpOptions {
             max_wait: Duration::from_secs(120),
             max_streams: 1024,
             max_streams_per_client: 64,
+            trusted_proxies: Vec::new(),
+            tls: false,
             allowed_hosts: Vec::new(),
             subdomain_hosts: Vec::new(),
             token: None,
+            credentials: None,
+            link_key: None,
+            link_ttl: Duration::from_secs(6 * 60 * 60),
+            clock: Clock::default(),
             anonymous_content: Anonymous::Loopback,
             public_url: None,
             base_path: String::new(),
@@ -207,6 +232,14 @@ impl Default for HttpOptions {
             show_attempts: true,
             log_names: false,
         }
+    }
+}
+
+impl HttpOptions {
+    /// Whether anybody is asked for credentials.
+    #[must_use]
+    pub const fn asks_for_credentials(&self) -> bool {
+        self.token.is_some() || self.credentials.is_some()
     }
 }
 
@@ -221,6 +254,8 @@ impl GatewayState {
             admission: Admission::new(options.max_streams, options.max_streams_per_client),
             streams: Streams::default(),
             telemetry: Telemetry::default(),
+            link_key: options.link_key.clone().unwrap_or_else(LinkKey::random),
+            keys: Keyring::new(options.token, options.credentials.clone()),
             known: KnownAnswers::default(),
             history: History::new(parts.manager.events(), SystemTime::now()),
             started: Instant::now(),

@@ -128,6 +128,11 @@ impl Gateway {
         self.http
     }
 
+    /// Everything that it has logged so far.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
     /// Panics with the gateway's log when it has ended.
     pub fn assert_running(&mut self) {
         self.process.assert_running();
@@ -181,7 +186,7 @@ pub async fn run(dir: &Path, args: &[&str], within: Duration) -> Option<(bool, S
 
 /// The binary with the configuration of a machine that has only loopback. Variables of the caller's environment that
 /// would configure it are taken away, the harness's own among them.
-pub(crate) fn command(bittorrent: SocketAddr, data: &Path) -> Option<Command> {
+pub fn command(bittorrent: SocketAddr, data: &Path) -> Option<Command> {
     let binary: PathBuf = Program::Swarmgate.find()?;
     let mut command = Command::new(binary);
     for (key, _) in std::env::vars_os() {

@@ -246,7 +246,7 @@ fn sockets() -> BitTorrentSockets {
 /// The configuration of a gateway that touches nothing but loopback, with its cache in `dir`.
 pub fn config(dir: &Path) -> Config {
     let mut config = Config::default();
-    config.server.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+    config.server.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()];
     config.server.max_streams = 4096;
     config.server.max_streams_per_client = 4096;
     config.network.allow_private = true;

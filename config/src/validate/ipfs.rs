@@ -16,7 +16,7 @@ fn node(config: &Config) -> Option<SocketAddr> {
 
 pub(super) fn node_and_server_share_no_port(config: &Config) -> Vec<String> {
     let Some(node) = node(config) else { return Vec::new() };
-    let taken = config.server.listen.iter().find(|http| overlap(&node, http));
+    let taken = config.server.addresses().find(|http| overlap(&node, http));
     taken
         .map(|http| format!("the IPFS node cannot have {node}, because server.listen has {http}"))
         .into_iter()

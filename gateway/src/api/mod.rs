@@ -13,6 +13,7 @@ pub mod events;
 pub mod history;
 mod idempotency;
 pub mod items;
+pub mod links;
 pub mod networks;
 pub mod peers;
 pub mod pieces;
@@ -67,6 +68,7 @@ fn described() -> OpenApiRouter<GatewayState> {
         .routes(routes!(config::show, config::change))
         .routes(routes!(publish::list, publish::begin))
         .routes(routes!(publish::one))
+        .routes(routes!(links::make))
         .routes(routes!(btpk::publish))
         .routes(routes!(events::stream))
         .routes(routes!(streams::list))

@@ -203,6 +203,16 @@ shapes! {
         error: Option<String>,
     }
 
+    /// A link that needs no credentials.
+    SignedLink {
+        /// The whole URL.
+        url: String,
+        /// The same from the root of this host.
+        path: String,
+        /// Until when it works, in seconds since 1970.
+        expires: u64,
+    }
+
     /// What became of a name.
     PutAnswer {
         /// The public key, in hex.

@@ -9,7 +9,10 @@ use swarmgate_config::{AuthMode, IpfsMode, Rate, Secret, Size, Span, Switch, Tur
 use super::*;
 
 /// Options that the parts' own options do not show: listeners, whether parts start at all, and the log of `main`.
-const ELSEWHERE: [&str; 11] = [
+const ELSEWHERE: [&str; 14] = [
+    "server.tls_cert",
+    "server.tls_key",
+    "auth.link_key",
     "bittorrent.enabled",
     "bittorrent.dht",
     "bittorrent.lsd",
@@ -26,8 +29,9 @@ const ELSEWHERE: [&str; 11] = [
 type Change = fn(&mut Config);
 
 /// Every other option, changed to something that is not its default.
-const CHANGES: [(&str, Change); 92] = [
-    ("server.listen", |c| c.server.listen = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))]),
+const CHANGES: [(&str, Change); 95] = [
+    ("server.listen", |c| c.server.listen = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into()]),
+    ("server.trusted_proxies", |c| c.server.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()]),
     ("server.public_url", |c| c.server.public_url = "https://media.example/".parse().ok()),
     ("server.base_path", |c| c.server.base_path = "/gate".to_owned()),
     ("server.allowed_hosts", |c| c.server.allowed_hosts = vec!["media.example".to_owned()]),
@@ -36,6 +40,8 @@ const CHANGES: [(&str, Change); 92] = [
     ("server.torrent_url", |c| c.server.torrent_url = Switch::Off),
     ("auth.mode", |c| c.auth.mode = AuthMode::None),
     ("auth.token", |c| c.auth.token = Secret::default()),
+    ("auth.credentials", |c| c.auth.credentials = "credentials.toml".into()),
+    ("auth.link_ttl", |c| c.auth.link_ttl = Span::from_secs(7)),
     ("auth.anonymous_content", |c| c.auth.anonymous_content = AnonymousContent::Never),
     ("cache.dir", |c| c.cache.dir = "elsewhere".into()),
     ("cache.max_size", |c| c.cache.max_size = Size::mib(7)),
@@ -144,7 +150,7 @@ fn told(config: &Config) -> String {
 
 fn config(dir: &Path) -> Config {
     let mut config = Config::default();
-    config.server.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+    config.server.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()];
     config.cache.dir = dir.to_owned();
     config.cache.max_size = Size::mib(8);
     config.cache.min_free = Size::from_bytes(0);

@@ -11,6 +11,8 @@ use swarmgate_config::{Flag, Size, Sources};
 use swarmgate_hybrid::publish::TorrentKind;
 
 use super::Selection;
+use super::link::Link;
+use super::token::TokenCommand;
 
 /// An HTTP gateway to BitTorrent and IPFS: ask for a magnet, an infohash or a CID, get a file server.
 #[derive(Debug, Clone, Parser)]
@@ -89,6 +91,11 @@ pub enum Command {
     Health(Health),
     /// Look for what keeps a gateway from working well here, and say what to do
     Diagnose(Diagnose),
+    /// Make, list and revoke tokens and users (auth.credentials)
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Print the URL of a content at the gateway
+    Link(Link),
     /// Check, show or write the configuration
     #[command(subcommand)]
     Config(ConfigCommand),

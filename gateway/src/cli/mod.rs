@@ -16,6 +16,7 @@ mod files;
 pub mod get;
 pub mod health;
 pub mod import;
+pub mod link;
 mod list;
 pub mod ls;
 pub mod manual;
@@ -28,6 +29,7 @@ pub mod running;
 pub mod running_commands;
 pub mod selection;
 pub mod source;
+pub mod token;
 mod tree;
 
 pub use args::{Cli, Command};

@@ -6,16 +6,17 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderMap, StatusCode, Uri};
+use http::{StatusCode, Uri};
 use swarmgate_content::ContentId;
 use swarmgate_ipfs_proto::content_path::ContentPath;
 use url::form_urlencoded;
 
+use crate::auth::{Access, Scope};
 use crate::error::{Problem, ProblemKind};
 use crate::guard;
 use crate::routes::ui;
 use crate::state::GatewayState;
-use crate::{auth, links, pages};
+use crate::{links, pages};
 
 /// The routes.
 pub fn routes(state: &GatewayState) -> Router<GatewayState> {
@@ -32,13 +33,14 @@ pub fn home_at(base: &str, state: &GatewayState) -> Router<GatewayState> {
 }
 
 /// The start page. Below a base path its URL must end in a slash for its links to work.
-pub async fn home(State(state): State<GatewayState>, OriginalUri(uri): OriginalUri, headers: HeaderMap) -> Response {
+pub async fn home(State(state): State<GatewayState>, OriginalUri(uri): OriginalUri, request: Request) -> Response {
+    let access = Access::of(request.extensions());
     let home = || {
         if !uri.path().ends_with('/') {
             return links::redirect(StatusCode::MOVED_PERMANENTLY, &format!("{}/", state.options.base_path));
         }
         // What there is, is the API's to tell.
-        let may_see = auth::check_api(&state.options, &headers).is_ok();
+        let may_see = access.allows(Scope::Read);
         let items = if may_see { state.catalogue.items() } else { Vec::new() };
         let policy = pages::application_policy(&state.options.subdomain_hosts);
         let rows = [

@@ -2,7 +2,7 @@
 
 use axum::response::Response;
 use http::HeaderValue;
-use http::header::{CONTENT_DISPOSITION, CONTENT_LOCATION, CONTENT_SECURITY_POLICY, LINK, VARY};
+use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LOCATION, CONTENT_SECURITY_POLICY, LINK, VARY};
 use swarmgate_content::ContentMeta;
 
 use crate::archive::Archive;
@@ -97,12 +97,19 @@ fn print_playlist(
     entries: &[(usize, &swarmgate_content::FileEntry)],
     up: &str,
 ) -> Response {
-    let list = playlist::print(&exchange.state.options, meta, entries, up);
+    let signature = exchange.signature(&meta.id);
+    let list = playlist::print(&exchange.state.options, meta, entries, up, signature.as_deref());
     let name = match entries {
         [(_, file)] => file.path.last().unwrap_or(&meta.name),
         _ => &meta.name,
     };
-    named(respond::derived(exchange, meta, media::PLAYLIST, list), &format!("{name}.m3u8"), exchange)
+    let mut response =
+        named(respond::derived(exchange, meta, media::PLAYLIST, list), &format!("{name}.m3u8"), exchange);
+    if signature.is_some() {
+        // It is good for whoever has it, and not for long.
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+    }
+    response
 }
 
 fn torrent(exchange: &Exchange, meta: &ContentMeta) -> Result<Response, Problem> {

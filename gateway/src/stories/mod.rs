@@ -1,9 +1,12 @@
 //! Stories told over real TCP: what a client sends, and every byte it gets.
 
+mod access;
 mod control;
+mod edge;
 mod forms;
 mod guards;
 mod ipfs;
+mod links;
 mod ranges;
 mod rows;
 mod streams;

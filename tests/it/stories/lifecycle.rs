@@ -27,7 +27,7 @@ const SETTLE: Duration = Duration::from_secs(5);
 /// A gateway on ports that do not change, with every part that has sockets.
 fn fixed(dir: &Path, ports: [SocketAddr; 3]) -> Config {
     let mut config = node::config(dir);
-    config.server.listen = vec![ports[0]];
+    config.server.listen = vec![ports[0].into()];
     config.bittorrent.listen_port = ports[1].port();
     config.bittorrent.dht = true;
     config.bittorrent.dht_port = ports[2].port();
@@ -138,7 +138,7 @@ async fn a_port_in_use_fails_the_start_with_its_option_and_frees_the_others() {
     let (tcp, udp) = (taken.local_addr().unwrap(), taken_udp.local_addr().unwrap());
     type Change = fn(&mut Config, SocketAddr);
     let rows: [(&str, SocketAddr, Change); 3] = [
-        ("server.listen", tcp, |config, taken| config.server.listen.push(taken)),
+        ("server.listen", tcp, |config, taken| config.server.listen.push(taken.into())),
         ("bittorrent.listen_port", tcp, |config, taken| config.bittorrent.listen_port = taken.port()),
         ("bittorrent.dht_port", udp, |config, taken| {
             config.bittorrent.dht = true;
@@ -148,8 +148,8 @@ async fn a_port_in_use_fails_the_start_with_its_option_and_frees_the_others() {
     for (option, taken, change) in rows {
         let dir = tempfile::tempdir().unwrap();
         let mut config = node::config(dir.path());
-        config.server.listen = vec![ports::free()];
-        let first = config.server.listen[0];
+        config.server.listen = vec![ports::free().into()];
+        let first = config.server.listen[0].tcp().expect("an address");
         change(&mut config, taken);
         let error = Node::start(&config).await.map(|_| ()).unwrap_err().to_string();
         assert!(error.contains(option), "{error}");

@@ -15,7 +15,7 @@ use swarmgate_ipfs_proto::content_path::{ContentPath, Root};
 use swarmgate_ipfs_proto::path::Resolved;
 
 use crate::admission::Slot;
-use crate::auth;
+use crate::auth::{Access, Scope};
 use crate::error::{Problem, ProblemKind};
 use crate::exchange::Patience;
 use crate::routes::ipfs::address::Address;
@@ -136,7 +136,7 @@ impl Inquiry {
         state.denylists.check_path(&ContentPath::new(address.path.root.clone()))?;
         state.denylists.check_path(&address.path)?;
         if ask.sources.is_some() {
-            auth::check_api(&state.options, &parts.headers)?;
+            Access::of(&parts.extensions).require(Scope::Manage)?;
         }
         let peer = parts.extensions.get::<Peer>().cloned();
         let slot = state.admission.admit(peer.as_ref().map(|peer| peer.address.ip()))?;

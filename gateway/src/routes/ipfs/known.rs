@@ -8,18 +8,21 @@
 //! Denylists need no second look: they are read at start and hold until the end, so nothing that they block is known.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body;
 use axum::response::Response;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, ETAG, RANGE};
-use http::{HeaderMap, HeaderValue, Method, Request};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use parking_lot::Mutex;
 use swarmgate_content::{Cid, ContentId};
 use swarmgate_ipfs::session::SessionOptions;
 use swarmgate_ipfs_proto::content_path::Root;
 
+use crate::auth::keyring::AtOnce;
+use crate::auth::{Access, Entry};
 use crate::body::{Open, Pump, Segment};
 use crate::conditional::{self, Condition};
 use crate::exchange::Patience;
@@ -32,7 +35,7 @@ use crate::routes::ipfs::host::{self, Role};
 use crate::routes::ipfs::inquiry::{Inquiry, waits};
 use crate::server::Peer;
 use crate::state::GatewayState;
-use crate::{auth, guard};
+use crate::{auth, guard, links};
 
 /// Answers that are kept; some 2 KiB of memory each, with the longest target 3 KiB.
 const MAX_KNOWN: usize = 1024;
@@ -140,12 +143,13 @@ fn is_plain(headers: &HeaderMap) -> bool {
 pub fn answer<B>(state: &GatewayState, peer: &Peer, request: &Request<B>, asked: Instant) -> Option<Response> {
     let headers = request.headers();
     let known = state.known.get(request.uri().path_and_query()?.as_str())?;
-    let client = peer.address.ip();
+    let (client, uri) = (peer.address.ip(), request.uri());
     let is_local = client.to_canonical().is_loopback();
+    let AtOnce::Known(access) = state.keys.at_once(headers, Some(client), asked) else { return None };
     let may_have = *request.method() == Method::GET
         && is_plain(headers)
-        && host::role(&state.options, request.uri(), headers, is_local) == Role::Gateway
-        && auth::check_content(&state.options, headers, Some(client)).is_ok();
+        && host::role(&state.options, uri, headers, is_local) == Role::Gateway
+        && let_in(state, access, client, uri);
     if !may_have {
         return None;
     }
@@ -170,6 +174,13 @@ pub fn answer<B>(state: &GatewayState, peer: &Peer, request: &Request<B>, asked:
     rows.insert(SERVER_TIMING, respond::timing(took, Some(took)));
     respond::tell_sources(&mut rows, &pump);
     Some(respond::respond(plan.status, rows, body::Body::new(pump)))
+}
+
+/// Whether a client may read without a link: answers to links say a word more.
+fn let_in(state: &GatewayState, access: Access, client: IpAddr, uri: &Uri) -> bool {
+    let path = links::below_base(uri.path(), &state.options.base_path);
+    let entry = auth::check_content(state, access, Some(client), path, uri.query());
+    matches!(entry, Ok(Entry::Open | Entry::Credentials))
 }
 
 /// Reads what is not in memory when its turn comes, as a request of its own would.

@@ -81,7 +81,8 @@ pub async fn by_host(State(state): State<GatewayState>, request: Request, next: 
         Role::Parent(_) => next.run(request).await,
         Role::Subdomain { label, namespace, parent } => {
             let address = |parts: &Parts| Address::of_subdomain(&state.options, parts, &label, namespace, &parent);
-            guard::answer_ipfs(&state, request, |request| isolated(&state, request, address)).await
+            let path = format!("/{namespace}/{label}{}", request.uri().path());
+            guard::answer_ipfs_at(&state, &path, request, |request| isolated(&state, request, address)).await
         }
         Role::Website { name, authority } => {
             let root = Root::Host(name);
