@@ -85,9 +85,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Recheck(wanted) => {
             runtime.block_on(recheck::run(&config, &wanted.uri, output, interrupted(), &mut io::stdout()))
         }
-        Command::Token(command) => {
-            token::run(&config, &command, output, &mut io::stdin().lock(), &mut io::stdout())
-        }
+        Command::Token(command) => token::run(&config, &command, output, &mut io::stdin().lock(), &mut io::stdout()),
         Command::Link(wanted) => link::run(&config, &wanted, output, &mut io::stdout()),
         Command::Ipns(ipns) => runtime.block_on(import::run_ipns(&config, &ipns, &mut io::stdout())),
         Command::Status(status) => {
@@ -113,7 +111,7 @@ async fn serve(loaded: &Loaded, sources: &Sources, files: Files) -> Result<(), F
     greet(config, &app);
     tokio::select! {
         () = interrupted() => {}
-        () = reload::follow(&app, sources, config.reload.watch.then_some(files)) => {}
+        () = reload::follow(app.live(), app.tls(), sources, config.reload.watch.then_some(files)) => {}
     }
     tracing::info!("stopping");
     app.shutdown(DRAIN).await;

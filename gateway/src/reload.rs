@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use swarmgate_config::{Config, Sources};
 use tokio::time::MissedTickBehavior;
 
-use crate::app::App;
+use crate::live::Live;
 use crate::server::Tls;
 
 /// How often the files are looked at. Two looks and the reading are well within the two seconds that are promised.
@@ -89,8 +89,8 @@ fn print(file: Option<std::fs::Metadata>) -> Print {
 }
 
 /// Follows the configuration: at each SIGHUP, and at each change of `files` where there are some. A configuration with a
-/// mistake in it changes nothing. Never returns.
-pub async fn follow(app: &App, sources: &Sources, mut files: Option<Files>) {
+/// mistake in it changes nothing, and so does a certificate that cannot be read. Never returns.
+pub async fn follow(live: &Live, tls: Option<&Tls>, sources: &Sources, mut files: Option<Files>) {
     let mut hangups = Hangups::listen();
     loop {
         tokio::select! {
@@ -99,8 +99,8 @@ pub async fn follow(app: &App, sources: &Sources, mut files: Option<Files>) {
         }
         match Config::load(sources) {
             Ok(loaded) => {
-                drop(app.live().take(&loaded.config));
-                if let Some(Err(error)) = app.tls().map(Tls::reload) {
+                drop(live.take(&loaded.config));
+                if let Some(Err(error)) = tls.map(Tls::reload) {
                     tracing::error!(%error, "the certificate stays as it was");
                 }
             }

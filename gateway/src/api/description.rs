@@ -26,7 +26,8 @@ const ALWAYS: [(&str, &str); 3] = [
 const WHEN_CHANGING: (&str, &str) = ("403", "A page of another site sent it");
 
 /// What a POST with an `Idempotency-Key` may be answered with besides.
-const WITH_A_KEY: [(&str, &str); 3] = [
+const WITH_A_KEY: [(&str, &str); 4] = [
+    ("400", "The Idempotency-Key is empty, too long, or not printable"),
     ("409", "The same request, with this Idempotency-Key, is being answered"),
     ("413", "With an Idempotency-Key, more than 32 MiB"),
     ("422", "The Idempotency-Key belongs to another request, or the body describes nothing"),

@@ -31,6 +31,9 @@ pub(super) const MAX_TORRENT_BYTES: usize = 32 * 1024 * 1024;
 /// Largest JSON or text body taken, in bytes: 64 KiB holds a magnet of any sense.
 pub(super) const MAX_TEXT_BYTES: usize = 64 * 1024;
 
+/// Largest number that every program reads as it was written.
+const MAX_POLICY_SECS: u64 = (1 << 53) - 1;
+
 /// Longest time a body may take to arrive.
 const UPLOAD_TIME: Duration = Duration::from_secs(60);
 
@@ -214,24 +217,29 @@ pub(super) struct ChangeRequest {
     #[schema(value_type = Option<PolicyWord>)]
     upload_policy: Option<String>,
     /// With `ratio`: how much of what was downloaded.
+    #[schema(minimum = 0)]
     ratio: Option<f64>,
-    /// With `ratio`: for how long after the last reader at most, in seconds.
+    /// With `ratio`: for how long after the last reader at most, in seconds; 2^53 - 1 at most.
+    #[schema(maximum = 9_007_199_254_740_991_u64)]
     max_secs: Option<u64>,
 }
 
 impl ChangeRequest {
     fn policy(&self) -> Result<Option<UploadPolicy>, Problem> {
+        if self.max_secs.is_some_and(|seconds| seconds > MAX_POLICY_SECS) {
+            return Err(bad_body(format!("max_secs is at most {MAX_POLICY_SECS}")));
+        }
+        if self.ratio.is_some_and(|ratio| !ratio.is_finite() || ratio < 0.0) {
+            return Err(bad_body("ratio is a number of at least 0"));
+        }
         let Some(word) = &self.upload_policy else { return Ok(None) };
         let policy = match word.as_str() {
             "off" => UploadPolicy::Off,
             "while-active" => UploadPolicy::WhileActive,
             "forever" => UploadPolicy::Forever,
             "ratio" => {
-                let ratio = self.ratio.unwrap_or(1.0);
-                if !ratio.is_finite() || ratio < 0.0 {
-                    return Err(bad_body("ratio is a number of at least 0"));
-                }
-                UploadPolicy::Ratio { ratio, max_secs: self.max_secs.unwrap_or(u64::MAX) }
+                let (ratio, max_secs) = (self.ratio.unwrap_or(1.0), self.max_secs.unwrap_or(u64::MAX));
+                UploadPolicy::Ratio { ratio, max_secs }
             }
             _ => return Err(bad_body("upload_policy is off, while-active, ratio, forever or null")),
         };

@@ -9,7 +9,8 @@ use swarmgate_config::{AuthMode, IpfsMode, Rate, Secret, Size, Span, Switch, Tur
 use super::*;
 
 /// Options that the parts' own options do not show: listeners, whether parts start at all, and the log of `main`.
-const ELSEWHERE: [&str; 14] = [
+const ELSEWHERE: [&str; 15] = [
+    "reload.watch",
     "server.tls_cert",
     "server.tls_key",
     "auth.link_key",

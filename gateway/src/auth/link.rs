@@ -165,7 +165,7 @@ impl Place {
     pub fn of(path: &str, query: Option<&str>) -> Option<Self> {
         if path == "/magnet" {
             let magnet = query::magnet(query).ok()?;
-            let id = magnet.v1.map(ContentId::BtV1).or(magnet.v2.map(ContentId::BtV2))?;
+            let id = magnet.v1.map(ContentId::BtV1).or_else(|| magnet.v2.map(ContentId::BtV2))?;
             return Some(Self { root: format!("/bt/{id}"), path: None });
         }
         let (mount, rest) = path.strip_prefix('/')?.split_once('/')?;

@@ -57,7 +57,7 @@ mod tests {
 
     async fn asked(world: &World, ready: bool) -> (Result<(), Failure>, String) {
         let mut config = Config::default();
-        config.server.listen = vec![world.address];
+        config.server.listen = vec![world.address.into()];
         let mut out = Vec::new();
         let result = run(&config, &Health { ready, api: None }, Output::Human, &mut out).await;
         (result, String::from_utf8(out).unwrap())
@@ -79,7 +79,7 @@ mod tests {
     async fn whatever_is_wrong_it_ends_with_1() {
         let (mut nowhere, mut nobody) = (Config::default(), Config::default());
         nowhere.server.listen = vec!["127.0.0.1:0".parse().unwrap()];
-        nobody.server.listen = vec![std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()];
+        nobody.server.listen = vec![std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().into()];
         for config in [nowhere, nobody] {
             let failure = run(&config, &Health::default(), Output::Json, &mut Vec::new()).await.unwrap_err();
             assert_eq!(failure.exit, Exit::Error, "{failure}");

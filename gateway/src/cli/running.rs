@@ -161,7 +161,12 @@ fn listening(config: &Config) -> Result<String, Failure> {
         let message = "server.listen names no port that the gateway could be found at; say --api http://HOST:PORT";
         Failure::new(Exit::Usage, message)
     };
-    let mut address = config.server.listen.iter().find(|address| address.port() != 0).copied().ok_or_else(unknown)?;
+    if config.server.has_tls() {
+        let message =
+            "the addresses of server.listen speak TLS, which this command does not; say --api http://HOST:PORT";
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    let mut address = config.server.addresses().find(|address| address.port() != 0).ok_or_else(unknown)?;
     if address.ip().is_unspecified() {
         address.set_ip(match address {
             std::net::SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
@@ -226,7 +231,7 @@ mod tests {
         };
         let world = World::start(&[("a", 1)], Behaviour::default(), options, ServeLimits::default()).await;
         let mut config = Config::default();
-        config.server.listen = vec![world.address];
+        config.server.listen = vec![world.address.into()];
         config.server.base_path = "/films".to_owned();
         let without = Running::of(&config, None).unwrap();
         assert_eq!(without.ask(Method::GET, "/healthz").await.unwrap().status, StatusCode::OK);

@@ -187,7 +187,7 @@ mod tests {
         let world = world(&[("a", 1)]).await;
         world.catalogue.items.lock().insert(infohash(), an_item(infohash(), true, true));
         let mut config = Config::default();
-        config.server.listen = vec![world.address];
+        config.server.listen = vec![world.address.into()];
         (world, config)
     }
 

@@ -67,9 +67,9 @@ pub fn run(
 
 fn create(config: &Config, name: &str, scope: &[Scope], output: Output, out: &mut dyn Write) -> Result<(), Failure> {
     let path = file(config)?;
-    let mut credentials = Credentials::read(path).map_err(unreadable)?;
-    let secret = credentials.create_token(name, scope).map_err(usage)?;
-    credentials.write(path).map_err(unreadable)?;
+    let mut credentials = Credentials::read(path).map_err(|error| unreadable(&error))?;
+    let secret = credentials.create_token(name, scope).map_err(|error| usage(&error))?;
+    credentials.write(path).map_err(|error| unreadable(&error))?;
     match output {
         Output::Human => say(out, &secret),
         Output::Json => say(out, &format!("{:#}", json!({ "name": name, "scopes": words(scope), "token": secret }))),
@@ -77,7 +77,7 @@ fn create(config: &Config, name: &str, scope: &[Scope], output: Output, out: &mu
 }
 
 fn list(config: &Config, output: Output, out: &mut dyn Write) -> Result<(), Failure> {
-    let credentials = Credentials::read(file(config)?).map_err(unreadable)?;
+    let credentials = Credentials::read(file(config)?).map_err(|error| unreadable(&error))?;
     match output {
         Output::Human => credentials
             .list()
@@ -91,11 +91,11 @@ fn list(config: &Config, output: Output, out: &mut dyn Write) -> Result<(), Fail
 
 fn revoke(config: &Config, name: &str, output: Output, out: &mut dyn Write) -> Result<(), Failure> {
     let path = file(config)?;
-    let mut credentials = Credentials::read(path).map_err(unreadable)?;
+    let mut credentials = Credentials::read(path).map_err(|error| unreadable(&error))?;
     if !credentials.revoke(name) {
         return Err(Failure::new(Exit::NotFound, format!("there is no token or user with the name {name}")));
     }
-    credentials.write(path).map_err(unreadable)?;
+    credentials.write(path).map_err(|error| unreadable(&error))?;
     match output {
         Output::Human => {
             say(out, &format!("{name} is revoked; links that were made with it work until their time is over"))
@@ -120,9 +120,9 @@ fn hash(
         };
     };
     let path = file(config)?;
-    let mut credentials = Credentials::read(path).map_err(unreadable)?;
-    credentials.create_user(name, phc, scope).map_err(usage)?;
-    credentials.write(path).map_err(unreadable)?;
+    let mut credentials = Credentials::read(path).map_err(|error| unreadable(&error))?;
+    credentials.create_user(name, phc, scope).map_err(|error| usage(&error))?;
+    credentials.write(path).map_err(|error| unreadable(&error))?;
     match output {
         Output::Human => say(out, &format!("{name} may {}", words(scope).join(", "))),
         Output::Json => say(out, &format!("{:#}", json!({ "name": name, "scopes": words(scope) }))),
@@ -154,11 +154,11 @@ fn words(scopes: &[Scope]) -> Vec<&'static str> {
     scopes.iter().map(|scope| scope.word()).collect()
 }
 
-fn usage(error: crate::auth::EntryError) -> Failure {
+fn usage(error: &crate::auth::EntryError) -> Failure {
     Failure::new(Exit::Usage, error.to_string())
 }
 
-fn unreadable(error: CredentialsError) -> Failure {
+fn unreadable(error: &CredentialsError) -> Failure {
     let exit = match &error {
         CredentialsError::Io { source, .. } => Exit::from(source),
         CredentialsError::Invalid { .. } => Exit::Error,
@@ -183,7 +183,7 @@ mod tests {
     fn output(config: &Config, command: &TokenCommand, input: &str) -> Result<String, Failure> {
         let mut out = Vec::new();
         run(config, command, Output::Human, &mut input.as_bytes(), &mut out)?;
-        Ok(String::from_utf8(out).unwrap())
+        Ok(String::from_utf8_lossy(&out).into_owned())
     }
 
     #[test]

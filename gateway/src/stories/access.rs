@@ -24,6 +24,13 @@ struct Who {
 }
 
 impl Who {
+    /// The same from another network, where it has an address of its own: whoever is wrong too often waits.
+    fn moved(&self, number: usize) -> Self {
+        let moved = |value: &String| value.replace("198.51.100.", &format!("198.51.{number}."));
+        let headers = self.headers.iter().map(|(name, value)| (*name, moved(value))).collect();
+        Self { headers, ..self.clone() }
+    }
+
     /// Somebody elsewhere.
     fn elsewhere() -> Self {
         Self::default().with("X-Forwarded-For", ELSEWHERE)
@@ -149,8 +156,8 @@ async fn each_client_is_answered_at_each_door_as_the_table_says() {
     assert_eq!(everybody.len(), MATRIX.len());
     let mut wrong = Vec::new();
     for ((name, expected), who) in MATRIX.into_iter().zip(&everybody) {
-        for (door, expected) in DOORS.into_iter().zip(expected) {
-            let answer = knock(&world, who, door).await;
+        for (number, (door, expected)) in DOORS.into_iter().zip(expected).enumerate() {
+            let answer = knock(&world, &who.moved(number), door).await;
             if answer.status != expected {
                 wrong.push(format!("{name} at {}: {} and not {expected}", door.0, answer.status));
             }

@@ -199,7 +199,7 @@ async fn a_connection_on_which_nothing_is_asked_ends() {
     let limits = ServeLimits { header_read_timeout: Duration::from_millis(100), ..ServeLimits::default() };
     let world = World::start(FILES, Behaviour::default(), HttpOptions::default(), limits).await;
     for sent in [Vec::new(), frame(1, 0x01, 1, HEADERS), frame(1, 0x05, 1, HEADERS)] {
-        assert!(is_let_go(&world, &[sent.clone()]).await, "{sent:?}");
+        assert!(is_let_go(&world, std::slice::from_ref(&sent)).await, "{sent:?}");
     }
     let mut half = TcpStream::connect(world.address).await.unwrap();
     half.write_all(&BEGIN[..10]).await.unwrap();

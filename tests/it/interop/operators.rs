@@ -69,7 +69,7 @@ fn resident_bytes(pid: u32) -> u64 {
 async fn probes_and_commands_find_the_gateway_that_runs_by_the_same_configuration() {
     let dir = scratch();
     let token = ("SWARMGATE_AUTH__TOKEN", "0123456789abcdef");
-    let options = [token, ("SWARMGATE_SERVER__BASE_PATH", "/gate/")];
+    let options = [token, ("SWARMGATE_SERVER__BASE_PATH", "/gate")];
     let Some(gateway) = Gateway::start_with(dir.path(), &options).await else { return };
     let listen = gateway.http_address().to_string();
     let options = [token, options[1], ("SWARMGATE_SERVER__LISTEN", listen.as_str())];

@@ -159,7 +159,8 @@ async fn no_log_answer_event_or_command_tells_a_secret() {
 async fn events(url: String) -> String {
     let mut heard = String::new();
     let listen = async {
-        let mut response = http::client().get(url).headers(bearer(SECRETS[0])).send().await.unwrap();
+        let mut response =
+            http::client().get(url).headers(bearer(SECRETS[0])).send().await.expect("the gateway answers");
         while let Ok(Some(chunk)) = response.chunk().await {
             heard += &String::from_utf8_lossy(&chunk);
         }

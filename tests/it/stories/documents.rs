@@ -53,24 +53,33 @@ fn the_generated_pages_are_what_the_program_says_now() {
 fn every_option_that_a_page_or_a_file_of_deploy_names_is_one() {
     let schema = swarmgate_config::schema();
     let sections = schema["properties"].as_object().unwrap();
+    // `section.begin_…` stands for all options that begin so.
     let is_option = |word: &str| {
-        word.split_once('.').is_some_and(|(section, name)| !sections[section]["properties"][name].is_null())
+        word.split_once('.').is_some_and(|(section, name)| {
+            let options = sections[section]["properties"].as_object().unwrap();
+            match name.strip_suffix('…') {
+                Some(begin) => options.keys().any(|name| name.starts_with(begin)),
+                None => options.contains_key(name),
+            }
+        })
     };
     let of_section = |word: &&str| {
         word.split_once('.').is_some_and(|(section, name)| {
-            sections.contains_key(section) && name.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_')
+            sections.contains_key(section)
+                && name.chars().all(|letter| letter.is_ascii_lowercase() || "_…".contains(letter))
         })
     };
     let mut seen = 0;
     let deployed = ["alerts.yaml", "grafana.json", "nginx.conf", "Caddyfile", "Dockerfile", "swarmgate.service"];
     let deployed = deployed.map(|name| (format!("deploy/{name}"), read(&format!("deploy/{name}"))));
     for (name, page) in pages().into_iter().chain(deployed).chain([("README.md".to_owned(), read("README.md"))]) {
-        let all = page.split(|letter: char| !(letter.is_ascii_alphanumeric() || "._".contains(letter)));
+        let all = page.split(|letter: char| !(letter.is_ascii_alphanumeric() || "._…".contains(letter)));
         for word in all.map(|word| word.trim_end_matches(['.', '_'])).filter(of_section) {
-            let is_file = ["rs", "toml", "conf", "service", "md", "json", "yaml", "html", "example"]
+            // A file, or the site of a project.
+            let is_no_option = ["rs", "toml", "conf", "service", "md", "json", "yaml", "html", "example", "io"]
                 .iter()
                 .any(|end| word.ends_with(&format!(".{end}")));
-            assert!(is_option(word) || is_file, "{name}: {word} is no option");
+            assert!(is_option(word) || is_no_option, "{name}: {word} is no option");
             seen += 1;
         }
     }
@@ -136,14 +145,16 @@ async fn the_page_of_headers_has_each_header_that_is_sent_and_no_other() {
         ("GET", &listing, ("accept", "text/html")),
         ("GET", &listing, ("accept", "application/json")),
         ("GET", &format!("{listing}?format=m3u8"), token),
-        ("GET", inline, token),
-        ("GET", inline, ("accept", "application/vnd.ipld.raw")),
+        // By address: `localhost` has a subdomain for each root.
+        ("GET", inline, ("host", "127.0.0.1")),
+        ("GET", "/ipfs/bafkqabtimvwgy3yk?format=raw", ("host", "127.0.0.1")),
         ("POST", &film, token),
         ("GET", "/api/v1/status", range),
         ("GET", "/metrics", token),
         ("GET", "/readyz", token),
         ("GET", &format!("/bt/{}/film?wait=0", "ab".repeat(20)), range),
         ("GET", "/nothing/here", ("accept", "text/html")),
+        ("GET", "/readyz", ("connection", "close")),
     ] {
         let answer = client.ask(method, path, &[header], b"").await;
         eprintln!("{method} {path}: {}", answer.status);

@@ -41,7 +41,7 @@ async fn a_file_that_changes_flips_a_limit_in_mid_stream_and_a_wrong_one_changes
     let node = full(&film, |config| config.limits.item_bandwidth = Rate::from_bytes(MB)).await;
     let live = Arc::clone(node.app.live());
     let files = Files::of(&sources);
-    let following = tokio::spawn(async move { reload::follow(&live, &sources, Some(files)).await });
+    let following = tokio::spawn(async move { reload::follow(&live, None, &sources, Some(files)).await });
 
     let mut reader = node.connect().await;
     reader.send("GET", &film.path(0), &[]).await.unwrap();

@@ -64,7 +64,7 @@ mod tests {
     async fn a_running_gateway_is_asked_for_its_networks() {
         let world = world(&[("a", 1)]).await;
         let mut config = Config::default();
-        config.server.listen = vec![world.address];
+        config.server.listen = vec![world.address.into()];
         let (running, checks) = look(&config).await;
         assert!(running && checks.iter().all(|check| check.verdict == Verdict::Ok), "{checks:?}");
         assert!(checks[1].found.contains("bittorrent works"), "{checks:?}");
@@ -76,7 +76,7 @@ mod tests {
     #[tokio::test]
     async fn where_none_runs_that_is_no_mistake() {
         let mut config = Config::default();
-        config.server.listen = vec![std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()];
+        config.server.listen = vec![std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().into()];
         let (running, checks) = look(&config).await;
         assert_eq!((running, checks[0].verdict), (false, Verdict::Skipped));
         config.server.listen = vec!["127.0.0.1:0".parse().unwrap()];

@@ -36,8 +36,7 @@ pub(super) fn look(config: &Config, running: bool) -> Vec<Check> {
 
 /// The sockets with a number of their own; what the system chooses is always to be had.
 fn wanted(config: &Config) -> Vec<Wanted> {
-    let http =
-        config.server.listen.iter().map(|address| Wanted { key: "server.listen", over_tcp: true, address: *address });
+    let http = config.server.addresses().map(|address| Wanted { key: "server.listen", over_tcp: true, address });
     let mut all: Vec<_> = http.collect();
     let mut add =
         |key, over_tcp, ip: IpAddr, port| all.push(Wanted { key, over_tcp, address: SocketAddr::new(ip, port) });
@@ -108,7 +107,7 @@ mod tests {
     async fn a_port_that_somebody_has_is_told_with_its_option() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let mut config = Config::default();
-        config.server.listen = vec![taken.local_addr().unwrap()];
+        config.server.listen = vec![taken.local_addr().unwrap().into()];
         config.bittorrent.enabled = false;
         config.ipfs.enabled = false;
         let checks = look(&config, false);
