@@ -237,6 +237,7 @@ impl App {
             mapping: self.mapper.as_ref().map(PortMapper::status),
             gate: self.bittorrent.as_ref().map(|bittorrent| bittorrent.gate().clone()),
             tracker: self.webtorrent.as_ref().and_then(|webtorrent| webtorrent.hub().cloned()),
+            store: self.store.clone(),
             cache_status: Arc::new(move || cache_status(&store)),
             settings: Arc::new(move || settings::list(&loaded, &live)),
             options,

@@ -15,6 +15,7 @@ use swarmgate_egress::PeerGate;
 use swarmgate_hybrid::HybridProtocol;
 use swarmgate_ipfs::protocol::IpfsProtocol;
 use swarmgate_portmap::MappingStatus;
+use swarmgate_store::Store;
 use swarmgate_webtorrent::hub::TrackerHub;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -63,7 +64,9 @@ pub struct Parts {
     pub gate: Option<PeerGate>,
     /// What the router forwards, where it is asked to.
     pub mapping: Option<watch::Receiver<MappingStatus>>,
-    /// Facts about the cache.
+    /// The cache.
+    pub store: Store,
+    /// Facts about it.
     pub cache_status: CacheStatus,
     /// The options in force, secrets left out.
     pub settings: Settings,

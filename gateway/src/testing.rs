@@ -16,6 +16,7 @@ use swarmgate_content::{
     FetchErrorKind, FileEntry, FileRef, Health, HealthState, Hints, InfoHash, PieceHashes, Protocol, ProtocolKind,
     ProtocolManager, ProtocolStats, ResolveRequest, Stage, StatsSnapshot, Verification, VerifiedBytes,
 };
+use swarmgate_store::{Store, StoreOptions};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -30,6 +31,9 @@ use crate::state::{FetchTorrent, FetchTorrentError, GatewayState, HttpOptions, P
 
 /// The test content's infohash.
 pub(crate) const IH: &str = "abababababababababababababababababababab";
+
+/// What the cache of such a gateway takes, in bytes.
+const MEMORY_BYTES: u64 = 1 << 20;
 
 pub(crate) fn infohash() -> InfoHash {
     InfoHash::new([0xab; 20])
@@ -384,6 +388,7 @@ impl World {
             tracker: None,
             mapping: None,
             gate: None,
+            store: Store::open(StoreOptions::in_memory(MEMORY_BYTES)).await.unwrap(),
             cache_status: Arc::new(|| serde_json::json!({ "used": 7 })),
             settings: Arc::new(|| serde_json::json!([{ "key": "cache.max_size" }])),
             options,

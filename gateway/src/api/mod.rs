@@ -6,6 +6,7 @@
 pub mod bans;
 pub mod breakers;
 pub mod btpk;
+pub mod cache;
 pub mod config;
 pub mod description;
 mod docs;
@@ -73,6 +74,8 @@ fn described() -> OpenApiRouter<GatewayState> {
         .routes(routes!(events::stream))
         .routes(routes!(streams::list))
         .routes(routes!(streams::end))
+        .routes(routes!(cache::show, cache::purge))
+        .routes(routes!(cache::collect))
         .routes(routes!(networks::list))
         .routes(routes!(networks::change))
         .routes(routes!(bans::list))

@@ -107,6 +107,7 @@ impl IpfsWorld {
             tracker: None,
             mapping: None,
             gate: None,
+            store: store.clone(),
             cache_status: Arc::new(|| serde_json::Value::Null),
             settings: Arc::new(|| serde_json::Value::Null),
             options: setting.options,
