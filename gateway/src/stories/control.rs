@@ -7,6 +7,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
 use crate::catalogue::AddError;
+use crate::cli::openapi;
 use crate::testing::{Answer, IH, World, infohash, world};
 
 const FILES: &[(&str, u64)] = &[("film.mkv", 100_000)];
@@ -60,7 +61,11 @@ async fn a_post_under_one_key_is_done_once_and_answered_alike() {
 #[tokio::test]
 async fn the_api_describes_itself_to_programs_and_to_people() {
     let world = world(FILES).await;
-    let description = world.get("/api/v1/openapi.json").await.json();
+    let described = world.get("/api/v1/openapi.json").await;
+    let mut printed = Vec::new();
+    openapi::run(&mut printed).unwrap();
+    assert!(described.body == printed, "`swarmgate openapi` prints the same");
+    let description = described.json();
     assert!(description["openapi"].as_str().unwrap().starts_with("3.1"));
     assert!(description["paths"]["/api/v1/items/{id}"]["delete"].is_object());
     let page = world.get("/api/v1/docs").await;
