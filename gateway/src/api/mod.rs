@@ -7,6 +7,7 @@ pub mod bans;
 pub mod breakers;
 pub mod btpk;
 pub mod cache;
+pub mod capabilities;
 pub mod config;
 pub mod description;
 mod docs;
@@ -61,6 +62,7 @@ fn described() -> OpenApiRouter<GatewayState> {
     OpenApiRouter::with_openapi(description::head())
         .routes(routes!(status::version))
         .routes(routes!(status::status))
+        .routes(routes!(capabilities::show))
         .routes(routes!(items::list, items::add))
         .routes(routes!(items::one, items::remove, items::change))
         .routes(routes!(peers::list))
