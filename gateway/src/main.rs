@@ -115,15 +115,22 @@ async fn serve(loaded: &Loaded, sources: &Sources, files: Files) -> Result<(), F
     let config = &loaded.config;
     let fail = |error: &dyn std::error::Error| Failure::new(Exit::Error, error.to_string());
     let listeners = Listeners::bind(config).map_err(|error| fail(&error))?;
-    let app = App::build_loaded(loaded, listeners).await.map_err(|error| fail(&error))?;
+    let app = App::build_loaded(loaded, Some(sources), listeners).await.map_err(|error| fail(&error))?;
     greet(config, &app);
     tokio::select! {
         () = interrupted() => {}
-        () = reload::follow(app.live(), app.tls(), sources, config.reload.watch.then_some(files)) => {}
+        () = follow(&app, config.reload.watch.then_some(files)) => {}
     }
     tracing::info!("stopping");
     app.shutdown(DRAIN).await;
     Ok(())
+}
+
+async fn follow(app: &App, files: Option<Files>) {
+    match app.reloader() {
+        Some(reloader) => reload::follow(reloader, files).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Three lines for a newcomer: where it is, what to try, what it may take of the disk.

@@ -30,6 +30,7 @@ use crate::pace::ClientPace;
 use crate::pointers::Pointers;
 use crate::policy::Denylists;
 use crate::publish::Jobs;
+use crate::reload::Reloader;
 use crate::routes::ipfs::known::KnownAnswers;
 use crate::streams::Streams;
 use crate::telemetry::Telemetry;
@@ -74,6 +75,8 @@ pub struct Parts {
     pub options: HttpOptions,
     /// What can be changed while the gateway runs, where anything can.
     pub live: Option<Arc<Live>>,
+    /// What reads the configuration again, where it is known from what.
+    pub reloader: Option<Arc<Reloader>>,
     /// How fast clients are served.
     pub pace: ClientPace,
     /// Cancelled when the gateway begins to stop: event streams end, `/readyz` says so.

@@ -69,6 +69,7 @@ fn described() -> OpenApiRouter<GatewayState> {
         .routes(routes!(pieces::one))
         .routes(routes!(items::recheck))
         .routes(routes!(config::show, config::change))
+        .routes(routes!(config::reload))
         .routes(routes!(publish::list, publish::begin))
         .routes(routes!(publish::one))
         .routes(routes!(links::make))

@@ -8,6 +8,7 @@ mod forms;
 mod guards;
 mod ipfs;
 mod links;
+mod operating;
 mod ranges;
 mod rows;
 mod streams;

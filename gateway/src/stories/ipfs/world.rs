@@ -112,6 +112,7 @@ impl IpfsWorld {
             settings: Arc::new(|| serde_json::Value::Null),
             options: setting.options,
             live: None,
+            reloader: None,
             pace: ClientPace::default(),
             closing: shutdown.clone(),
         });
