@@ -9,6 +9,7 @@ pub mod btpk;
 pub mod cache;
 pub mod capabilities;
 pub mod config;
+pub mod denylists;
 pub mod description;
 mod docs;
 pub mod events;
@@ -81,6 +82,8 @@ fn described() -> OpenApiRouter<GatewayState> {
         .routes(routes!(cache::collect))
         .routes(routes!(networks::list))
         .routes(routes!(networks::change))
+        .routes(routes!(denylists::list))
+        .routes(routes!(denylists::check))
         .routes(routes!(bans::list))
         .routes(routes!(bans::lift))
         .routes(routes!(breakers::list))

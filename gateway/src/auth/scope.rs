@@ -56,6 +56,8 @@ impl Scope {
             return Self::Read;
         }
         match part {
+            // It only asks.
+            "denylists" if rest == "check" && *method == Method::POST => Self::Read,
             "links" => Self::Content,
             "items" if rest.is_empty() && *method == Method::POST => Self::Add,
             "items" | "publish" | "btpk" | "streams" | "bans" | "breakers" | "cache" => Self::Manage,
@@ -132,6 +134,7 @@ mod tests {
         assert_eq!(needed("GET", "config"), Scope::Read);
         assert_eq!(needed("POST", "items"), Scope::Add);
         assert_eq!(needed("POST", "links"), Scope::Content);
+        assert_eq!(needed("POST", "denylists/check"), Scope::Read);
         for manage in [
             "items/ab",
             "items/ab/recheck",
@@ -145,7 +148,7 @@ mod tests {
             assert_eq!(needed("POST", manage), Scope::Manage, "{manage}");
         }
         assert_eq!((needed("DELETE", "items"), needed("DELETE", "cache")), (Scope::Manage, Scope::Manage));
-        for admin in ["config", "networks/bt", "unheard/of", "", "itemsx", "links2"] {
+        for admin in ["config", "networks/bt", "denylists", "denylists/check", "unheard/of", "", "itemsx", "links2"] {
             assert_eq!(needed("PATCH", admin), Scope::Admin, "{admin}");
         }
     }

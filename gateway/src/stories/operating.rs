@@ -1,4 +1,4 @@
-//! What an operator does to a running gateway over the API: has its configuration read again.
+//! What an operator does with a running gateway over the API: has its configuration read again, asks what it denies.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,8 +7,10 @@ use serde_json::json;
 use swarmgate_config::{Config, Sources};
 
 use crate::live::Live;
+use crate::policy::Denylists;
 use crate::reload::Reloader;
-use crate::testing::{World, world, world_with};
+use crate::state::Parts;
+use crate::testing::{Answer, IH, World, world, world_with};
 
 const FILES: &[(&str, u64)] = &[("film.mkv", 1000)];
 
@@ -19,7 +21,7 @@ async fn configured_by(file: &Path) -> (World, Arc<Live>) {
     let live = Live::new(&Config::load(&sources).unwrap().config);
     let reloader = Reloader::new(Arc::clone(&live), None, sources);
     let followed = Arc::clone(&live);
-    let exchange = |parts: &mut crate::state::Parts| {
+    let exchange = |parts: &mut Parts| {
         parts.live = Some(followed);
         parts.reloader = Some(Arc::new(reloader));
     };
@@ -54,4 +56,47 @@ async fn a_reload_tells_what_has_changed_and_what_needs_a_restart_and_mistakes_c
 async fn a_gateway_that_was_started_from_no_configuration_reads_none_again() {
     let answer = world(FILES).await.send("POST", "/api/v1/config/reload", &[], b"").await;
     assert_eq!((answer.status, answer.problem().as_str()), (501, "unsupported"));
+}
+
+/// A CID that holds its own bytes.
+const CID: &str = "bafkqabtimvwgy3yk";
+
+async fn asked(world: &World, uri: &str) -> Answer {
+    let body = json!({ "uri": uri }).to_string();
+    world.send("POST", "/api/v1/denylists/check", &[("Content-Type", "application/json")], body.as_bytes()).await
+}
+
+#[tokio::test]
+async fn what_is_denied_is_told_with_the_list_and_the_line_and_the_routes_agree() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("house.deny");
+    let list = format!("version: 1\nname: house rules\n---\n/bt/{IH} reason=x\nwhat is this\n/ipfs/{CID}/a\n");
+    std::fs::write(&file, list).unwrap();
+    let denylists = Denylists::load(&[file.clone()], false).unwrap();
+    let world = world_with(FILES, |parts| parts.denylists = denylists).await;
+
+    let document = world.get("/api/v1/denylists").await.json();
+    let row = &document["denylists"][0];
+    assert_eq!((&row["name"], &row["rules"], &row["skipped"]), (&"house rules".into(), &2.into(), &1.into()));
+    assert_eq!(row["file"], file.to_str().unwrap());
+    assert!(row["errors"][0].as_str().unwrap().starts_with("line 5: "), "{row}");
+    assert!(row["read"].as_u64().unwrap() > 1_700_000_000, "{row}");
+
+    let by =
+        |line: u32, hints: Option<&str>| json!({ "list": "house rules", "file": file, "line": line, "hints": hints });
+    for (uri, by) in [
+        (format!("magnet:?xt=urn:btih:{IH}"), by(4, Some("reason=x"))),
+        (format!("/bt/{IH}/film.mkv"), by(4, Some("reason=x"))),
+        (format!("ipfs://{CID}/a"), by(6, None)),
+    ] {
+        let expected = json!({ "denied": true, "status": 410, "by": by });
+        assert_eq!(asked(&world, &uri).await.json(), expected, "{uri}");
+    }
+    let served = json!({ "denied": false, "status": null, "by": null });
+    assert_eq!(asked(&world, &format!("/ipfs/{CID}/b")).await.json(), served);
+    assert_eq!(world.get(&format!("/bt/{IH}/film.mkv")).await.status, 410);
+    for wrong in ["film.mkv", ""] {
+        let answer = asked(&world, wrong).await;
+        assert_eq!((answer.status, answer.problem().as_str()), (400, "bad-body"), "{wrong}");
+    }
 }
