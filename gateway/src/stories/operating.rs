@@ -72,7 +72,7 @@ async fn what_is_denied_is_told_with_the_list_and_the_line_and_the_routes_agree(
     let file = dir.path().join("house.deny");
     let list = format!("version: 1\nname: house rules\n---\n/bt/{IH} reason=x\nwhat is this\n/ipfs/{CID}/a\n");
     std::fs::write(&file, list).unwrap();
-    let denylists = Denylists::load(&[file.clone()], false).unwrap();
+    let denylists = Denylists::load(std::slice::from_ref(&file), false).unwrap();
     let world = world_with(FILES, |parts| parts.denylists = denylists).await;
 
     let document = world.get("/api/v1/denylists").await.json();
