@@ -240,6 +240,7 @@ impl App {
             catalogue,
             fetch_torrent,
             ipfs: self.ipfs.clone(),
+            webtorrent: self.webtorrent.clone(),
             hybrid: self.hybrid.clone(),
             publishing,
             pointers: self.dht.as_ref().map(|dht| Pointers::new(dht.handle())),

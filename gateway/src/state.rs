@@ -16,6 +16,7 @@ use swarmgate_hybrid::HybridProtocol;
 use swarmgate_ipfs::protocol::IpfsProtocol;
 use swarmgate_portmap::MappingStatus;
 use swarmgate_store::Store;
+use swarmgate_webtorrent::WebTorrentProtocol;
 use swarmgate_webtorrent::hub::TrackerHub;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -51,6 +52,8 @@ pub struct Parts {
     pub fetch_torrent: Arc<dyn FetchTorrent>,
     /// IPFS, unless it is switched off.
     pub ipfs: Option<Arc<IpfsProtocol>>,
+    /// WebTorrent, unless it is switched off.
+    pub webtorrent: Option<Arc<WebTorrentProtocol>>,
     /// What fetches over several networks, where there is such a thing.
     pub hybrid: Option<Arc<HybridProtocol>>,
     /// Publishing, unless one of the networks it is for is switched off.

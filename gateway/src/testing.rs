@@ -397,6 +397,7 @@ impl World {
             catalogue: Arc::clone(&catalogue) as Arc<dyn Catalogue>,
             fetch_torrent: Arc::new(TestFetch),
             ipfs: None,
+            webtorrent: None,
             hybrid: None,
             publishing: None,
             pointers: None,

@@ -100,6 +100,7 @@ impl IpfsWorld {
             catalogue: Arc::new(TestCatalogue::default()),
             fetch_torrent: Arc::new(NoTorrents),
             ipfs: Some(Arc::clone(&ipfs)),
+            webtorrent: None,
             hybrid: None,
             publishing: None,
             pointers: None,
