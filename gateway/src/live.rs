@@ -117,6 +117,12 @@ impl Live {
         Ok(())
     }
 
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        self.config.lock().clone()
+    }
+
     /// The limits in force, for who looks at them.
     #[cfg(test)]
     pub(crate) fn limits(&self) -> impl std::fmt::Debug {

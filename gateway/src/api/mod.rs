@@ -11,6 +11,7 @@ pub mod capabilities;
 pub mod config;
 pub mod denylists;
 pub mod description;
+pub mod diagnose;
 mod docs;
 pub mod events;
 pub mod history;
@@ -82,6 +83,7 @@ fn described() -> OpenApiRouter<GatewayState> {
         .routes(routes!(cache::collect))
         .routes(routes!(networks::list))
         .routes(routes!(networks::change))
+        .routes(routes!(diagnose::run))
         .routes(routes!(denylists::list))
         .routes(routes!(denylists::check))
         .routes(routes!(bans::list))

@@ -1,10 +1,12 @@
-//! What an operator does with a running gateway over the API: has its configuration read again, asks what it denies.
+//! What an operator does with a running gateway over the API: has its configuration read again, asks what it denies, has
+//! it look for what is wrong with it.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use serde_json::json;
-use swarmgate_config::{Config, Sources};
+use serde_json::{Value, json};
+use swarmgate_config::{Config, Size, Sources};
+use swarmgate_content::HealthState;
 
 use crate::live::Live;
 use crate::policy::Denylists;
@@ -99,4 +101,58 @@ async fn what_is_denied_is_told_with_the_list_and_the_line_and_the_routes_agree(
         let answer = asked(&world, wrong).await;
         assert_eq!((answer.status, answer.problem().as_str()), (400, "bad-body"), "{wrong}");
     }
+}
+
+/// A gateway whose cache is in this directory.
+async fn caching_in(dir: &Path) -> World {
+    let mut config = Config::default();
+    config.cache.dir = dir.to_owned();
+    config.cache.min_free = Size::from_bytes(0);
+    let live = Live::new(&config);
+    world_with(FILES, |parts| parts.live = Some(live)).await
+}
+
+fn of<'a>(diagnosis: &'a Value, name: &str) -> Vec<&'a Value> {
+    diagnosis["checks"].as_array().unwrap().iter().filter(|check| check["name"] == name).collect()
+}
+
+#[tokio::test]
+async fn a_gateway_looks_for_what_is_wrong_with_it_and_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = caching_in(dir.path()).await;
+    let diagnosis = world.send("POST", "/api/v1/diagnose", &[], b"").await.json();
+    assert_eq!(diagnosis["ok"], true, "{diagnosis}");
+    for name in ["configuration", "access", "gateway", "network", "router", "cache", "clock", "open files"] {
+        assert!(!of(&diagnosis, name).is_empty(), "{name}: {diagnosis}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
+
+    world.protocol.set_health(HealthState::Down);
+    let diagnosis = world.send("POST", "/api/v1/diagnose", &[], b"").await.json();
+    assert_eq!((&diagnosis["ok"], &of(&diagnosis, "gateway")[0]["verdict"]), (&false.into(), &"fail".into()));
+
+    std::fs::write(dir.path().join("file"), "where a directory should be").unwrap();
+    let world = caching_in(&dir.path().join("file/cache")).await;
+    let diagnosis = world.send("POST", "/api/v1/diagnose", &[], b"").await.json();
+    assert_eq!(of(&diagnosis, "cache")[0]["verdict"], "fail");
+    assert!(of(&diagnosis, "cache")[0]["advice"].as_str().unwrap().contains("cache.dir"), "{diagnosis}");
+}
+
+#[tokio::test]
+async fn who_takes_events_is_told_each_thing_as_it_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = caching_in(dir.path()).await;
+    let whole = world.send("POST", "/api/v1/diagnose", &[], b"").await.json();
+    let answer = world.send("POST", "/api/v1/diagnose", &[("Accept", "text/event-stream")], b"").await;
+    assert!(answer.clean && answer.header("content-type").unwrap().starts_with("text/event-stream"));
+    let (text, checks) = (answer.text(), whole["checks"].as_array().unwrap().len());
+    assert_eq!(text.matches("event: check\n").count(), checks, "{text}");
+    let (_, end) = text.split_once("event: done\ndata: ").unwrap();
+    assert_eq!(serde_json::from_str::<Value>(end.trim()).unwrap(), json!({ "ok": true, "failed": 0 }));
+}
+
+#[tokio::test]
+async fn a_gateway_that_was_started_from_no_configuration_is_not_diagnosed() {
+    let answer = world(FILES).await.send("POST", "/api/v1/diagnose", &[], b"").await;
+    assert_eq!((answer.status, answer.problem().as_str()), (501, "unsupported"));
 }
