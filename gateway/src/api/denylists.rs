@@ -34,7 +34,7 @@ pub(super) struct Question {
 
 /// Whether something is denied.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Verdict {
+pub(super) struct Answer {
     /// Whether it is.
     denied: bool,
     /// What who asks for it is answered, 410 or 451; null where it is served.
@@ -76,7 +76,7 @@ pub async fn list(State(state): State<GatewayState>) -> Response {
     tag = "policy",
     request_body = Question,
     responses(
-        (status = OK, description = "Whether it is denied", body = Verdict),
+        (status = OK, description = "Whether it is denied", body = Answer),
         (status = BAD_REQUEST, description = "That names no content"),
         (status = PAYLOAD_TOO_LARGE, description = "More than 64 KiB"),
     ),
@@ -89,7 +89,7 @@ pub async fn check(State(state): State<GatewayState>, request: Request) -> Resul
     let asked = asked(question.uri.trim(), &state.options.base_path).map_err(bad)?;
     let by = asked.iter().find_map(|asked| denial(&state.denylists, asked));
     let status = by.is_some().then(|| state.denylists.problem().status().as_u16());
-    Ok(super::json(StatusCode::OK, &Verdict { denied: by.is_some(), status, by }))
+    Ok(super::json(StatusCode::OK, &Answer { denied: by.is_some(), status, by }))
 }
 
 fn denial(lists: &Denylists, asked: &Asked) -> Option<Denial> {
