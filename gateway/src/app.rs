@@ -26,7 +26,7 @@ use swarmgate_bittorrent::dht::{DhtNode, DhtOptions};
 use swarmgate_bittorrent::obfuscated::Encryption;
 use swarmgate_bittorrent::route::{Outlet, Proxy, Route};
 use swarmgate_bittorrent::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets, FindingOptions, QueueLimits};
-use swarmgate_config::{AnonymousContent, Config, Loaded, PeerEncryption, SeedingPolicy, TrackerAllow};
+use swarmgate_config::{AnonymousContent, Config, Loaded, PeerEncryption, SeedingPolicy, Sources, TrackerAllow};
 use swarmgate_content::{Event, EventBus, ManagerError, ProtocolManager};
 use swarmgate_egress::EgressPolicy;
 use swarmgate_hybrid::{BindingBook, HybridProtocol};
@@ -54,7 +54,8 @@ use crate::live::{Live, upload_rules};
 use crate::pointers::Pointers;
 use crate::policy::{DenylistError, Denylists};
 use crate::publish::{Jobs, Publisher};
-use crate::server::{self, ServeLimits, Tls};
+use crate::reload::Reloader;
+use crate::server::{self, ServeLimits};
 use crate::settings;
 use crate::state::{Anonymous, FetchTorrent, GatewayState, HttpOptions, Parts};
 use crate::torrents::{NoTorrents, Torrents};
@@ -129,7 +130,7 @@ pub struct App {
     dht: Option<DhtNode>,
     mapper: Option<PortMapper>,
     live: Arc<Live>,
-    tls: Option<Tls>,
+    reloader: Option<Arc<Reloader>>,
     store: Store,
     ephemeral: Option<EphemeralDir>,
     addresses: Vec<SocketAddr>,
@@ -146,15 +147,24 @@ impl App {
     /// # Errors
     /// [`StartupError`]; a required part that fails fails the start.
     pub async fn build(config: &Config, listeners: Listeners) -> Result<Self, StartupError> {
-        Self::build_loaded(&Loaded { config: config.clone(), origins: BTreeMap::new() }, listeners).await
+        Self::build_loaded(&Loaded { config: config.clone(), origins: BTreeMap::new() }, None, listeners).await
     }
 
     /// Starts everything: store, DHT, BitTorrent, and HTTP last. What has started is stopped again when a later part fails.
+    /// With its sources, the configuration can be read again.
     ///
     /// # Errors
     /// [`StartupError`]; a required part that fails fails the start.
-    pub async fn build_loaded(loaded: &Loaded, listeners: Listeners) -> Result<Self, StartupError> {
+    pub async fn build_loaded(
+        loaded: &Loaded,
+        sources: Option<&Sources>,
+        listeners: Listeners,
+    ) -> Result<Self, StartupError> {
         let config = &loaded.config;
+        let live = Live::new(config);
+        let reloader =
+            |sources: &Sources| Arc::new(Reloader::new(Arc::clone(&live), listeners.tls.clone(), sources.clone()));
+        let reloader = sources.map(reloader);
         let sockets = listeners.declared();
         let (options, ephemeral) = store_options(config)?;
         let store = Store::open(options).await?;
@@ -175,8 +185,8 @@ impl App {
             delivery: None,
             dht: None,
             mapper: None,
-            live: Live::new(config),
-            tls: listeners.tls.clone(),
+            live,
+            reloader,
             store,
             ephemeral,
             addresses: listeners.http_addresses(),
@@ -230,6 +240,7 @@ impl App {
             catalogue,
             fetch_torrent,
             ipfs: self.ipfs.clone(),
+            webtorrent: self.webtorrent.clone(),
             hybrid: self.hybrid.clone(),
             publishing,
             pointers: self.dht.as_ref().map(|dht| Pointers::new(dht.handle())),
@@ -237,10 +248,12 @@ impl App {
             mapping: self.mapper.as_ref().map(PortMapper::status),
             gate: self.bittorrent.as_ref().map(|bittorrent| bittorrent.gate().clone()),
             tracker: self.webtorrent.as_ref().and_then(|webtorrent| webtorrent.hub().cloned()),
+            store: self.store.clone(),
             cache_status: Arc::new(move || cache_status(&store)),
             settings: Arc::new(move || settings::list(&loaded, &live)),
             options,
             live: Some(Arc::clone(&self.live)),
+            reloader: self.reloader.clone(),
             pace: self.live.clients(),
             closing: self.closing.clone(),
         });
@@ -383,10 +396,10 @@ impl App {
         &self.live
     }
 
-    /// The certificate that HTTP is served with, if it is.
+    /// What reads the configuration again, where it is known from what.
     #[must_use]
-    pub const fn tls(&self) -> Option<&Tls> {
-        self.tls.as_ref()
+    pub const fn reloader(&self) -> Option<&Arc<Reloader>> {
+        self.reloader.as_ref()
     }
 
     /// The cache.

@@ -141,6 +141,8 @@ problem_kinds! {
     KeyReused = 422 "key-reused" "That idempotency key belongs to another request",
     /// The block is no manifest, or is not signed as it says.
     NotAManifest = 422 "not-a-manifest" "That is no signed manifest",
+    /// The files of the configuration have mistakes, or the certificate cannot be read; nothing was changed.
+    BadConfiguration = 422 "bad-configuration" "The configuration has mistakes",
     /// The client has too many streams open.
     TooManyStreams = 429 "too-many-streams" "Too many streams from one client",
     /// The client has presented wrong credentials too often, or too many clients present some at once.

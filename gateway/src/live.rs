@@ -6,11 +6,13 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use serde::Serialize;
 use swarmgate_bittorrent::{BitTorrentProtocol, UploadPolicy, UploadRules};
 use swarmgate_bittorrent_proto::choker::TurnOrder;
 use swarmgate_config::{Config, ConfigErrors, SeedingPolicy, Turns};
 use swarmgate_pace::Limit;
 use swarmgate_swarm::Pace;
+use utoipa::ToSchema;
 
 use crate::pace::ClientPace;
 
@@ -24,6 +26,26 @@ struct Limits {
     clients: Limit,
     item: Limit,
     client: Limit,
+}
+
+/// What became of a configuration that was taken over.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Taken {
+    /// Options that have another value from now on, in the order of their keys.
+    pub changed: Vec<Changed>,
+    /// Options that are otherwise than in the running gateway, and need a restart.
+    pub restart: Vec<String>,
+}
+
+/// An option that has another value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Changed {
+    /// As in `seeding.upload_limit`.
+    pub key: String,
+    /// Its value until now, as a text.
+    pub before: String,
+    /// Its value from now on.
+    pub now: String,
 }
 
 /// See the module's head.
@@ -69,17 +91,20 @@ impl Live {
         *self.engine.lock() = Some(Arc::clone(engine));
     }
 
-    /// Takes over from a configuration what can be changed while the gateway runs, and names the options that are otherwise
-    /// and need a restart.
-    pub fn take(&self, new: &Config) -> Vec<String> {
+    /// Takes over from a configuration what can be changed while the gateway runs.
+    pub fn take(&self, new: &Config) -> Taken {
         let mut config = self.config.lock();
+        let before = config.live_options();
         let restart = config.take_live(new);
+        // Each of them has a value at all times, so both lists have the same keys.
+        let changed = before.into_iter().zip(config.live_options()).filter(|(before, now)| before != now);
+        let changed = changed.map(|((key, before), (_, now))| Changed { key, before, now }).collect();
         self.limits.follow(&config);
         if let Some(engine) = &*self.engine.lock() {
             engine.set_uploads(upload_rules(&config));
         }
         tracing::info!(needs_restart = ?restart, "the configuration was taken over");
-        restart
+        Taken { changed, restart }
     }
 
     /// Changes single options, by their keys and as texts.
@@ -90,6 +115,12 @@ impl Live {
         let new = self.config.lock().with_live(changes)?;
         self.take(&new);
         Ok(())
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        self.config.lock().clone()
     }
 
     /// The limits in force, for who looks at them.

@@ -12,7 +12,8 @@ use swarmgate_gateway::cli::config_command;
 use swarmgate_gateway::cli::get::{self, GetOptions};
 use swarmgate_gateway::cli::source::Failure;
 use swarmgate_gateway::cli::{
-    Exit, add, diagnose, fetch, health, import, link, ls, manual, publish, recheck, running_commands, token,
+    Exit, add, cache, diagnose, fetch, health, import, link, ls, manual, openapi, publish, recheck, running_commands,
+    token,
 };
 use swarmgate_gateway::demo;
 use swarmgate_gateway::listeners::Listeners;
@@ -42,6 +43,9 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     }
     if let Command::Completions { shell } = &command {
         return manual::completions(*shell, &mut io::stdout());
+    }
+    if matches!(command, Command::Openapi) {
+        return openapi::run(&mut io::stdout());
     }
     if let Command::Man { dir } = &command {
         return manual::man(dir.as_deref(), &mut io::stdout());
@@ -85,6 +89,9 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Recheck(wanted) => {
             runtime.block_on(recheck::run(&config, &wanted.uri, output, interrupted(), &mut io::stdout()))
         }
+        Command::Cache(command) => {
+            runtime.block_on(cache::run(&config, &command, output, interrupted(), &mut io::stdout()))
+        }
         Command::Token(command) => token::run(&config, &command, output, &mut io::stdin().lock(), &mut io::stdout()),
         Command::Link(wanted) => link::run(&config, &wanted, output, &mut io::stdout()),
         Command::Ipns(ipns) => runtime.block_on(import::run_ipns(&config, &ipns, &mut io::stdout())),
@@ -98,6 +105,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         | Command::Config(_)
         | Command::Demo(_)
         | Command::Diagnose(_)
+        | Command::Openapi
         | Command::Completions { .. }
         | Command::Man { .. } => runtime.block_on(serve(&loaded, &sources, files)),
     }
@@ -107,15 +115,22 @@ async fn serve(loaded: &Loaded, sources: &Sources, files: Files) -> Result<(), F
     let config = &loaded.config;
     let fail = |error: &dyn std::error::Error| Failure::new(Exit::Error, error.to_string());
     let listeners = Listeners::bind(config).map_err(|error| fail(&error))?;
-    let app = App::build_loaded(loaded, listeners).await.map_err(|error| fail(&error))?;
+    let app = App::build_loaded(loaded, Some(sources), listeners).await.map_err(|error| fail(&error))?;
     greet(config, &app);
     tokio::select! {
         () = interrupted() => {}
-        () = reload::follow(app.live(), app.tls(), sources, config.reload.watch.then_some(files)) => {}
+        () = follow(&app, config.reload.watch.then_some(files)) => {}
     }
     tracing::info!("stopping");
     app.shutdown(DRAIN).await;
     Ok(())
+}
+
+async fn follow(app: &App, files: Option<Files>) {
+    match app.reloader() {
+        Some(reloader) => reload::follow(reloader, files).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Three lines for a newcomer: where it is, what to try, what it may take of the disk.

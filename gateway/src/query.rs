@@ -52,6 +52,17 @@ pub struct ContentQuery {
 }
 
 impl Format {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Html,
+        Self::Json,
+        Self::M3u8,
+        Self::Torrent,
+        Self::Magnet,
+        Self::Archive(Kind::Zip),
+        Self::Archive(Kind::Tar),
+    ];
+
     /// Reads the name that `?format=` and the suffix aliases use.
     ///
     /// # Errors

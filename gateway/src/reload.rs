@@ -1,18 +1,21 @@
-//! Reading the configuration again while the gateway runs: at SIGHUP, and when one of its files changes, where
-//! `reload.watch` says so.
+//! Reading the configuration again while the gateway runs: at SIGHUP, when the API is told to, and when one of its files
+//! changes, where `reload.watch` says so.
 //!
 //! The files are looked at now and then rather than subscribed to: a mounted ConfigMap changes by a symlink two folders
 //! up, and a network file system tells nobody. A change counts once two looks in a row saw the same, so that a file that
 //! is just being written is not read half.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use swarmgate_config::{Config, Sources};
+use parking_lot::Mutex;
+use swarmgate_config::{Config, ConfigErrors, Sources};
 use tokio::time::MissedTickBehavior;
 
-use crate::live::Live;
-use crate::server::Tls;
+use crate::live::{Live, Taken};
+use crate::server::{Tls, TlsError};
 
 /// How often the files are looked at. Two looks and the reading are well within the two seconds that are promised.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -88,23 +91,69 @@ fn print(file: Option<std::fs::Metadata>) -> Print {
     Some((file.modified().ok(), file.len(), which))
 }
 
+/// Reads the configuration again, for whoever asks.
+pub struct Reloader {
+    live: Arc<Live>,
+    tls: Option<Tls>,
+    /// The environment and the flags as they were at the start; the files are read anew.
+    sources: Sources,
+    /// One at a time, so that what is read last is what holds.
+    turn: Mutex<()>,
+}
+
+/// Why all stays as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The configuration has mistakes.
+    #[error(transparent)]
+    Configuration(#[from] ConfigErrors),
+    /// The certificate cannot be read.
+    #[error(transparent)]
+    Certificate(#[from] TlsError),
+}
+
+impl Reloader {
+    /// Reads from these sources, for what follows `live`, and `tls` where HTTP is served with a certificate.
+    #[must_use]
+    pub fn new(live: Arc<Live>, tls: Option<Tls>, sources: Sources) -> Self {
+        Self { live, tls, sources, turn: Mutex::new(()) }
+    }
+
+    /// Reads all again and takes over what can be changed; reads files, so for no longer than these take. Says what was
+    /// changed, and what is otherwise and needs a restart.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; then nothing is changed.
+    pub fn reload(&self) -> Result<Taken, ReloadError> {
+        let _turn = self.turn.lock();
+        let loaded = Config::load(&self.sources)?;
+        if let Some(tls) = &self.tls {
+            tls.reload()?;
+        }
+        Ok(self.live.take(&loaded.config))
+    }
+}
+
+/// The sources hold secrets, so they are left out.
+impl fmt::Debug for Reloader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reloader").field("tls", &self.tls).finish_non_exhaustive()
+    }
+}
+
 /// Follows the configuration: at each SIGHUP, and at each change of `files` where there are some. A configuration with a
 /// mistake in it changes nothing, and so does a certificate that cannot be read. Never returns.
-pub async fn follow(live: &Live, tls: Option<&Tls>, sources: &Sources, mut files: Option<Files>) {
+pub async fn follow(reloader: &Reloader, mut files: Option<Files>) {
     let mut hangups = Hangups::listen();
     loop {
         tokio::select! {
             () = hangups.next() => {}
             () = changed(&mut files) => tracing::info!("a file of the configuration has changed"),
         }
-        match Config::load(sources) {
-            Ok(loaded) => {
-                drop(live.take(&loaded.config));
-                if let Some(Err(error)) = tls.map(Tls::reload) {
-                    tracing::error!(%error, "the certificate stays as it was");
-                }
-            }
-            Err(errors) => tracing::error!(%errors, "the configuration stays as it was"),
+        match reloader.reload() {
+            // It has told the log itself.
+            Ok(_taken) => {}
+            Err(error) => tracing::error!(%error, "the configuration stays as it was"),
         }
     }
 }

@@ -15,6 +15,8 @@ use swarmgate_egress::PeerGate;
 use swarmgate_hybrid::HybridProtocol;
 use swarmgate_ipfs::protocol::IpfsProtocol;
 use swarmgate_portmap::MappingStatus;
+use swarmgate_store::Store;
+use swarmgate_webtorrent::WebTorrentProtocol;
 use swarmgate_webtorrent::hub::TrackerHub;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +31,7 @@ use crate::pace::ClientPace;
 use crate::pointers::Pointers;
 use crate::policy::Denylists;
 use crate::publish::Jobs;
+use crate::reload::Reloader;
 use crate::routes::ipfs::known::KnownAnswers;
 use crate::streams::Streams;
 use crate::telemetry::Telemetry;
@@ -49,6 +52,8 @@ pub struct Parts {
     pub fetch_torrent: Arc<dyn FetchTorrent>,
     /// IPFS, unless it is switched off.
     pub ipfs: Option<Arc<IpfsProtocol>>,
+    /// WebTorrent, unless it is switched off.
+    pub webtorrent: Option<Arc<WebTorrentProtocol>>,
     /// What fetches over several networks, where there is such a thing.
     pub hybrid: Option<Arc<HybridProtocol>>,
     /// Publishing, unless one of the networks it is for is switched off.
@@ -63,7 +68,9 @@ pub struct Parts {
     pub gate: Option<PeerGate>,
     /// What the router forwards, where it is asked to.
     pub mapping: Option<watch::Receiver<MappingStatus>>,
-    /// Facts about the cache.
+    /// The cache.
+    pub store: Store,
+    /// Facts about it.
     pub cache_status: CacheStatus,
     /// The options in force, secrets left out.
     pub settings: Settings,
@@ -71,6 +78,8 @@ pub struct Parts {
     pub options: HttpOptions,
     /// What can be changed while the gateway runs, where anything can.
     pub live: Option<Arc<Live>>,
+    /// What reads the configuration again, where it is known from what.
+    pub reloader: Option<Arc<Reloader>>,
     /// How fast clients are served.
     pub pace: ClientPace,
     /// Cancelled when the gateway begins to stop: event streams end, `/readyz` says so.

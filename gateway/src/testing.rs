@@ -16,6 +16,7 @@ use swarmgate_content::{
     FetchErrorKind, FileEntry, FileRef, Health, HealthState, Hints, InfoHash, PieceHashes, Protocol, ProtocolKind,
     ProtocolManager, ProtocolStats, ResolveRequest, Stage, StatsSnapshot, Verification, VerifiedBytes,
 };
+use swarmgate_store::{Store, StoreOptions};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -30,6 +31,9 @@ use crate::state::{FetchTorrent, FetchTorrentError, GatewayState, HttpOptions, P
 
 /// The test content's infohash.
 pub(crate) const IH: &str = "abababababababababababababababababababab";
+
+/// What the cache of such a gateway takes, in bytes.
+const MEMORY_BYTES: u64 = 1 << 20;
 
 pub(crate) fn infohash() -> InfoHash {
     InfoHash::new([0xab; 20])
@@ -360,6 +364,11 @@ pub(crate) async fn world(files: &[(&str, u64)]) -> World {
     World::start(files, Behaviour::default(), HttpOptions::default(), ServeLimits::default()).await
 }
 
+/// The same with other parts.
+pub(crate) async fn world_with(files: &[(&str, u64)], exchange: impl FnOnce(&mut Parts)) -> World {
+    World::start_with(files, Behaviour::default(), HttpOptions::default(), ServeLimits::default(), exchange).await
+}
+
 impl World {
     pub(crate) async fn start(
         files: &[(&str, u64)],
@@ -367,16 +376,28 @@ impl World {
         options: HttpOptions,
         limits: ServeLimits,
     ) -> Self {
+        Self::start_with(files, behaviour, options, limits, |_parts| {}).await
+    }
+
+    /// The same with other parts.
+    pub(crate) async fn start_with(
+        files: &[(&str, u64)],
+        behaviour: Behaviour,
+        options: HttpOptions,
+        limits: ServeLimits,
+        exchange: impl FnOnce(&mut Parts),
+    ) -> Self {
         let protocol = Arc::new(TestProtocol::new(files, behaviour));
         let catalogue = Arc::new(TestCatalogue::default());
         let manager = Arc::new(ProtocolManager::new(EventBus::new()));
         manager.register(Arc::clone(&protocol) as Arc<dyn Protocol>, Instant::now()).unwrap();
         let shutdown = CancellationToken::new();
-        let state = GatewayState::new(Parts {
+        let mut parts = Parts {
             manager,
             catalogue: Arc::clone(&catalogue) as Arc<dyn Catalogue>,
             fetch_torrent: Arc::new(TestFetch),
             ipfs: None,
+            webtorrent: None,
             hybrid: None,
             publishing: None,
             pointers: None,
@@ -384,13 +405,17 @@ impl World {
             tracker: None,
             mapping: None,
             gate: None,
+            store: Store::open(StoreOptions::in_memory(MEMORY_BYTES)).await.unwrap(),
             cache_status: Arc::new(|| serde_json::json!({ "used": 7 })),
             settings: Arc::new(|| serde_json::json!([{ "key": "cache.max_size" }])),
             options,
             live: None,
+            reloader: None,
             pace: ClientPace::default(),
             closing: shutdown.clone(),
-        });
+        };
+        exchange(&mut parts);
+        let state = GatewayState::new(parts);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(serve(listener, router(state.clone()), shutdown.clone(), limits));

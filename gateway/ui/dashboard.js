@@ -233,8 +233,7 @@ function networkList() {
     return {
       node: h("li", {}, h("div", { class: "line" }, h("span", { class: "name" }, network(key), " ", state), knob), facts),
       update({ one, turn }) {
-        // Browsers are peers of the same swarms, and are switched with them.
-        knob.hidden = !turn || key === "webrtc";
+        knob.hidden = !turn;
         knob.setAttribute("aria-checked", String(turn?.enabled ?? true));
         const health = one?.health.state ?? "ok";
         state.className = `state ${health}`;

@@ -2,6 +2,8 @@
 //!
 //! A change lasts until the process ends or its configuration is read again: lasting choices are in its files.
 
+use std::sync::Arc;
+
 use axum::extract::{Request, State};
 use axum::response::Response;
 use http::StatusCode;
@@ -10,6 +12,8 @@ use serde_json::{Map, Value, json};
 use super::items::{MAX_TEXT_BYTES, read};
 use super::shapes::{Changes, Options};
 use crate::error::{Problem, ProblemKind};
+use crate::live::Taken;
+use crate::reload::ReloadError;
 use crate::state::GatewayState;
 
 /// Shows every option, secrets left out. Those that can be changed here are `live`.
@@ -54,4 +58,41 @@ pub async fn change(State(state): State<GatewayState>, request: Request) -> Resu
     let none = || Problem::new(ProblemKind::Unsupported, "no option can be changed while this gateway runs");
     state.live.as_deref().ok_or_else(none)?.change(&changes).map_err(|errors| bad(errors.to_string()))?;
     Ok(shown(&state))
+}
+
+/// Reads the configuration again, as SIGHUP does: its files, the certificate, and the environment and flags of the start.
+/// What was changed over the API is then as they say.
+///
+/// # Errors
+/// 422 with all mistakes, as hints; then nothing is changed. 501 where nobody knows what was read.
+#[utoipa::path(
+    post,
+    path = "/api/v1/config/reload",
+    tag = "gateway",
+    responses(
+        (status = OK, description = "What was changed, and what needs a restart", body = Taken),
+        (status = UNPROCESSABLE_ENTITY, description = "There are mistakes; nothing is changed"),
+        (status = NOT_IMPLEMENTED, description = "This gateway was not started from a configuration"),
+    ),
+)]
+pub async fn reload(State(state): State<GatewayState>) -> Result<Response, Problem> {
+    let none = || Problem::new(ProblemKind::Unsupported, "this gateway was not started from a configuration");
+    let reloader = Arc::clone(state.reloader.as_ref().ok_or_else(none)?);
+    let reloaded = tokio::task::spawn_blocking(move || reloader.reload()).await;
+    let reloaded = reloaded.map_err(|error| Problem::internal(format!("the configuration was not read: {error}")))?;
+    reloaded.map(|taken| super::json(StatusCode::OK, &taken)).map_err(|error| mistakes(&error))
+}
+
+fn mistakes(error: &ReloadError) -> Problem {
+    let problem = |detail: &str| Problem::new(ProblemKind::BadConfiguration, format!("{detail}; nothing is changed"));
+    match error {
+        ReloadError::Configuration(errors) => {
+            let counted = match errors.mistakes.len() {
+                1 => problem("the configuration has a mistake"),
+                many => problem(&format!("the configuration has {many} mistakes")),
+            };
+            errors.mistakes.iter().fold(counted, |problem, mistake| problem.hint(mistake.to_string()))
+        }
+        ReloadError::Certificate(error) => problem("the certificate cannot be read").hint(error.to_string()),
+    }
 }

@@ -318,7 +318,8 @@ fn pin(uri: &Uri) -> Result<bool, Problem> {
     }
 }
 
-fn parameter(uri: &Uri, wanted: &str) -> Option<String> {
+/// A parameter of a query, the first of its name.
+pub(super) fn parameter(uri: &Uri, wanted: &str) -> Option<String> {
     let mut parameters = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
     parameters.find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
 }

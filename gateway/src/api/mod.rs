@@ -6,8 +6,12 @@
 pub mod bans;
 pub mod breakers;
 pub mod btpk;
+pub mod cache;
+pub mod capabilities;
 pub mod config;
+pub mod denylists;
 pub mod description;
+pub mod diagnose;
 mod docs;
 pub mod events;
 pub mod history;
@@ -60,12 +64,14 @@ fn described() -> OpenApiRouter<GatewayState> {
     OpenApiRouter::with_openapi(description::head())
         .routes(routes!(status::version))
         .routes(routes!(status::status))
+        .routes(routes!(capabilities::show))
         .routes(routes!(items::list, items::add))
         .routes(routes!(items::one, items::remove, items::change))
         .routes(routes!(peers::list))
         .routes(routes!(pieces::one))
         .routes(routes!(items::recheck))
         .routes(routes!(config::show, config::change))
+        .routes(routes!(config::reload))
         .routes(routes!(publish::list, publish::begin))
         .routes(routes!(publish::one))
         .routes(routes!(links::make))
@@ -73,8 +79,13 @@ fn described() -> OpenApiRouter<GatewayState> {
         .routes(routes!(events::stream))
         .routes(routes!(streams::list))
         .routes(routes!(streams::end))
+        .routes(routes!(cache::show, cache::purge))
+        .routes(routes!(cache::collect))
         .routes(routes!(networks::list))
         .routes(routes!(networks::change))
+        .routes(routes!(diagnose::run))
+        .routes(routes!(denylists::list))
+        .routes(routes!(denylists::check))
         .routes(routes!(bans::list))
         .routes(routes!(bans::lift))
         .routes(routes!(breakers::list))

@@ -16,7 +16,7 @@ pub enum Scope {
     Read,
     /// Adding contents; and reading.
     Add,
-    /// Changing and removing contents, streams, bans, breakers; and adding.
+    /// Changing and removing contents, streams, bans, breakers, what is cached; and adding.
     Manage,
     /// Everything.
     Admin,
@@ -56,9 +56,11 @@ impl Scope {
             return Self::Read;
         }
         match part {
+            // It only asks.
+            "denylists" if rest == "check" && *method == Method::POST => Self::Read,
             "links" => Self::Content,
             "items" if rest.is_empty() && *method == Method::POST => Self::Add,
-            "items" | "publish" | "btpk" | "streams" | "bans" | "breakers" => Self::Manage,
+            "items" | "publish" | "btpk" | "streams" | "bans" | "breakers" | "cache" => Self::Manage,
             _ => Self::Admin,
         }
     }
@@ -132,13 +134,21 @@ mod tests {
         assert_eq!(needed("GET", "config"), Scope::Read);
         assert_eq!(needed("POST", "items"), Scope::Add);
         assert_eq!(needed("POST", "links"), Scope::Content);
-        for manage in
-            ["items/ab", "items/ab/recheck", "publish", "btpk", "streams/1", "bans/10.0.0.1", "breakers/x/reset"]
-        {
+        assert_eq!(needed("POST", "denylists/check"), Scope::Read);
+        for manage in [
+            "items/ab",
+            "items/ab/recheck",
+            "publish",
+            "btpk",
+            "streams/1",
+            "bans/10.0.0.1",
+            "breakers/x/reset",
+            "cache/gc",
+        ] {
             assert_eq!(needed("POST", manage), Scope::Manage, "{manage}");
         }
-        assert_eq!(needed("DELETE", "items"), Scope::Manage);
-        for admin in ["config", "networks/bt", "unheard/of", "", "itemsx", "links2"] {
+        assert_eq!((needed("DELETE", "items"), needed("DELETE", "cache")), (Scope::Manage, Scope::Manage));
+        for admin in ["config", "networks/bt", "denylists", "denylists/check", "unheard/of", "", "itemsx", "links2"] {
             assert_eq!(needed("PATCH", admin), Scope::Admin, "{admin}");
         }
     }

@@ -11,6 +11,7 @@ use swarmgate_config::{Flag, Size, Sources};
 use swarmgate_hybrid::publish::TorrentKind;
 
 use super::Selection;
+use super::cache::CacheCommand;
 use super::link::Link;
 use super::token::TokenCommand;
 
@@ -78,6 +79,9 @@ pub enum Command {
     Pin(PinCommand),
     /// Hash all that the cache has of a torrent again, and let go what is wrong
     Recheck(Recheck),
+    /// Show, collect, purge or hash again what is cached
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// IPNS names
     #[command(subcommand)]
     Ipns(IpnsCommand),
@@ -101,6 +105,8 @@ pub enum Command {
     Config(ConfigCommand),
     /// Prove that it works: seed a small sample on loopback and stream it back, without internet
     Demo(Demo),
+    /// Print the description of the control API, for programs (OpenAPI 3.1)
+    Openapi,
     /// Print completions for a shell
     Completions {
         /// Which

@@ -5,6 +5,7 @@
 
 pub mod add;
 pub mod args;
+pub mod cache;
 pub mod config_command;
 mod dags;
 pub mod diagnose;
@@ -21,6 +22,7 @@ mod list;
 pub mod ls;
 pub mod manual;
 mod names;
+pub mod openapi;
 mod part;
 pub mod progress;
 pub mod publish;

@@ -71,8 +71,16 @@ impl Running {
     /// # Errors
     /// [`Exit::NotFound`] when nobody listens there, [`Exit::Timeout`] when no answer comes.
     pub async fn ask(&self, method: Method, path: &str) -> Result<Reply, Failure> {
-        let late = |_| Failure::new(Exit::Timeout, format!("{}: no answer within {PATIENCE:?}", self.url(path)));
-        tokio::time::timeout(PATIENCE, self.exchange(method, path)).await.map_err(late)?
+        self.ask_within(PATIENCE, method, path).await
+    }
+
+    /// Asks for something that may take so long.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn ask_within(&self, patience: Duration, method: Method, path: &str) -> Result<Reply, Failure> {
+        let late = |_| Failure::new(Exit::Timeout, format!("{}: no answer within {patience:?}", self.url(path)));
+        tokio::time::timeout(patience, self.exchange(method, path)).await.map_err(late)?
     }
 
     /// Asks for a JSON document.

@@ -1,13 +1,18 @@
 //! The control API, the event stream, health and metrics.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use swarmgate_content::{ContentId, Event, HealthState, InfoHash};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
+use crate::auth::{Credentials, Scope};
 use crate::catalogue::AddError;
-use crate::testing::{Answer, IH, World, infohash, world};
+use crate::cli::openapi;
+use crate::server::ServeLimits;
+use crate::state::HttpOptions;
+use crate::testing::{Answer, Behaviour, IH, World, infohash, world};
 
 const FILES: &[(&str, u64)] = &[("film.mkv", 100_000)];
 const SOON: Duration = Duration::from_secs(2);
@@ -60,7 +65,11 @@ async fn a_post_under_one_key_is_done_once_and_answered_alike() {
 #[tokio::test]
 async fn the_api_describes_itself_to_programs_and_to_people() {
     let world = world(FILES).await;
-    let description = world.get("/api/v1/openapi.json").await.json();
+    let described = world.get("/api/v1/openapi.json").await;
+    let mut printed = Vec::new();
+    openapi::run(&mut printed).unwrap();
+    assert!(described.body == printed, "`swarmgate openapi` prints the same");
+    let description = described.json();
     assert!(description["openapi"].as_str().unwrap().starts_with("3.1"));
     assert!(description["paths"]["/api/v1/items/{id}"]["delete"].is_object());
     let page = world.get("/api/v1/docs").await;
@@ -122,6 +131,36 @@ async fn status_has_networks_totals_and_the_cache() {
     assert_eq!(status["networks"][0]["health"]["state"], "ok");
     assert_eq!((&status["totals"]["items"], &status["cache"]["used"]), (&1.into(), &7.into()));
     assert_eq!(world.get("/api/v1/version").await.json()["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[tokio::test]
+async fn capabilities_tell_networks_formats_limits_and_what_the_asking_one_may_do() {
+    let open = world(FILES).await;
+    let can = open.get("/api/v1/capabilities").await.json();
+    let on =
+        |kind: &str| can["networks"].as_array().unwrap().iter().find(|row| row["kind"] == kind).unwrap()["on"] == true;
+    assert_eq!(["bittorrent", "webtorrent", "ipfs", "hybrid"].map(on), [true, false, false, false]);
+    assert_eq!(can["networks"][0]["can"]["ranges"], true);
+    assert!(can["networks"][2]["can"].is_null());
+    for format in can["formats"]["bt"].as_array().unwrap() {
+        let path = format!("/bt/{IH}/?format={}", format.as_str().unwrap());
+        assert_eq!(open.get(&path).await.status, 200, "{path}");
+    }
+    assert!(can["formats"]["ipfs"].as_array().unwrap().contains(&"car".into()));
+    assert_eq!(can["sources"], serde_json::json!(["bt", "webrtc", "ipfs", "http"]));
+    assert_eq!((&can["limits"]["streams"], &can["limits"]["cache_bytes"]), (&1024.into(), &1_048_576.into()));
+    assert_eq!((&can["features"]["items"], &can["features"]["publish"]), (&true.into(), &false.into()));
+    assert_eq!(can["access"]["credentials"], false);
+    assert_eq!(can["access"]["granted"], can["access"]["scopes"], "where nobody is asked, everybody may do all");
+
+    let mut credentials = Credentials::default();
+    let adder = credentials.create_token("adder", &[Scope::Add]).unwrap();
+    let options = HttpOptions { credentials: Some((PathBuf::from("nowhere"), credentials)), ..HttpOptions::default() };
+    let closed = World::start(FILES, Behaviour::default(), options, ServeLimits::default()).await;
+    assert_eq!(closed.get("/api/v1/capabilities").await.status, 401);
+    let bearer = format!("Bearer {adder}");
+    let can = closed.send("GET", "/api/v1/capabilities", &[("Authorization", &bearer)], b"").await.json();
+    assert_eq!(can["access"]["granted"], serde_json::json!(["read", "add"]));
 }
 
 #[tokio::test]

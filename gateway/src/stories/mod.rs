@@ -1,12 +1,14 @@
 //! Stories told over real TCP: what a client sends, and every byte it gets.
 
 mod access;
+mod cache;
 mod control;
 mod edge;
 mod forms;
 mod guards;
 mod ipfs;
 mod links;
+mod operating;
 mod ranges;
 mod rows;
 mod streams;

@@ -152,6 +152,11 @@ impl<K: Copy + Ord + Hash, V> Evictor<K, V> {
         self.items.len()
     }
 
+    /// The names of all entries with their lengths, in no order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = (K, u64)> {
+        self.items.iter().map(|(key, item)| (*key, item.len))
+    }
+
     /// All entries, least recently used first. O(n log n), for shutdown only.
     pub(crate) fn oldest_first(&self) -> Vec<(K, u64, &V)> {
         let mut all: Vec<_> = self.items.iter().map(|(key, item)| (item.tick, *key, item)).collect();

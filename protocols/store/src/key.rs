@@ -51,6 +51,11 @@ impl Key {
         BlockHash::from_digest(kind, &self.digest[..len]).expect("the length is the kind's own")
     }
 
+    /// Which hash it is.
+    pub(crate) fn kind(&self) -> HashKind {
+        kind(self.tag).expect("both constructors refuse other tags").0
+    }
+
     /// The packed form, for files of the store's own.
     pub(crate) fn to_array(self) -> [u8; KEY_BYTES] {
         let mut bytes = [0; KEY_BYTES];
@@ -98,7 +103,7 @@ mod tests {
         for kind in kinds.into_iter().chain((MIN_DIGEST_BYTES..=MAX_DIGEST_BYTES).map(HashKind::Blake2b)) {
             let hash = kind.hash(b"block");
             let key = Key::from(&hash);
-            assert_eq!(key.hash(), hash);
+            assert_eq!((key.hash(), key.kind()), (hash, hash.kind()));
             assert_eq!(Key::from_slice(&key.to_array()), Some(key));
         }
         assert_eq!(Key::from_slice(&[4; KEY_BYTES]), None, "no hash has that number");

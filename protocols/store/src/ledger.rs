@@ -9,9 +9,13 @@
 //! Pure: no I/O, no clock. The caller deletes the victims it is told of and says when they are gone.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ops::Bound;
+
+use swarmgate_content::HashKind;
 
 use crate::eviction::Evictor;
 use crate::key::Key;
+use crate::options::Amount;
 
 /// When evicting at all, this fraction of the budget may go beyond what is needed, so that a store of very small blocks
 /// does not pay one transaction of deletions for every put. Never an entry more than fits the fraction.
@@ -88,6 +92,8 @@ pub(crate) enum Begin {
 #[derive(Debug)]
 pub(crate) struct Ledger {
     blocks: Evictor<Key, Entry>,
+    /// The same blocks, summed by their hash.
+    kinds: BTreeMap<HashKind, Amount>,
     max_bytes: u64,
     /// Claimed, granted ones included.
     reserved: u64,
@@ -116,6 +122,7 @@ impl Ledger {
     pub(crate) fn new(max_bytes: u64) -> Self {
         Self {
             blocks: Evictor::new(),
+            kinds: BTreeMap::new(),
             max_bytes,
             reserved: 0,
             granted: 0,
@@ -136,7 +143,7 @@ impl Ledger {
     /// Adds a block found at start-up, the least recently used first.
     pub(crate) fn found(&mut self, key: Key, len: u64, place: Place, proven: bool) {
         let generation = self.next_tick();
-        self.blocks.insert(key, len, generation, Entry { generation, place, proven });
+        self.count_in(key, len, Entry { generation, place, proven });
     }
 
     pub(crate) fn get(&self, key: &Key) -> Option<(u64, Entry)> {
@@ -214,7 +221,7 @@ impl Ledger {
     pub(crate) fn commit(&mut self, claim: &Claim, place: Place) -> u64 {
         self.release(claim);
         let generation = self.next_tick();
-        self.blocks.insert(claim.key, claim.len, generation, Entry { generation, place, proven: true });
+        self.count_in(claim.key, claim.len, Entry { generation, place, proven: true });
         generation
     }
 
@@ -235,9 +242,22 @@ impl Ledger {
         Some(self.condemn(*key, len, entry))
     }
 
-    /// Takes out up to `count` blocks that nobody holds.
-    pub(crate) fn take_evictable(&mut self, count: usize) -> Vec<Victim> {
-        std::iter::from_fn(|| self.pop_one()).take(count).collect()
+    /// Takes out the least recently used blocks that nobody holds until they are `need` bytes, and at most `count`.
+    pub(crate) fn take_oldest(&mut self, need: u64, count: usize) -> Vec<Victim> {
+        let (mut victims, mut bytes) = (Vec::new(), 0);
+        while bytes < need && victims.len() < count {
+            let Some(victim) = self.pop_one() else { break };
+            bytes += victim.len;
+            victims.push(victim);
+        }
+        victims
+    }
+
+    /// How many bytes have to go so that all blocks, those being written too, are at most `most_bytes`, and a volume
+    /// gets `lack` free bytes more.
+    pub(crate) fn surplus(&self, most_bytes: u64, lack: u64) -> u64 {
+        let over = (self.blocks.bytes() + self.stuck + self.reserved).saturating_sub(most_bytes);
+        over.max(lack.saturating_sub(self.dying))
     }
 
     /// Takes out the least recently used until the budget is kept; at start-up, when the budget may have shrunk.
@@ -283,10 +303,32 @@ impl Ledger {
         self.roots.keys().cloned().collect()
     }
 
+    /// What is here of up to `count` names of a root, those behind `after`, and the last of these names.
+    pub(crate) fn part_of_root(&self, root: &str, after: Option<Key>, count: usize) -> (Amount, Option<Key>) {
+        let behind = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::<Key>::Unbounded);
+        let names = self.roots.get(root).into_iter().flat_map(|names| names.range(behind)).take(count);
+        names.fold((Amount::default(), None), |(amount, _), key| {
+            let here = self.blocks.get(key).map(|(len, _)| len);
+            (here.map_or(amount, |len| amount.and(len)), Some(*key))
+        })
+    }
+
+    /// All blocks, by their hash.
+    pub(crate) fn kinds(&self) -> Vec<(HashKind, Amount)> {
+        self.kinds.iter().filter(|(_, amount)| amount.blocks > 0).map(|(kind, amount)| (*kind, *amount)).collect()
+    }
+
     /// Replaces one reader's window; both lists hold a name at most once.
     pub(crate) fn move_window(&mut self, old: &[Key], new: &[Key]) {
         new.iter().for_each(|key| self.blocks.protect(*key));
         old.iter().for_each(|key| self.blocks.release(*key));
+    }
+
+    /// The names whose digest begins with this byte, with their lengths, in order. As much work as looking at all.
+    pub(crate) fn names_at(&self, spread: u8) -> Vec<(Key, u64)> {
+        let mut names: Vec<_> = self.blocks.names().filter(|(key, _)| key.spread() == spread).collect();
+        names.sort_unstable();
+        names
     }
 
     /// All blocks, least recently used first.
@@ -321,7 +363,23 @@ impl Ledger {
         Some(self.condemn(key, len, entry))
     }
 
+    fn count_in(&mut self, key: Key, len: u64, entry: Entry) {
+        if let Some((replaced, _)) = self.get(&key) {
+            self.count_out(&key, replaced);
+        }
+        let kind = self.kinds.entry(key.kind()).or_default();
+        *kind = kind.and(len);
+        self.blocks.insert(key, len, entry.generation, entry);
+    }
+
+    fn count_out(&mut self, key: &Key, len: u64) {
+        if let Some(kind) = self.kinds.get_mut(&key.kind()) {
+            *kind = Amount { blocks: kind.blocks - 1, bytes: kind.bytes - len };
+        }
+    }
+
     fn condemn(&mut self, key: Key, len: u64, entry: Entry) -> Victim {
+        self.count_out(&key, len);
         self.dying += len;
         self.busy.insert(key);
         Victim { key, len, entry }
@@ -422,6 +480,33 @@ mod tests {
     }
 
     #[test]
+    fn what_has_to_go_is_what_is_too_much_or_what_the_volume_lacks_and_the_oldest_goes_first() {
+        let mut ledger = Ledger::new(100);
+        (1..=4).for_each(|number| put(&mut ledger, number, 20));
+        let mut fifth = claim(&mut ledger, 5, 10);
+        assert!(matches!(ledger.step(&mut fifth, NO_LIMIT), Step::Granted));
+        assert_eq!((ledger.surplus(100, 0), ledger.surplus(60, 0), ledger.surplus(60, 31)), (0, 30, 31));
+        ledger.pin("root", [key(1)]);
+        let victims = ledger.take_oldest(30, 10);
+        assert_eq!(victims.iter().map(|victim| victim.key).collect::<Vec<_>>(), [key(2), key(3)]);
+        assert_eq!((ledger.surplus(60, 0), ledger.surplus(60, 41)), (0, 1), "what is being deleted is on its way");
+        assert_eq!(ledger.take_oldest(u64::MAX, 10).len(), 1, "one is pinned, and one is not here yet");
+    }
+
+    #[test]
+    fn a_root_is_summed_in_parts_and_names_that_are_not_here_add_nothing() {
+        let mut ledger = Ledger::new(100);
+        (1..=3).for_each(|number| put(&mut ledger, number, 20));
+        ledger.pin("root", (1..=5).map(key));
+        let (first, last) = ledger.part_of_root("root", None, 2);
+        assert_eq!((first, last), (Amount { blocks: 2, bytes: 40 }, Some(key(2))));
+        let (second, last) = ledger.part_of_root("root", last, 3);
+        assert_eq!((second, last), (Amount { blocks: 1, bytes: 20 }, Some(key(5))));
+        assert_eq!(ledger.part_of_root("root", last, 3), (Amount::default(), None));
+        assert_eq!(ledger.part_of_root("other", None, 3), (Amount::default(), None));
+    }
+
+    #[test]
     fn a_store_of_tiny_blocks_evicts_a_handful_at_once_and_one_of_large_ones_never_more_than_needed() {
         let mut tiny = Ledger::new(2560);
         (0..=255).for_each(|number| put(&mut tiny, number, 10));
@@ -463,6 +548,8 @@ mod tests {
                 }
                 prop_assert!(ledger.blocks.bytes() + ledger.reserved <= 100);
                 prop_assert!(ledger.blocks.bytes() + ledger.dying + ledger.granted <= 100);
+                let kinds: u64 = ledger.kinds().iter().map(|(_, amount)| amount.bytes).sum();
+                prop_assert_eq!(kinds, ledger.blocks.bytes());
             }
             while !open.is_empty() {
                 dying.drain(..).for_each(|victim| ledger.destroyed(&victim, true));

@@ -45,6 +45,7 @@
 //! |---|---|
 //! | `store` | the handle |
 //! | `admission`, `reading`, `records`, `window` | how blocks come in, how bytes go out, what else is kept |
+//! | `upkeep` | what an operator asks of it as a whole |
 //! | `ledger`, `eviction` | the accounts, and who goes: pure |
 //! | `references` | blocks in files that are not the store's |
 //! | `verify` | the only maker of a [`VerifiedBlock`] |
@@ -113,12 +114,15 @@ mod reading;
 mod records;
 mod references;
 mod store;
+mod upkeep;
 mod verify;
 mod volume;
 mod window;
 
 pub use error::{OpenError, PutError, ReadError, RecordError, ReferError, StorageFault};
-pub use options::{EVENT_CAPACITY, MAX_BLOCK_BYTES, MAX_EVENT_BLOCKS, MAX_ROW_BYTES, StoreEvent, StoreOptions, Usage};
+pub use options::{
+    Amount, EVENT_CAPACITY, MAX_BLOCK_BYTES, MAX_EVENT_BLOCKS, MAX_ROW_BYTES, StoreEvent, StoreOptions, Usage,
+};
 pub use records::{MAX_RECORD_BYTES, MAX_RECORD_KEY_BYTES};
 pub use references::{MAX_PARTS, MAX_REFERENCES, Origin, Part, Reference};
 pub use store::Store;

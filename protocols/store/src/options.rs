@@ -59,12 +59,30 @@ pub struct Usage {
     pub reserved_bytes: u64,
     /// Free bytes on the volume, where there is one and the system says.
     pub free_disk_bytes: Option<u64>,
+    /// Free bytes that the volume is to keep; 0 without one.
+    pub min_free_bytes: u64,
     /// Bytes of blocks in memory.
     pub memory_bytes: u64,
     /// Blocks that are kept by reference, in files of others. They count in nothing else.
     pub referenced_blocks: u64,
     /// Their lengths, in bytes.
     pub referenced_bytes: u64,
+}
+
+/// So many blocks, and their lengths together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Amount {
+    /// How many.
+    pub blocks: u64,
+    /// Their lengths, in bytes.
+    pub bytes: u64,
+}
+
+impl Amount {
+    /// The same with one block more.
+    pub(crate) const fn and(self, len: u64) -> Self {
+        Self { blocks: self.blocks + 1, bytes: self.bytes + len }
+    }
 }
 
 /// What a store tells those who follow it.

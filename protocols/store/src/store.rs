@@ -25,10 +25,6 @@ use crate::volume::{Probe, free_bytes_at};
 use crate::window::Window;
 use crate::{admission, reading};
 
-/// Blocks that leave the index in one go when the store is cleared, so that readers wait a millisecond and not a
-/// second.
-const CLEARED_AT_ONCE: usize = 1024;
-
 /// A handle on a content-addressed store. Clones share one store; the last one to go ends it, without the mark of a
 /// clean close unless [`Store::close`] was called.
 #[derive(Debug, Clone)]
@@ -172,23 +168,6 @@ impl Store {
         removed
     }
 
-    /// Deletes everything that is neither pinned nor in a window, and returns how many bytes that were. Blocks put
-    /// meanwhile may stay.
-    pub async fn clear(&self) -> u64 {
-        let Some(active) = self.inner.enter() else { return 0 };
-        let mut left = usize::try_from(self.usage().blocks).unwrap_or(usize::MAX);
-        let mut bytes = 0;
-        loop {
-            let victims = self.inner.state.lock().ledger.take_evictable(left.min(CLEARED_AT_ONCE));
-            if victims.is_empty() {
-                return bytes;
-            }
-            left -= victims.len();
-            bytes += victims.iter().map(|victim| victim.len).sum::<u64>();
-            self.destroy_and_wait(&active, victims).await;
-        }
-    }
-
     /// Adds blocks, here or still to come, to a named root: eviction spares them until the root is unpinned. On disk
     /// soon; [`Store::flush`] waits for it. A root named in more than 1 KiB is not kept.
     pub fn pin(&self, root: &str, hashes: impl IntoIterator<Item = BlockHash>) {
@@ -236,7 +215,8 @@ impl Store {
     /// How full the store is.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        let free_disk_bytes = self.inner.disk().and_then(|disk| disk.volume.free_bytes());
+        let disk = self.inner.disk();
+        let free_disk_bytes = disk.and_then(|disk| disk.volume.free_bytes());
         let state = self.inner.state.lock();
         let accounts = state.ledger.accounts();
         Usage {
@@ -248,6 +228,7 @@ impl Store {
             windows: self.inner.windows.load(Ordering::Relaxed),
             reserved_bytes: accounts.reserved_bytes,
             free_disk_bytes,
+            min_free_bytes: disk.map_or(0, |disk| disk.volume.min_free_bytes()),
             memory_bytes: state.hot.bytes(),
             referenced_blocks: state.references.len() as u64,
             referenced_bytes: state.references.bytes(),
@@ -280,7 +261,7 @@ impl Store {
         &self.inner
     }
 
-    async fn destroy_and_wait(&self, active: &Active, victims: Vec<Victim>) {
+    pub(crate) async fn destroy_and_wait(&self, active: &Active, victims: Vec<Victim>) {
         let keys: Vec<Key> = victims.iter().map(|victim| victim.key).collect();
         self.inner.destroy(active, victims);
         for key in keys {

@@ -46,6 +46,11 @@ impl Volume {
         self.free_bytes().map_or(u64::MAX, |free| free.saturating_sub(self.min_free_bytes))
     }
 
+    /// How many bytes are missing from the minimum that stays free.
+    pub(crate) fn lack(&self) -> u64 {
+        self.free_bytes().map_or(0, |free| self.min_free_bytes.saturating_sub(free))
+    }
+
     /// Free bytes, or `None` when the system does not say.
     pub(crate) fn free_bytes(&self) -> Option<u64> {
         let mut seen = self.seen.lock();
@@ -116,6 +121,7 @@ mod tests {
         assert_eq!((volume.room(), volume.free_bytes()), (650, Some(750)));
         volume.wrote(MEASURE_AFTER_BYTES);
         assert_eq!(volume.room(), 900, "so much was written that the system was asked again");
+        assert_eq!((volume.lack(), Volume::new(Box::new(|| Ok(1000)), 1200).lack()), (0, 200));
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(crate) struct MeetingList(Arc<Mutex<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
+    /// Nobody is to be met, for now.
+    shut: bool,
     rules: Meetings,
     ends: BTreeMap<MeetingKey, Ends>,
 }
@@ -64,19 +66,40 @@ pub(crate) struct Loser(Option<CancellationToken>);
 impl MeetingList {
     /// An empty list; `ours` is the id that we announce ourselves with.
     pub(crate) fn new(ours: PeerId) -> Self {
-        Self(Arc::new(Mutex::new(Inner { rules: Meetings::new(ours), ends: BTreeMap::new() })))
+        Self(Arc::new(Mutex::new(Inner { shut: false, rules: Meetings::new(ours), ends: BTreeMap::new() })))
     }
 
-    /// As [`Meetings::offered`].
+    /// Lets peers be met, or nobody from now on: then what is under way is given up, and open connections are cut.
+    pub(crate) fn set_open(&self, open: bool) {
+        let cut: Vec<Ends> = {
+            let mut inner = self.0.lock();
+            inner.shut = !open;
+            if open { Vec::new() } else { inner.ends.values().cloned().collect() }
+        };
+        // Outside of the lock: what ends strikes itself out of the list.
+        for Ends { given_up, line, .. } in cut {
+            given_up.cancel();
+            line.iter().for_each(Line::cut);
+        }
+    }
+
+    /// As [`Meetings::offered`]; `None` too while nobody is to be met.
     pub(crate) fn offered(&self, by: PeerId) -> Option<Meeting> {
         let mut inner = self.0.lock();
+        if inner.shut {
+            return None;
+        }
         let key = inner.rules.offered(by)?;
         Some(self.begin(&mut inner, key))
     }
 
-    /// As [`Meetings::answered`]; who is preferred to goes on when [the loser is gone](Loser::gone).
+    /// As [`Meetings::answered`]; who is preferred to goes on when [the loser is gone](Loser::gone). `None` too while
+    /// nobody is to be met.
     pub(crate) fn answered(&self, by: PeerId) -> Option<(Meeting, Loser)> {
         let mut inner = self.0.lock();
+        if inner.shut {
+            return None;
+        }
         let (key, loser) = inner.rules.answered(by)?;
         let ends = loser.and_then(|loser| inner.ends.get(&loser));
         let loser = Loser(ends.map(|ends| {
@@ -107,9 +130,12 @@ impl MeetingList {
 }
 
 impl Meeting {
-    /// As [`Meetings::opened`]; `line` is the connection.
+    /// As [`Meetings::opened`]; `line` is the connection. It is not wanted either while nobody is to be met.
     pub(crate) fn opened(&self, line: Line) -> bool {
         let mut inner = self.list.0.lock();
+        if inner.shut {
+            return false;
+        }
         if let Some(ends) = inner.ends.get_mut(&self.key) {
             ends.line = Some(line);
         }
@@ -172,6 +198,21 @@ mod tests {
         let egress = EgressPolicy { allow_private: true };
         RtcManager::start(RtcOptions { addresses: vec![[127, 0, 0, 1].into()], egress, ..RtcOptions::default() })
             .unwrap()
+    }
+
+    #[test]
+    fn while_nobody_is_to_be_met_attempts_are_given_up_and_none_begins() {
+        let list = MeetingList::new(PeerId([0; 20]));
+        let (one, two) = (PeerId([1; 20]), PeerId([2; 20]));
+        let meeting = list.offered(one).unwrap();
+        list.set_open(false);
+        assert!(meeting.is_given_up());
+        assert!(list.offered(two).is_none() && list.answered(two).is_none());
+        drop(meeting);
+        list.set_open(true);
+        let again = list.offered(one).unwrap();
+        assert!(!again.is_given_up());
+        assert!(list.answered(two).is_some());
     }
 
     /// Two ends that say nothing to each other, as a seed and a peer that wants nothing do.

@@ -86,6 +86,8 @@ struct Inner {
     max_peers_per_torrent: usize,
     uploads: bool,
     freed: Arc<watch::Sender<u64>>,
+    /// Whether anybody is to be met, as the operator says at run time.
+    on: watch::Sender<bool>,
 }
 
 impl WebTorrentProtocol {
@@ -113,6 +115,7 @@ impl WebTorrentProtocol {
             max_peers_per_torrent: options.max_peers_per_torrent,
             uploads: options.uploads,
             freed,
+            on: watch::Sender::new(true),
         });
         context.directory.add_way(&inner);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -128,9 +131,25 @@ impl WebTorrentProtocol {
     pub fn hub(&self) -> Option<&Arc<TrackerHub>> {
         self.inner.hub.as_ref()
     }
+
+    /// Lets browsers be met from now on, or not: then each torrent leaves its WebSocket trackers, the one in this process
+    /// too, and the connections that there are end. Forgotten with the process.
+    pub fn switch(&self, on: bool) {
+        self.inner.on.send_if_modified(|now| std::mem::replace(now, on) != on);
+    }
+
+    /// Whether browsers may be met.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.inner.is_on()
+    }
 }
 
 impl Inner {
+    fn is_on(&self) -> bool {
+        *self.on.borrow()
+    }
+
     /// Has a follower for each active torrent.
     async fn supervise(self: Arc<Self>, stop: CancellationToken, tasks: TaskTracker) {
         let mut changed = self.directory.changed();
@@ -169,10 +188,15 @@ impl Inner {
             uploads: self.uploads,
             swarm,
         };
-        let mut own = membership.swarm.trackers();
+        let (mut own, mut switch) = (membership.swarm.trackers(), self.on.subscribe());
         let (mut joined, mut learnt, mut completed) = (BTreeSet::new(), false, false);
         loop {
-            let wanted = self.trackers_of(&membership.swarm, &own.borrow_and_update());
+            let is_on = *switch.borrow_and_update();
+            membership.places.meetings.set_open(is_on);
+            let mut wanted = self.trackers_of(&membership.swarm, &own.borrow_and_update());
+            if !is_on {
+                wanted.clear();
+            }
             for tracker in joined.difference(&wanted) {
                 self.leave(tracker, infohash, serial).await;
             }
@@ -183,6 +207,7 @@ impl Inner {
             tokio::select! {
                 () = stop.cancelled() => break,
                 changed = own.changed() => if changed.is_err() { break },
+                changed = switch.changed() => if changed.is_err() { break },
                 _ = membership.swarm.handle.wait_known(), if !learnt => learnt = true,
                 // Trackers are told at once, not when their clients next have something else to do.
                 _ = membership.swarm.handle.wait_completed(), if !completed => {
@@ -242,6 +267,9 @@ impl PeerWay for Inner {
         let named = !torrent.trackers().borrow().is_empty();
         let infohash = torrent.handle.infohash();
         let known = || self.hub.as_ref().is_some_and(|hub| hub.knows_others(&infohash));
+        if !self.is_on() {
+            return false;
+        }
         named || !torrent.is_private() && (!self.trackers.is_empty() || known())
     }
 
@@ -284,7 +312,8 @@ impl Protocol for WebTorrentProtocol {
             || "no tracker of its own".to_owned(),
             |hub| format!("{} clients at its own tracker", hub.sockets()),
         );
-        let evidence = format!("WebRTC on {listen}, {} connections, {tracker}", rtc.connections);
+        let switched = if self.is_on() { "" } else { "switched off by the operator; " };
+        let evidence = format!("{switched}WebRTC on {listen}, {} connections, {tracker}", rtc.connections);
         Health { state: HealthState::Ok, evidence }
     }
 

@@ -24,7 +24,7 @@ const SECRETS: [&str; 11] = [
 ];
 
 /// Requests that end well and in every kind of failure, with what they present.
-const PATHS: [&str; 16] = [
+const PATHS: [&str; 19] = [
     "/",
     "/metrics",
     "/readyz",
@@ -33,6 +33,9 @@ const PATHS: [&str; 16] = [
     "/api/v1/config",
     "/api/v1/items",
     "/api/v1/breakers",
+    "/api/v1/cache",
+    "/api/v1/capabilities",
+    "/api/v1/denylists",
     "/api/v1/items/none",
     "/bt/none/",
     "/bt/08ada5a7a6183aae1e09d831df6748d566095a10/?wait=1",

@@ -286,8 +286,11 @@ async fn a_network_that_is_switched_off_is_not_asked_and_what_is_here_is_served(
     let url = world.node.url("/api/v1/networks/gopher");
     let unknown = http::send(http::client().patch(&url).body("{\"enabled\":true}"), &url).await;
     assert_eq!(unknown.status, 404);
-    let url = world.node.url("/api/v1/networks/webrtc");
-    let part = http::send(http::client().patch(&url).body("{\"enabled\":false}"), &url).await;
-    assert_eq!(part.status, 501, "it is a part of its swarms");
+    world.switch("bt", true).await;
+    assert_eq!(world.switch("webrtc", false).await["enabled"], false);
+    let listed = world.api("networks").await;
+    let on: Vec<_> = listed["networks"].as_array().unwrap().iter().map(|row| row["enabled"] == true).collect();
+    assert_eq!(on, [true, false, true, false], "{listed}");
+    assert_eq!(world.switch("webrtc", true).await["enabled"], true);
     world.stop().await;
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use swarmgate_config::{Rate, Sources};
-use swarmgate_gateway::reload::{self, Files};
+use swarmgate_gateway::reload::{self, Files, Reloader};
 use swarmgate_tests::node::Content;
 use tokio::time::Instant;
 
@@ -39,9 +39,9 @@ async fn a_file_that_changes_flips_a_limit_in_mid_stream_and_a_wrong_one_changes
         Sources { explicit: Some(file.clone()), platform_cache_dir: Some("/cache".into()), ..Sources::default() };
     let film = Content::single("film.mkv", 301, 96 * MIB, 1 << 20);
     let node = full(&film, |config| config.limits.item_bandwidth = Rate::from_bytes(MB)).await;
-    let live = Arc::clone(node.app.live());
     let files = Files::of(&sources);
-    let following = tokio::spawn(async move { reload::follow(&live, None, &sources, Some(files)).await });
+    let reloader = Reloader::new(Arc::clone(node.app.live()), None, sources);
+    let following = tokio::spawn(async move { reload::follow(&reloader, Some(files)).await });
 
     let mut reader = node.connect().await;
     reader.send("GET", &film.path(0), &[]).await.unwrap();

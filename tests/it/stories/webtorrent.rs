@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use swarmgate_content::{ProtocolKind, StatsSnapshot};
 use swarmgate_tests::node::{Content, Node, Seeder};
 use swarmgate_tests::torrent::escape;
-use swarmgate_tests::wait;
+use swarmgate_tests::{http, wait};
 
 use super::{KIB, MIB};
 
@@ -92,4 +92,43 @@ async fn peers_that_leave_are_looked_for_again() {
     for node in [second, reader, tracker] {
         node.stop().await;
     }
+}
+
+/// How many peers over WebRTC the reader of a content has just now.
+async fn browsers(node: &Node, content: &Content) -> usize {
+    let url = node.url(&format!("/api/v1/items/{}/peers", content.infohash()));
+    let listed = http::get(&url).await.json();
+    let rows = listed["peers"].as_array().expect("it is an item");
+    rows.iter().filter(|row| row["transport"] == "webrtc").count()
+}
+
+async fn switch(node: &Node, on: bool) {
+    let url = node.url("/api/v1/networks/webrtc");
+    let answer = http::send(http::client().patch(&url).body(format!("{{\"enabled\":{on}}}")), &url).await;
+    assert_eq!((answer.status, answer.json()["enabled"].as_bool()), (200, Some(on)), "{}", answer.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switch_ends_the_connections_with_browsers_and_another_turn_brings_them_back() {
+    let content = Content::single("film.mkv", 85, 16 * MIB, 256 * 1024);
+    let holder = holder(&content).await;
+    let reader = Node::fresh().await;
+    let path = format!("{}?tr={}", content.path(0), escape(&tracker_of(&holder)));
+    let mut client = reader.connect().await;
+    assert!(client.get_range(&path, 0, 1000).await.body == content.bytes[..1000]);
+    assert!(browsers(&reader, &content).await > 0);
+
+    switch(&reader, false).await;
+    let gone = async || (browsers(&reader, &content).await == 0).then_some(());
+    wait::until("the end of all connections", PATIENCE, gone).await;
+    // Long enough for the other side to offer again, in vain.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(browsers(&reader, &content).await, 0, "nobody is met meanwhile");
+
+    switch(&reader, true).await;
+    let back = async || (browsers(&reader, &content).await > 0).then_some(());
+    wait::until("a connection again", 3 * PATIENCE, back).await;
+    assert!(client.get(&path, &[]).await.body == content.bytes);
+    reader.stop().await;
+    holder.stop().await;
 }

@@ -27,6 +27,11 @@ pub(super) async fn look(config: &Config) -> (bool, Vec<Check>) {
 const STRANGER: &str =
     "something else listens there, or the gateway hangs: `ss -ltnp` says what it is; choose another server.listen";
 
+/// Judges the networks of the gateway that asks itself, by what it would answer to others.
+pub(super) fn of_itself(document: &Value) -> Vec<Check> {
+    judge("/readyz", StatusCode::OK, document).1
+}
+
 fn judge(url: &str, status: StatusCode, document: &Value) -> (bool, Vec<Check>) {
     let Some(networks) = document["networks"].as_array() else {
         let found = format!("what answers {url} with {} is no swarmgate", status.as_u16());

@@ -7,6 +7,7 @@ mod access;
 mod cache;
 mod dht;
 mod gateway;
+mod here;
 mod machine;
 mod ports;
 
@@ -15,13 +16,15 @@ use std::io::{self, ErrorKind, Write};
 use serde::Serialize;
 use serde_json::json;
 use swarmgate_config::{Config, ConfigErrors, Loaded};
+use utoipa::ToSchema;
 
+pub(crate) use self::here::Step;
 use super::Exit;
 use super::args::{Diagnose, Output};
 use super::source::Failure;
 
 /// How something was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// As it should be.
@@ -35,7 +38,7 @@ pub enum Verdict {
 }
 
 /// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Check {
     /// What it is about.
     pub name: &'static str,
@@ -43,7 +46,7 @@ pub struct Check {
     pub verdict: Verdict,
     /// What was found.
     pub found: String,
-    /// What to do.
+    /// What to do; left out where there is nothing to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
 }

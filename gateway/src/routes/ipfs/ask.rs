@@ -87,6 +87,11 @@ impl Format {
         (Self::IpnsRecord, "ipns-record", "application/vnd.ipfs.ipns-record"),
     ];
 
+    /// The names of all in `?format=`.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        Self::ALL.into_iter().map(|(_, name, _)| name)
+    }
+
     fn row(self) -> (Self, &'static str, &'static str) {
         Self::ALL.into_iter().find(|(format, ..)| *format == self).unwrap_or(Self::ALL[0])
     }

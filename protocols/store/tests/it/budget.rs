@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use swarmgate_store::{PutError, Store, StoreEvent, StoreOptions};
+use swarmgate_content::HashKind;
+use swarmgate_store::{Amount, PutError, Store, StoreEvent, StoreOptions};
 
 use crate::kit::{Kept, block, both, bytes_on_disk, data, intact, name, options, put};
 
@@ -118,11 +119,54 @@ async fn pins_spare_their_blocks_until_the_last_root_goes() {
         store.unpin("two");
         store.unpin("two");
         assert_eq!((store.pinned_roots(), store.usage().pinned_bytes), (vec!["one".to_owned()], BLOCK as u64));
-        assert_eq!(store.clear().await, BLOCK as u64);
+        assert_eq!(store.clear().await.bytes, BLOCK as u64);
         assert!(intact(&store, 0, BLOCK).await);
         store.unpin("one");
-        assert_eq!(store.clear().await, BLOCK as u64);
+        assert_eq!(store.clear().await.bytes, BLOCK as u64);
         assert_eq!((store.usage().blocks, store.usage().bytes), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn what_is_collected_is_the_oldest_that_nobody_holds_and_no_more_than_asked_for() {
+    for store in both(8 * BLOCK as u64).await {
+        let mut hashes = Vec::new();
+        for number in 0..6 {
+            hashes.push(put(&store, number, BLOCK).await);
+        }
+        store.pin("kept", [hashes[0]]);
+        let nothing = Amount::default();
+        assert_eq!(store.collect(u64::MAX).await, nothing);
+        assert_eq!(store.collect(6 * BLOCK as u64).await, nothing);
+        let two = Amount { blocks: 2, bytes: 2 * BLOCK as u64 };
+        assert_eq!(store.collect(4 * BLOCK as u64).await, two);
+        let left: Vec<_> = hashes.iter().map(|hash| store.contains(hash)).collect();
+        assert_eq!(left, [true, false, false, true, true, true]);
+        let window = store.window();
+        window.set(vec![hashes[5]]);
+        assert_eq!(store.collect(0).await, two, "what is pinned stays, and what is being read");
+        assert_eq!(store.usage().bytes, 2 * BLOCK as u64);
+    }
+}
+
+#[tokio::test]
+async fn what_is_here_is_told_by_hash_by_root_and_by_name() {
+    for store in both(1 << 20).await {
+        let (one, two) = (put(&store, 1, 1000).await, put(&store, 2, 100_000).await);
+        let other = HashKind::Sha2_256.hash(b"block");
+        store.put(store.verifier().verify(other, "block".into()).await.unwrap()).await.unwrap();
+        let pieces = Amount { blocks: 2, bytes: 101_000 };
+        let blocks = Amount { blocks: 1, bytes: 5 };
+        assert_eq!(store.kinds(), [(HashKind::Sha1, pieces), (HashKind::Sha2_256, blocks)]);
+        store.pin("film", [one, two, name(&data(3, 10))]);
+        assert_eq!((store.amount_of_root("film"), store.amount_of_root("none")), (pieces, Amount::default()));
+        let mut found: Vec<_> = (0..=u8::MAX).flat_map(|first| store.blocks_at(first)).collect();
+        found.sort_unstable();
+        let mut expected = vec![(one, 1000), (two, 100_000), (other, 5)];
+        expected.sort_unstable();
+        assert_eq!(found, expected);
+        store.remove(&other).await;
+        assert_eq!(store.kinds(), [(HashKind::Sha1, pieces)]);
     }
 }
 

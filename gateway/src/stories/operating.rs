@@ -1,0 +1,158 @@
+//! What an operator does with a running gateway over the API: has its configuration read again, asks what it denies, has
+//! it look for what is wrong with it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use swarmgate_config::{Config, Size, Sources};
+use swarmgate_content::HealthState;
+
+use crate::live::Live;
+use crate::policy::Denylists;
+use crate::reload::Reloader;
+use crate::state::Parts;
+use crate::testing::{Answer, IH, World, world, world_with};
+
+const FILES: &[(&str, u64)] = &[("film.mkv", 1000)];
+
+/// A gateway whose configuration is this file, as it is now.
+async fn configured_by(file: &Path) -> (World, Arc<Live>) {
+    let explicit = Some(file.to_owned());
+    let sources = Sources { explicit, platform_cache_dir: Some("/cache".into()), ..Sources::default() };
+    let live = Live::new(&Config::load(&sources).unwrap().config);
+    let reloader = Reloader::new(Arc::clone(&live), None, sources);
+    let followed = Arc::clone(&live);
+    let exchange = |parts: &mut Parts| {
+        parts.live = Some(followed);
+        parts.reloader = Some(Arc::new(reloader));
+    };
+    (world_with(FILES, exchange).await, live)
+}
+
+#[tokio::test]
+async fn a_reload_tells_what_has_changed_and_what_needs_a_restart_and_mistakes_change_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("swarmgate.toml");
+    std::fs::write(&file, "[limits]\nbandwidth = \"1MB/s\"\n").unwrap();
+    let (world, live) = configured_by(&file).await;
+    let reload = async || world.send("POST", "/api/v1/config/reload", &[], b"").await;
+    assert_eq!(reload().await.json(), json!({ "changed": [], "restart": [] }));
+
+    std::fs::write(&file, "[limits]\nbandwidth = \"2MB/s\"\n[bittorrent]\nmax_peers = 7\n").unwrap();
+    let changed = json!([{ "key": "limits.bandwidth", "before": "1000000/s", "now": "2000000/s" }]);
+    assert_eq!(reload().await.json(), json!({ "changed": changed, "restart": ["bittorrent.max_peers"] }));
+
+    let in_force = live.options();
+    std::fs::write(&file, "[limits]\nbandwidth = \"fast\"\nitem_bandwith = 7\n").unwrap();
+    let refused = reload().await;
+    assert_eq!((refused.status, refused.problem().as_str()), (422, "bad-configuration"));
+    let hints = refused.json()["hints"].to_string();
+    for told in ["limits.bandwidth", "fast", "item_bandwith", "swarmgate.toml"] {
+        assert!(hints.contains(told), "{told}: {hints}");
+    }
+    assert_eq!(live.options(), in_force);
+}
+
+#[tokio::test]
+async fn a_gateway_that_was_started_from_no_configuration_reads_none_again() {
+    let answer = world(FILES).await.send("POST", "/api/v1/config/reload", &[], b"").await;
+    assert_eq!((answer.status, answer.problem().as_str()), (501, "unsupported"));
+}
+
+/// A CID that holds its own bytes.
+const CID: &str = "bafkqabtimvwgy3yk";
+
+async fn asked(world: &World, uri: &str) -> Answer {
+    let body = json!({ "uri": uri }).to_string();
+    world.send("POST", "/api/v1/denylists/check", &[("Content-Type", "application/json")], body.as_bytes()).await
+}
+
+#[tokio::test]
+async fn what_is_denied_is_told_with_the_list_and_the_line_and_the_routes_agree() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("house.deny");
+    let list = format!("version: 1\nname: house rules\n---\n/bt/{IH} reason=x\nwhat is this\n/ipfs/{CID}/a\n");
+    std::fs::write(&file, list).unwrap();
+    let denylists = Denylists::load(std::slice::from_ref(&file), false).unwrap();
+    let world = world_with(FILES, |parts| parts.denylists = denylists).await;
+
+    let document = world.get("/api/v1/denylists").await.json();
+    let row = &document["denylists"][0];
+    assert_eq!((&row["name"], &row["rules"], &row["skipped"]), (&"house rules".into(), &2.into(), &1.into()));
+    assert_eq!(row["file"], file.to_str().unwrap());
+    assert!(row["errors"][0].as_str().unwrap().starts_with("line 5: "), "{row}");
+    assert!(row["read"].as_u64().unwrap() > 1_700_000_000, "{row}");
+
+    let by =
+        |line: u32, hints: Option<&str>| json!({ "list": "house rules", "file": file, "line": line, "hints": hints });
+    for (uri, by) in [
+        (format!("magnet:?xt=urn:btih:{IH}"), by(4, Some("reason=x"))),
+        (format!("/bt/{IH}/film.mkv"), by(4, Some("reason=x"))),
+        (format!("ipfs://{CID}/a"), by(6, None)),
+    ] {
+        let expected = json!({ "denied": true, "status": 410, "by": by });
+        assert_eq!(asked(&world, &uri).await.json(), expected, "{uri}");
+    }
+    let served = json!({ "denied": false, "status": null, "by": null });
+    assert_eq!(asked(&world, &format!("/ipfs/{CID}/b")).await.json(), served);
+    assert_eq!(world.get(&format!("/bt/{IH}/film.mkv")).await.status, 410);
+    for wrong in ["film.mkv", ""] {
+        let answer = asked(&world, wrong).await;
+        assert_eq!((answer.status, answer.problem().as_str()), (400, "bad-body"), "{wrong}");
+    }
+}
+
+/// A gateway whose cache is in this directory.
+async fn caching_in(dir: &Path) -> World {
+    let mut config = Config::default();
+    config.cache.dir = dir.to_owned();
+    config.cache.min_free = Size::from_bytes(0);
+    let live = Live::new(&config);
+    world_with(FILES, |parts| parts.live = Some(live)).await
+}
+
+fn of<'a>(diagnosis: &'a Value, name: &str) -> Vec<&'a Value> {
+    diagnosis["checks"].as_array().unwrap().iter().filter(|check| check["name"] == name).collect()
+}
+
+#[tokio::test]
+async fn a_gateway_looks_for_what_is_wrong_with_it_and_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = caching_in(dir.path()).await;
+    let diagnosis = world.send("POST", "/api/v1/diagnose", &[], b"").await.json();
+    assert_eq!(diagnosis["ok"], true, "{diagnosis}");
+    for name in ["configuration", "access", "gateway", "network", "router", "cache", "clock", "open files"] {
+        assert!(!of(&diagnosis, name).is_empty(), "{name}: {diagnosis}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
+
+    world.protocol.set_health(HealthState::Down);
+    let diagnosis = world.send("POST", "/api/v1/diagnose", &[], b"").await.json();
+    assert_eq!((&diagnosis["ok"], &of(&diagnosis, "gateway")[0]["verdict"]), (&false.into(), &"fail".into()));
+
+    std::fs::write(dir.path().join("file"), "where a directory should be").unwrap();
+    let world = caching_in(&dir.path().join("file/cache")).await;
+    let diagnosis = world.send("POST", "/api/v1/diagnose", &[], b"").await.json();
+    assert_eq!(of(&diagnosis, "cache")[0]["verdict"], "fail");
+    assert!(of(&diagnosis, "cache")[0]["advice"].as_str().unwrap().contains("cache.dir"), "{diagnosis}");
+}
+
+#[tokio::test]
+async fn who_takes_events_is_told_each_thing_as_it_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = caching_in(dir.path()).await;
+    let whole = world.send("POST", "/api/v1/diagnose", &[], b"").await.json();
+    let answer = world.send("POST", "/api/v1/diagnose", &[("Accept", "text/event-stream")], b"").await;
+    assert!(answer.clean && answer.header("content-type").unwrap().starts_with("text/event-stream"));
+    let (text, checks) = (answer.text(), whole["checks"].as_array().unwrap().len());
+    assert_eq!(text.matches("event: check\n").count(), checks, "{text}");
+    let (_, end) = text.split_once("event: done\ndata: ").unwrap();
+    assert_eq!(serde_json::from_str::<Value>(end.trim()).unwrap(), json!({ "ok": true, "failed": 0 }));
+}
+
+#[tokio::test]
+async fn a_gateway_that_was_started_from_no_configuration_is_not_diagnosed() {
+    let answer = world(FILES).await.send("POST", "/api/v1/diagnose", &[], b"").await;
+    assert_eq!((answer.status, answer.problem().as_str()), (501, "unsupported"));
+}
