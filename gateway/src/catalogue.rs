@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use serde::Serialize;
-use swarmgate_bittorrent::{Recheck, UploadPolicy};
+use swarmgate_bittorrent::{ItemFiles, Recheck, Trackers, UploadPolicy};
 use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_content::{BoxFuture, InfoHash, InfoHashV2};
 use utoipa::ToSchema;
@@ -33,6 +33,16 @@ pub trait Catalogue: Send + Sync + Debug {
     /// The connected peers of an item; none when it is idle or unknown.
     fn peers(&self, _id: &InfoHash) -> Vec<PeerStatus> {
         Vec::new()
+    }
+
+    /// The files of an item, and what is cached of each; `None` when its metadata is not known.
+    fn files(&self, _id: &InfoHash) -> BoxFuture<'_, Option<ItemFiles>> {
+        Box::pin(std::future::ready(None))
+    }
+
+    /// The trackers of an item, and how each fares; `None` when it is not known.
+    fn trackers(&self, _id: &InfoHash) -> Option<Trackers> {
+        None
     }
 
     /// The `.torrent` bytes of an item whose metadata is known.

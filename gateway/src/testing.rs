@@ -10,6 +10,7 @@ use aws_lc_rs::digest;
 use bytes::Bytes;
 use futures_util::stream;
 use parking_lot::Mutex;
+use swarmgate_bittorrent::{ItemFiles, Trackers};
 use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_content::{
     BlockHash, BoxFuture, ByteRange, Capabilities, ContentId, ContentMeta, ContentReader, EventBus, FetchError,
@@ -250,6 +251,8 @@ pub(crate) struct TestCatalogue {
     pub(crate) items: Mutex<BTreeMap<InfoHash, ItemStatus>>,
     pub(crate) purged: Mutex<Vec<(InfoHash, bool)>>,
     pub(crate) refuse: Mutex<Option<AddError>>,
+    /// What the trackers of every item are.
+    pub(crate) trackers: Mutex<Trackers>,
 }
 
 pub(crate) fn item(id: InfoHash, known: bool, kept: bool) -> ItemStatus {
@@ -311,6 +314,17 @@ impl Catalogue for TestCatalogue {
 
     fn item(&self, id: &InfoHash) -> Option<ItemStatus> {
         self.items.lock().get(id).cloned()
+    }
+
+    fn files(&self, id: &InfoHash) -> BoxFuture<'_, Option<ItemFiles>> {
+        let known = self.item(id).is_some_and(|item| item.files.is_some());
+        let meta = Arc::new(meta(&[("film.mkv", 100_000), (".pad/1", 8), ("extra/notes & more.txt", 500)]));
+        let files = ItemFiles { meta, have_bytes: vec![65_536, 8, 0] };
+        Box::pin(std::future::ready(known.then_some(files)))
+    }
+
+    fn trackers(&self, id: &InfoHash) -> Option<Trackers> {
+        self.item(id).map(|_| self.trackers.lock().clone())
     }
 
     fn torrent_file(&self, id: &InfoHash) -> Option<Bytes> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use swarmgate_bittorrent::{AddItemError, BitTorrentProtocol, Item, Recheck, UploadPolicy};
+use swarmgate_bittorrent::{AddItemError, BitTorrentProtocol, Item, ItemFiles, Recheck, Trackers, UploadPolicy};
 use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_bittorrent_proto::metainfo::Metainfo;
 use swarmgate_bittorrent_proto::mse::Payload;
@@ -67,6 +67,15 @@ impl Catalogue for Torrents {
 
     fn peers(&self, id: &InfoHash) -> Vec<PeerStatus> {
         self.0.peers(id).iter().map(peer_status).collect()
+    }
+
+    fn files(&self, id: &InfoHash) -> BoxFuture<'_, Option<ItemFiles>> {
+        let id = *id;
+        Box::pin(async move { self.0.files(&id).await })
+    }
+
+    fn trackers(&self, id: &InfoHash) -> Option<Trackers> {
+        self.0.trackers(id)
     }
 
     fn torrent_file(&self, id: &InfoHash) -> Option<Bytes> {

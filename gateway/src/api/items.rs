@@ -197,7 +197,7 @@ pub async fn one(State(state): State<GatewayState>, Path(id): Path<String>) -> R
     ),
 )]
 pub async fn remove(State(state): State<GatewayState>, Path(id): Path<String>, uri: Uri) -> Result<Response, Problem> {
-    let purge = match parameter(&uri, "data").as_deref() {
+    let purge = match parameter(&uri, "data")?.as_deref() {
         None | Some("keep") => false,
         Some("purge") => true,
         Some(_) => return Err(Problem::new(ProblemKind::BadQuery, "data is keep or purge")),
@@ -311,16 +311,21 @@ pub(super) fn no_item(id: InfoHash) -> Problem {
 }
 
 fn pin(uri: &Uri) -> Result<bool, Problem> {
-    match parameter(uri, "pin").as_deref() {
+    match parameter(uri, "pin")?.as_deref() {
         None | Some("true" | "1" | "") => Ok(true),
         Some("false" | "0") => Ok(false),
         Some(_) => Err(Problem::new(ProblemKind::BadQuery, "pin is true or false")),
     }
 }
 
-fn parameter(uri: &Uri, wanted: &str) -> Option<String> {
-    let mut parameters = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
-    parameters.find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
+/// A parameter of the query, which may be there once.
+pub(super) fn parameter(uri: &Uri, wanted: &str) -> Result<Option<String>, Problem> {
+    let parameters = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    let mut found = parameters.filter(|(name, _)| name == wanted).map(|(_, value)| value.into_owned());
+    match (found.next(), found.next()) {
+        (_, Some(_)) => Err(Problem::new(ProblemKind::BadQuery, format!("{wanted} is there more than once"))),
+        (value, None) => Ok(value),
+    }
 }
 
 fn bad_body(detail: impl Into<String>) -> Problem {

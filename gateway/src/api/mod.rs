@@ -8,6 +8,7 @@ pub mod breakers;
 pub mod btpk;
 pub mod config;
 pub mod description;
+pub mod details;
 mod docs;
 pub mod events;
 pub mod history;
@@ -64,6 +65,9 @@ fn described() -> OpenApiRouter<GatewayState> {
         .routes(routes!(items::one, items::remove, items::change))
         .routes(routes!(peers::list))
         .routes(routes!(pieces::one))
+        .routes(routes!(details::files))
+        .routes(routes!(details::trackers))
+        .routes(routes!(details::sources))
         .routes(routes!(items::recheck))
         .routes(routes!(config::show, config::change))
         .routes(routes!(publish::list, publish::begin))

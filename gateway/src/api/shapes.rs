@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use utoipa::ToSchema;
 
-use crate::catalogue::{ItemStatus, PeerStatus};
+use super::details::{FileRow, TrackerRow};
+use crate::catalogue::{ItemStatus, PeerStatus, SwarmSize};
 use crate::streams::StreamStatus;
 
 /// Makes structs that stand for JSON objects.
@@ -142,6 +143,51 @@ shapes! {
     Peers {
         /// Those that are connected.
         peers: Vec<PeerStatus>,
+    }
+
+    /// The files of an item.
+    Files {
+        /// The item.
+        infohash: String,
+        /// In their order; those that only fill up are left out.
+        files: Vec<FileRow>,
+        /// The number to go on behind, where there are more.
+        next: Option<u32>,
+    }
+
+    /// The trackers of an item.
+    TrackerList {
+        /// The item.
+        infohash: String,
+        /// Its own, then those that the configuration adds.
+        trackers: Vec<TrackerRow>,
+    }
+
+    /// Who has an item.
+    Sources {
+        /// The item.
+        infohash: String,
+        /// Its peers.
+        swarm: SwarmOfItem,
+        /// What is fetched of it over several networks, or was in the last minute.
+        fetches: Vec<FetchRow>,
+        /// Who was asked for peers and bytes, and what each of them did.
+        #[schema(value_type = Vec<BTreeMap<String, Value>>)]
+        attempts: Vec<BTreeMap<String, serde_json::Value>>,
+    }
+
+    /// The peers of an item as a source.
+    SwarmOfItem {
+        /// Those that are connected.
+        peers: usize,
+        /// Those of them that have all of it.
+        seeds: usize,
+        /// Payload bytes per second coming in.
+        download_rate: u64,
+        /// Payload bytes received in this run.
+        downloaded: u64,
+        /// What its trackers say of its swarm, where one of them has said so of late.
+        told: Option<SwarmSize>,
     }
 
     /// Which pieces of an item are in the cache.

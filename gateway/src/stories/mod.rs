@@ -6,6 +6,7 @@ mod edge;
 mod forms;
 mod guards;
 mod ipfs;
+mod items;
 mod links;
 mod ranges;
 mod rows;

@@ -23,7 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::announcer::{AnnouncerSetup, Progress, TorrentAnnouncer};
+use crate::announcer::{AnnouncerSetup, Progress, TorrentAnnouncer, TrackerReport};
 use crate::dht::DhtHandle;
 use crate::dialer::{DialLimits, DialerSetup, Found, TorrentDialer};
 use crate::lsd::LocalNetwork;
@@ -354,6 +354,14 @@ impl ActiveTorrent {
             announcer.lock().as_ref().map_or_else(Vec::new, TorrentAnnouncer::trackers)
         };
         self.scraper.look(Instant::now(), &self.tasks, || [of(&self.announcer), of(&self.extra)].concat())
+    }
+
+    /// How its own trackers fare, and those that the operator adds.
+    pub(crate) fn tracker_reports(&self) -> (Vec<TrackerReport>, Vec<TrackerReport>) {
+        let of = |announcer: &Mutex<Option<TorrentAnnouncer>>| {
+            announcer.lock().as_ref().map_or_else(Vec::new, TorrentAnnouncer::reports)
+        };
+        (of(&self.announcer), of(&self.extra))
     }
 
     /// A peer dialled us.

@@ -5,6 +5,7 @@
 
 mod active;
 pub mod announcer;
+mod details;
 pub mod dht;
 pub mod dialer;
 mod finding;
@@ -33,6 +34,8 @@ mod upkeep;
 pub mod utp;
 mod wait;
 
+pub use announcer::TrackerReport;
+pub use details::{ItemFiles, Trackers};
 pub use finding::FindingOptions;
 pub use items::{AddItemError, Item, keep_item};
 pub use lsd::LsdSockets;

@@ -1,0 +1,90 @@
+//! What the control API tells of one item, and does with it.
+
+use std::time::Duration;
+
+use swarmgate_bittorrent::{TrackerReport, Trackers};
+
+use crate::testing::{Answer, IH, World, infohash, item, world};
+
+const FILES: &[(&str, u64)] = &[("film.mkv", 100_000)];
+
+/// A gateway with one item whose files are known.
+async fn with_an_item() -> World {
+    let world = world(FILES).await;
+    world.catalogue.items.lock().insert(infohash(), item(infohash(), true, true));
+    world
+}
+
+async fn of_item(world: &World, what: &str) -> Answer {
+    world.get(&format!("/api/v1/items/{IH}/{what}")).await
+}
+
+#[tokio::test]
+async fn the_files_of_an_item_have_numbers_lengths_and_links_that_work() {
+    let world = with_an_item().await;
+    let told = of_item(&world, "files").await.json();
+    assert_eq!((&told["infohash"], &told["next"]), (&IH.into(), &serde_json::Value::Null));
+    let rows = told["files"].as_array().unwrap();
+    assert_eq!(rows.len(), 2, "padding is nobody's business");
+    assert_eq!((&rows[0]["number"], &rows[1]["number"]), (&0.into(), &2.into()));
+    assert_eq!((&rows[0]["len"], &rows[0]["have_bytes"]), (&100_000.into(), &65_536.into()));
+    assert_eq!(rows[1]["path"], "extra/notes & more.txt");
+    assert_eq!(rows[1]["links"]["content"], format!("/bt/{IH}/extra/notes%20%26%20more.txt"));
+    let film = world.get(rows[0]["links"]["content"].as_str().unwrap()).await;
+    assert_eq!((film.status, film.body.as_slice()), (200, world.protocol.file(0)));
+    let saved = world.get(rows[0]["links"]["download"].as_str().unwrap()).await;
+    assert!(saved.header("content-disposition").unwrap().starts_with("attachment"));
+    let rest = of_item(&world, "files?after=0").await.json();
+    assert_eq!((rest["files"].as_array().unwrap().len(), &rest["files"][0]["number"]), (1, &2.into()));
+    for wrong in ["files?after=-1", "files?after=x", "files?after=1&after=2"] {
+        assert_eq!(of_item(&world, wrong).await.problem(), "bad-query", "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn trackers_are_told_with_what_they_said_and_when_they_are_asked_next() {
+    let world = with_an_item().await;
+    let own = TrackerReport {
+        url: "https://tracker.example/…".to_owned(),
+        tier: 1,
+        state: "working",
+        heard: Some(Duration::from_millis(12_900)),
+        next: Some(Duration::from_secs(1790)),
+        peers: Some(40),
+        seeds: Some(7),
+        said: Some("slow today".to_owned()),
+        ..TrackerReport::default()
+    };
+    let operators = vec![TrackerReport::unasked("udp://other.example:1/announce", 0, "waiting")];
+    *world.catalogue.trackers.lock() = Trackers { own: vec![own], operators };
+    let told = of_item(&world, "trackers").await.json();
+    let (own, added) = (&told["trackers"][0], &told["trackers"][1]);
+    assert_eq!((&own["named_by"], &own["tier"], &own["state"]), (&"item".into(), &1.into(), &"working".into()));
+    assert_eq!((&own["heard_s"], &own["next_s"], &own["seeds"]), (&12.into(), &1790.into(), &7.into()));
+    assert_eq!((&own["leeches"], &own["said"]), (&serde_json::Value::Null, &"slow today".into()));
+    assert_eq!((&added["named_by"], &added["url"]), (&"operator".into(), &"udp://other.example:1/announce".into()));
+}
+
+#[tokio::test]
+async fn sources_name_the_swarm_and_who_was_asked() {
+    let world = with_an_item().await;
+    let told = of_item(&world, "sources").await.json();
+    assert_eq!(
+        (&told["infohash"], &told["swarm"]["peers"], &told["swarm"]["told"]),
+        (&IH.into(), &0.into(), &serde_json::Value::Null)
+    );
+    assert!(told["fetches"].as_array().unwrap().is_empty() && told["attempts"].is_array());
+}
+
+#[tokio::test]
+async fn what_is_told_of_an_item_is_told_of_those_that_there_are() {
+    let world = world(FILES).await;
+    for what in ["files", "trackers", "sources"] {
+        assert_eq!(of_item(&world, what).await.problem(), "no-such-item", "{what}");
+        assert_eq!(world.get(&format!("/api/v1/items/xyz/{what}")).await.problem(), "bad-id", "{what}");
+    }
+    world.catalogue.items.lock().insert(infohash(), item(infohash(), false, true));
+    let unknown = of_item(&world, "files").await;
+    assert_eq!((unknown.status, unknown.problem().as_str()), (404, "no-such-item"));
+    assert!(unknown.json()["detail"].as_str().unwrap().contains("metadata"));
+}

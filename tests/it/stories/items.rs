@@ -1,0 +1,73 @@
+//! What the control API tells of an item of a running engine, and does with it.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use swarmgate_tests::node::{Content, Node, Seeder};
+use swarmgate_tests::raw::Answer;
+use swarmgate_tests::tracker::Tracker;
+use swarmgate_tests::wait;
+
+use super::KIB;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn add(node: &Node, content: &Content) -> Value {
+    let kind = [("content-type", "application/x-bittorrent")];
+    let added = node.connect().await.ask("POST", "/api/v1/items", &kind, &content.torrent()).await;
+    assert_eq!(added.status, 201, "{}", added.text());
+    added.json()
+}
+
+/// Asks below an item's own path.
+async fn ask(node: &Node, method: &str, content: &Content, below: &str, body: &Value) -> Answer {
+    let path = format!("/api/v1/items/{}{below}", content.infohash());
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    node.connect().await.ask(method, &path, &[], body.as_bytes()).await
+}
+
+async fn told(node: &Node, content: &Content, below: &str) -> Value {
+    let answer = ask(node, "GET", content, below, &Value::Null).await;
+    assert_eq!(answer.status, 200, "{below}: {}", answer.text());
+    answer.json()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_files_of_an_item_are_told_with_what_is_here_of_each() {
+    let files: &[(&[&str], usize)] = &[(&["a.bin"], 40 * KIB), (&["sub", "b.bin"], 50 * KIB), (&["c.bin"], 6 * KIB)];
+    let content = Content::folder("folder", 301, files, 16 * 1024);
+    let (seeder, node) = (Seeder::start(&content).await, Node::fresh().await);
+    add(&node, &content).await;
+    let path = format!("{}?x.pe={}", content.path(0), seeder.address());
+    let read = node.connect().await.get(&path, &[("range", "bytes=0-16383")]).await;
+    assert_eq!(read.status, 206, "{}", read.text());
+    let rows = told(&node, &content, "/files").await["files"].clone();
+    assert_eq!((&rows[1]["path"], &rows[1]["len"]), (&json!("sub/b.bin"), &json!(50 * KIB)));
+    assert!(rows[0]["have_bytes"].as_u64().unwrap() >= 16 * 1024, "{rows}");
+    let whole = node.connect().await.get(rows[1]["links"]["content"].as_str().unwrap(), &[]).await;
+    assert!(whole.body == content.file(1), "{}", whole.status);
+    assert_eq!(told(&node, &content, "/files").await["files"][1]["have_bytes"], json!(50 * KIB));
+    let swarm = told(&node, &content, "/sources").await;
+    assert_eq!((&swarm["swarm"]["peers"], &swarm["swarm"]["seeds"]), (&json!(1), &json!(1)), "{swarm}");
+    assert!(swarm["attempts"].as_array().unwrap().iter().any(|it| it["source"] == "peers"), "{swarm}");
+    node.stop().await;
+    seeder.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tracker_is_told_with_its_answer_and_without_its_passkey() {
+    let (tracker, gone) = (Tracker::start(), "http://127.0.0.1:9/announce?passkey=s3cret-of-mine");
+    let content = Content::single("film.mkv", 302, 64 * KIB, 16 * 1024).with_trackers(&[&tracker.url(), gone]);
+    let node = Node::fresh().await;
+    add(&node, &content).await;
+    let both = async || {
+        let rows = told(&node, &content, "/trackers").await["trackers"].clone();
+        (rows[0]["state"] == "working" && rows[1]["state"] == "failing").then_some(rows)
+    };
+    let rows = wait::until("both trackers to be heard", PATIENCE, both).await;
+    assert_eq!((&rows[0]["url"], &rows[0]["peers"]), (&json!(tracker.url()), &json!(0)));
+    assert!(rows[0]["heard_s"].is_u64() && rows[0]["seeds"].is_u64() && rows[1]["said"].is_string(), "{rows}");
+    assert_eq!(rows[1]["url"], "http://127.0.0.1:9/…");
+    assert!(!rows.to_string().contains("s3cret"), "{rows}");
+    node.stop().await;
+}
