@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use serde::Serialize;
-use swarmgate_bittorrent::{ItemFiles, Recheck, Trackers, UploadPolicy};
+use swarmgate_bittorrent::{ItemFiles, PinRefused, Recheck, Trackers, UploadPolicy};
 use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_content::{BoxFuture, InfoHash, InfoHashV2};
 use utoipa::ToSchema;
@@ -57,6 +57,11 @@ pub trait Catalogue: Send + Sync + Debug {
     /// Gives an item a policy of its own for uploading, or takes it away; says whether there is such an item.
     fn set_upload_policy(&self, _id: &InfoHash, _policy: Option<UploadPolicy>) -> BoxFuture<'_, bool> {
         Box::pin(std::future::ready(false))
+    }
+
+    /// Has all of an item fetched and held in the cache, or no longer; says whether there is such an item.
+    fn set_pinned(&self, _id: &InfoHash, _pinned: bool) -> BoxFuture<'_, Result<bool, PinRefused>> {
+        Box::pin(std::future::ready(Ok(false)))
     }
 
     /// Hashes all that is cached of an item again and lets go what is wrong; `None` when its metadata is not known.
@@ -187,6 +192,8 @@ pub struct ItemStatus {
     pub queue_position: Option<usize>,
     /// Whether it stays when idle.
     pub kept: bool,
+    /// Whether all of it is fetched, though nobody reads it, and held in the cache.
+    pub pinned: bool,
     /// Whether only its own trackers may be asked (BEP 27).
     pub private: bool,
     /// The last thing that went wrong, in words.

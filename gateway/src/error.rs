@@ -15,6 +15,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
+use swarmgate_bittorrent::PinRefused;
 use swarmgate_content::{Attempt, ContentId, FetchError, FetchErrorKind, ParseIdError, Stage};
 use swarmgate_ipfs::names::{NameError, NameErrorKind};
 
@@ -474,6 +475,12 @@ impl From<AddError> for Problem {
             AddError::ShuttingDown => Self::new(ProblemKind::ShuttingDown, "the network is shutting down"),
             AddError::Failed { detail } => Self::internal(detail),
         }
+    }
+}
+
+impl From<PinRefused> for Problem {
+    fn from(refused: PinRefused) -> Self {
+        Self::new(ProblemKind::CacheFull, refused.to_string()).hint("raise cache.max_size, or let something go")
     }
 }
 

@@ -93,6 +93,7 @@ pub mod live;
 pub mod media;
 pub mod pace;
 pub mod pages;
+pub mod pinning;
 pub mod playlist;
 pub mod pointers;
 pub mod policy;

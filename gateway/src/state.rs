@@ -26,6 +26,7 @@ use crate::auth::{Clock, Credentials, Keyring, LinkKey, TokenHash};
 use crate::catalogue::Catalogue;
 use crate::live::Live;
 use crate::pace::ClientPace;
+use crate::pinning::Pinning;
 use crate::pointers::Pointers;
 use crate::policy::Denylists;
 use crate::publish::Jobs;
@@ -49,6 +50,8 @@ pub struct Parts {
     pub fetch_torrent: Arc<dyn FetchTorrent>,
     /// IPFS, unless it is switched off.
     pub ipfs: Option<Arc<IpfsProtocol>>,
+    /// What keeps DAGs of IPFS, unless it is switched off.
+    pub pinning: Option<Pinning>,
     /// What fetches over several networks, where there is such a thing.
     pub hybrid: Option<Arc<HybridProtocol>>,
     /// Publishing, unless one of the networks it is for is switched off.

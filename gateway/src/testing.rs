@@ -10,7 +10,7 @@ use aws_lc_rs::digest;
 use bytes::Bytes;
 use futures_util::stream;
 use parking_lot::Mutex;
-use swarmgate_bittorrent::{ItemFiles, Trackers};
+use swarmgate_bittorrent::{ItemFiles, PinRefused, Trackers};
 use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_content::{
     BlockHash, BoxFuture, ByteRange, Capabilities, ContentId, ContentMeta, ContentReader, EventBus, FetchError,
@@ -251,6 +251,8 @@ pub(crate) struct TestCatalogue {
     pub(crate) items: Mutex<BTreeMap<InfoHash, ItemStatus>>,
     pub(crate) purged: Mutex<Vec<(InfoHash, bool)>>,
     pub(crate) refuse: Mutex<Option<AddError>>,
+    /// Whether nothing more can be pinned.
+    pub(crate) full: Mutex<bool>,
     /// What the trackers of every item are.
     pub(crate) trackers: Mutex<Trackers>,
 }
@@ -276,6 +278,7 @@ pub(crate) fn item(id: InfoHash, known: bool, kept: bool) -> ItemStatus {
         upload_policy: None,
         queue_position: None,
         kept,
+        pinned: false,
         private: false,
         last_error: None,
         similar: Vec::new(),
@@ -335,6 +338,17 @@ impl Catalogue for TestCatalogue {
         self.item(id)?.files.map(|_| PieceMap::of(16 * 1024, 7, |piece| piece != 3))
     }
 
+    fn set_pinned(&self, id: &InfoHash, pinned: bool) -> BoxFuture<'_, Result<bool, PinRefused>> {
+        let refused = Some(PinRefused::NoRoom { missing: 1000, room: 7 }).filter(|_| pinned && *self.full.lock());
+        let mut items = self.items.lock();
+        let item = items.get_mut(id);
+        let known = item.is_some();
+        if let Some(item) = item.filter(|_| refused.is_none()) {
+            (item.pinned, item.kept) = (pinned, item.kept || pinned);
+        }
+        Box::pin(std::future::ready(refused.map_or(Ok(known), Err)))
+    }
+
     fn remove(&self, id: &InfoHash, purge: bool) -> BoxFuture<'_, bool> {
         self.purged.lock().push((*id, purge));
         Box::pin(std::future::ready(self.items.lock().remove(id).is_some()))
@@ -391,6 +405,7 @@ impl World {
             catalogue: Arc::clone(&catalogue) as Arc<dyn Catalogue>,
             fetch_torrent: Arc::new(TestFetch),
             ipfs: None,
+            pinning: None,
             hybrid: None,
             publishing: None,
             pointers: None,

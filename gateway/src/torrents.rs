@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use swarmgate_bittorrent::{AddItemError, BitTorrentProtocol, Item, ItemFiles, Recheck, Trackers, UploadPolicy};
+use swarmgate_bittorrent::{
+    AddItemError, BitTorrentProtocol, Item, ItemFiles, PinRefused, Recheck, Trackers, UploadPolicy,
+};
 use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_bittorrent_proto::metainfo::Metainfo;
 use swarmgate_bittorrent_proto::mse::Payload;
@@ -99,6 +101,11 @@ impl Catalogue for Torrents {
         Box::pin(async move { self.0.set_policy(&id, policy).await })
     }
 
+    fn set_pinned(&self, id: &InfoHash, pinned: bool) -> BoxFuture<'_, Result<bool, PinRefused>> {
+        let id = *id;
+        Box::pin(async move { self.0.set_pinned(&id, pinned).await })
+    }
+
     fn recheck(&self, id: &InfoHash) -> BoxFuture<'_, Option<Recheck>> {
         let id = *id;
         Box::pin(async move { self.0.recheck(&id).await })
@@ -172,6 +179,7 @@ fn item_status(item: Item) -> ItemStatus {
         upload_policy: item.policy.map(UploadPolicy::word),
         queue_position: item.queue_position,
         kept: item.kept,
+        pinned: item.pinned,
         private: item.private,
         last_error: item.last_error,
         similar: item.related.similar,

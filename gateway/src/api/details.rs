@@ -30,6 +30,8 @@ pub struct FileRow {
     len: u64,
     /// Bytes of it in the cache.
     have_bytes: u64,
+    /// Whether it is fetched though nobody reads it: all files of a pinned item are.
+    selected: bool,
     /// Where it is read.
     links: FileLinks,
 }
@@ -98,7 +100,8 @@ pub async fn files(State(state): State<GatewayState>, Path(id): Path<String>, ur
     };
     let found = state.catalogue.files(&item.infohash).await.ok_or_else(|| no_files(item.infohash))?;
     let root = links::listing(&state.options, &found.meta.id);
-    let (rows, next) = file_rows(&found.meta, &found.have_bytes, &root, from);
+    let (mut rows, next) = file_rows(&found.meta, &found.have_bytes, &root, from);
+    rows.iter_mut().for_each(|row| row.selected = item.pinned);
     Ok(super::json(StatusCode::OK, &json!({ "infohash": item.infohash, "files": rows, "next": next })))
 }
 
@@ -113,7 +116,7 @@ fn file_rows(meta: &ContentMeta, have: &[u64], root: &str, from: usize) -> (Vec<
             let download = format!("{content}?download=true");
             let have_bytes = have.get(number).copied().unwrap_or_default();
             let links = FileLinks { content, download };
-            FileRow { number, path: file.joined_path(), len: file.len, have_bytes, links }
+            FileRow { number, path: file.joined_path(), len: file.len, have_bytes, selected: false, links }
         })
         .collect();
     let next = files.next().and_then(|_| rows.last()).map(|row| row.number);

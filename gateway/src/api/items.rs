@@ -43,14 +43,9 @@ const UPLOAD_TIME: Duration = Duration::from_secs(60);
 pub(super) struct AddRequest {
     /// A magnet link, an infohash, or the URL of a `.torrent`.
     uri: String,
-    /// Whether it stays when idle; an item added here stays unless this is false.
-    #[serde(default = "stays")]
-    #[schema(default = true)]
-    pin: bool,
-}
-
-const fn stays() -> bool {
-    true
+    /// True: all of it is fetched, and held in the cache. False: it is forgotten when idle. It stays, and what is read of it
+    /// is cached, if this is absent.
+    pin: Option<bool>,
 }
 
 /// Adds an item: 201 when its files are known, 202 when they are being looked for, 200 when it was there.
@@ -61,7 +56,7 @@ const fn stays() -> bool {
     post,
     path = "/api/v1/items",
     tag = "items",
-    params(("pin" = Option<bool>, Query, description = "With a body of text or a .torrent: whether it stays when idle; it does unless this is false")),
+    params(("pin" = Option<bool>, Query, description = "With a body of text or a .torrent: true has all of it fetched and held in the cache, false has it forgotten when idle; it stays if this is absent")),
     request_body(description = "JSON; or a magnet, an infohash or a URL as text; or a .torrent", content((AddRequest = "application/json"), (String = "text/plain"), (Vec<u8> = "application/x-bittorrent"))),
     responses(
         (status = OK, description = "It was there", body = ItemStatus, headers(("Location" = String, description = "The item"))),
@@ -82,27 +77,35 @@ pub async fn add(State(state): State<GatewayState>, request: Request) -> Result<
     let (parts, body) = request.into_parts();
     let content_type = parts.headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let added = match essence.as_str() {
+    let (added, pin) = match essence.as_str() {
         "application/x-bittorrent" => {
-            let bytes = read(body, MAX_TORRENT_BYTES).await?;
-            state.catalogue.add_torrent(bytes, pin(&parts.uri)?).await?
+            let (bytes, pin) = (read(body, MAX_TORRENT_BYTES).await?, pin(&parts.uri)?);
+            (state.catalogue.add_torrent(bytes, stays(pin)).await?, pin)
         }
         "application/json" => {
             let bytes = read(body, MAX_TEXT_BYTES).await?;
             let wanted: AddRequest = serde_json::from_slice(&bytes).map_err(|error| bad_body(error.to_string()))?;
-            add_uri(&state, &wanted.uri, wanted.pin).await?
+            (add_uri(&state, &wanted.uri, stays(wanted.pin)).await?, wanted.pin)
         }
         "text/plain" | "text/uri-list" => {
-            let bytes = read(body, MAX_TEXT_BYTES).await?;
+            let (bytes, pin) = (read(body, MAX_TEXT_BYTES).await?, pin(&parts.uri)?);
             let text = std::str::from_utf8(&bytes).map_err(|_| bad_body("the text is not UTF-8"))?;
-            add_uri(&state, text, pin(&parts.uri)?).await?
+            (add_uri(&state, text, stays(pin)).await?, pin)
         }
         _ => {
             let detail = "send application/json, application/x-bittorrent or text/plain";
             return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));
         }
     };
+    if pin == Some(true) {
+        state.catalogue.set_pinned(&added.id, true).await?;
+    }
     Ok(answer(&state, added))
+}
+
+/// Whether an item stays when idle, by what is said of pinning it.
+fn stays(pin: Option<bool>) -> bool {
+    pin.unwrap_or(true)
 }
 
 async fn add_uri(state: &GatewayState, uri: &str, keep: bool) -> Result<Added, Problem> {
@@ -310,10 +313,11 @@ pub(super) fn no_item(id: InfoHash) -> Problem {
     Problem::new(ProblemKind::NoSuchItem, "it was never added, or was removed").item(ContentId::BtV1(id))
 }
 
-fn pin(uri: &Uri) -> Result<bool, Problem> {
+fn pin(uri: &Uri) -> Result<Option<bool>, Problem> {
     match parameter(uri, "pin")?.as_deref() {
-        None | Some("true" | "1" | "") => Ok(true),
-        Some("false" | "0") => Ok(false),
+        None => Ok(None),
+        Some("true" | "1" | "") => Ok(Some(true)),
+        Some("false" | "0") => Ok(Some(false)),
         Some(_) => Err(Problem::new(ProblemKind::BadQuery, "pin is true or false")),
     }
 }

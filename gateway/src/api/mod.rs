@@ -18,6 +18,7 @@ pub mod links;
 pub mod networks;
 pub mod peers;
 pub mod pieces;
+pub mod pin;
 pub mod publish;
 pub mod shapes;
 pub mod status;
@@ -69,6 +70,7 @@ fn described() -> OpenApiRouter<GatewayState> {
         .routes(routes!(details::trackers))
         .routes(routes!(details::sources))
         .routes(routes!(items::recheck))
+        .routes(routes!(pin::show, pin::pin, pin::unpin))
         .routes(routes!(config::show, config::change))
         .routes(routes!(publish::list, publish::begin))
         .routes(routes!(publish::one))

@@ -88,3 +88,53 @@ async fn what_is_told_of_an_item_is_told_of_those_that_there_are() {
     assert_eq!((unknown.status, unknown.problem().as_str()), (404, "no-such-item"));
     assert!(unknown.json()["detail"].as_str().unwrap().contains("metadata"));
 }
+
+#[tokio::test]
+async fn a_torrent_is_pinned_and_let_go_and_says_so() {
+    let world = with_an_item().await;
+    let pin = format!("/api/v1/items/{IH}/pin");
+    assert_eq!(world.get(&pin).await.problem(), "no-such-item", "nobody has pinned it yet");
+    assert_eq!(world.send("DELETE", &pin, &[], b"").await.status, 404);
+    let pinned = world.send("PUT", &pin, &[], b"").await;
+    assert_eq!((pinned.status, &pinned.json()["state"]), (202, &"pinning".into()), "its bytes have still to come");
+    assert_eq!((&pinned.json()["id"], &pinned.json()["total_bytes"]), (&IH.into(), &1000.into()));
+    assert_eq!(of_item(&world, "files").await.json()["files"][0]["selected"], true);
+    world.catalogue.items.lock().get_mut(&infohash()).unwrap().have_bytes = 1000;
+    let again = world.send("PUT", &pin, &[], b"").await;
+    assert_eq!((again.status, &again.json()["state"]), (200, &"pinned".into()));
+    assert_eq!(world.get(&pin).await.json()["have_bytes"], 1000);
+    assert_eq!(world.send("DELETE", &pin, &[], b"").await.status, 204);
+    let item = world.get(&format!("/api/v1/items/{IH}")).await.json();
+    assert_eq!((&item["pinned"], &item["kept"]), (&false.into(), &true.into()), "it stays an item");
+    assert_eq!(world.send("PUT", "/api/v1/items/xyz/pin", &[], b"").await.problem(), "bad-id");
+    let other = format!("/api/v1/items/{}/pin", "cd".repeat(20));
+    assert_eq!(world.send("PUT", &other, &[], b"").await.problem(), "no-such-item");
+    let cid = "/api/v1/items/bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy/pin";
+    assert_eq!(world.send("PUT", cid, &[], b"").await.problem(), "unsupported", "there is no IPFS here");
+}
+
+#[tokio::test]
+async fn what_the_cache_cannot_hold_is_not_pinned() {
+    let world = with_an_item().await;
+    *world.catalogue.full.lock() = true;
+    let refused = world.send("PUT", &format!("/api/v1/items/{IH}/pin"), &[], b"").await;
+    assert_eq!((refused.status, refused.problem().as_str()), (507, "cache-full"));
+    assert!(refused.json()["detail"].as_str().unwrap().contains("1000 bytes of it are missing"));
+}
+
+#[tokio::test]
+async fn an_item_is_pinned_as_it_is_added_where_that_is_said() {
+    for (path, content_type, body, kept, pinned) in [
+        ("/api/v1/items", "text/plain", IH.to_owned(), true, false),
+        ("/api/v1/items?pin=true", "text/plain", IH.to_owned(), true, true),
+        ("/api/v1/items?pin=false", "text/plain", IH.to_owned(), false, false),
+        ("/api/v1/items?pin=1", "application/x-bittorrent", "de".to_owned(), true, true),
+        ("/api/v1/items", "application/json", format!("{{\"uri\": \"{IH}\", \"pin\": true}}"), true, true),
+        ("/api/v1/items", "application/json", format!("{{\"uri\": \"{IH}\"}}"), true, false),
+    ] {
+        let world = world(FILES).await;
+        let added = world.send("POST", path, &[("Content-Type", content_type)], body.as_bytes()).await.json();
+        let shown = (added["kept"].as_bool(), added["pinned"].as_bool());
+        assert_eq!(shown, (Some(kept), Some(pinned)), "{path} {body}");
+    }
+}

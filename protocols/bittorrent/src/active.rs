@@ -17,6 +17,7 @@ use swarmgate_bittorrent_proto::peer_book::PeerSource;
 use swarmgate_bittorrent_proto::torrent::Transport;
 use swarmgate_bittorrent_proto::tracker::udp::ScrapeCounts;
 use swarmgate_content::{Attempt, AttemptOutcome, Hints, InfoHash, TorrentId};
+use swarmgate_store::Store;
 use swarmgate_swarm::directory::{Entry, is_websocket_tracker};
 use swarmgate_swarm::{Evidence, Held, PeerEnd, PeerOrigin, Swarm, SwarmContext, SwarmHandle, SwarmOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -29,6 +30,7 @@ use crate::dialer::{DialLimits, DialerSetup, Found, TorrentDialer};
 use crate::lsd::LocalNetwork;
 use crate::outbound::Outbound;
 use crate::peer_stream::{Carrier, PeerStream};
+use crate::pinning::PinState;
 use crate::scraper::Scraper;
 use crate::tips::TipFollower;
 use crate::tracker_client::TrackerClient;
@@ -88,6 +90,7 @@ pub(crate) struct ActiveTorrent {
     /// To how many peers it uploads, and by which turns, as its swarm was told.
     uploads: Mutex<(usize, TurnOrder)>,
     was_read: AtomicBool,
+    pin: PinState,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -154,6 +157,7 @@ impl ActiveTorrent {
             scraper: Scraper::new(id.wire(), environment.tracker_client.clone(), stop.clone()),
             uploads: Mutex::new((environment.swarm.upload_slots, TurnOrder::default())),
             was_read: AtomicBool::new(false),
+            pin: PinState::default(),
             stop: stop.clone(),
             tasks,
         };
@@ -294,6 +298,14 @@ impl ActiveTorrent {
         // What finds no room in the queue is said again the next time.
         if *told != (slots, turns) && self.handle.set_uploads(slots, turns) {
             *told = (slots, turns);
+        }
+    }
+
+    /// Has all of it fetched and held in the store, or no longer.
+    pub(crate) async fn set_pinned(&self, pinned: bool, store: &Store) {
+        if self.pin.tell(pinned, &self.handle, store).await {
+            let hold = self.pin.clone().hold(self.handle.clone(), store.clone());
+            self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(hold));
         }
     }
 

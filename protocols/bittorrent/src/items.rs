@@ -61,6 +61,8 @@ pub struct Item {
     pub files: Option<usize>,
     /// Whether it was asked to stay.
     pub kept: bool,
+    /// Whether all of it is fetched and held in the cache.
+    pub pinned: bool,
     /// Whether it is private (BEP 27).
     pub private: bool,
     /// Why it cannot be read, if that is so.
@@ -176,6 +178,7 @@ impl Items {
             total_len: known.as_ref().map(|known| known.meta.total_len),
             files: known.as_ref().map(|known| known.meta.files.iter().filter(|file| !file.padding).count()),
             kept: record.kept,
+            pinned: record.pinned,
             private: known.is_some_and(|known| known.meta.private),
             last_error,
             queue_position,
@@ -247,6 +250,7 @@ impl Engine {
             self.remember(infohash, Record { kept: true, ..record });
             self.items.lock().link(infohash, id);
         }
+        self.tidy_pins();
         self.deal_places().await;
         Ok(())
     }
@@ -310,7 +314,12 @@ impl Engine {
         if items.active.len() >= self.options.max_active {
             self.retire_one(&mut items)?;
         }
-        let trackers = items.records.get(&infohash).map(|record| record.trackers.clone()).unwrap_or_default();
+        let record = items.records.get(&infohash);
+        let trackers = record.map(|record| record.trackers.clone()).unwrap_or_default();
+        if record.is_some_and(|record| record.pinned) {
+            // It is told at once that all of it is wanted.
+            self.house.notify_one();
+        }
         if let Some((info, bytes)) = &info {
             let id = info.id(bytes);
             items.link(infohash, id);

@@ -421,6 +421,7 @@ impl BitTorrentProtocol {
         if let Some(torrent) = torrent {
             torrent.shutdown().await;
         }
+        self.engine.let_go(infohash);
         let store = &self.engine.environment.context.store;
         if let Err(error) = store.delete_record(ITEMS_TABLE, infohash.as_bytes()).await {
             tracing::warn!(%infohash, %error, "an item's record was not deleted");

@@ -90,6 +90,7 @@ impl Engine {
             self.drop_idle_items();
             self.deal_places().await;
             self.apply_policies();
+            self.apply_pins().await;
             if saved_at.elapsed() >= SAVE_INTERVAL {
                 saved_at = Instant::now();
                 self.save_changed(&mut saved).await;

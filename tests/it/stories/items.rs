@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use swarmgate_tests::node::{Content, Node, Seeder};
+use swarmgate_config::Size;
+use swarmgate_tests::node::{self, Content, Node, Seeder};
 use swarmgate_tests::raw::Answer;
 use swarmgate_tests::tracker::Tracker;
 use swarmgate_tests::wait;
 
-use super::KIB;
+use super::{KIB, MIB};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -70,4 +71,58 @@ async fn a_tracker_is_told_with_its_answer_and_without_its_passkey() {
     assert_eq!(rows[1]["url"], "http://127.0.0.1:9/…");
     assert!(!rows.to_string().contains("s3cret"), "{rows}");
     node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pinned_item_is_fetched_though_nobody_reads_it_and_outlives_others_and_a_restart() {
+    let pinned = Content::single("pinned.bin", 303, 8 * MIB, 256 * 1024);
+    let passing = Content::single("passing.bin", 304, 80 * MIB, 256 * 1024);
+    let (keeper, seeder) = (Seeder::start(&pinned).await, Seeder::start(&passing).await);
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = node::config(dir.path());
+    (config.cache.max_size, config.cache.memory) = (Size::mib(64), Size::mib(8));
+    let node = Node::start(&config).await.unwrap();
+    node.learn(&pinned, &[keeper.address()]).await;
+    let asked = ask(&node, "PUT", &pinned, "/pin", &Value::Null).await;
+    assert_eq!((asked.status, &asked.json()["state"]), (202, &json!("pinning")), "{}", asked.text());
+    let whole = async || (told(&node, &pinned, "/pin").await["state"] == "pinned").then_some(());
+    wait::until("all of it to come", PATIENCE, whole).await;
+    assert_eq!(ask(&node, "PUT", &pinned, "/pin", &Value::Null).await.status, 200);
+    assert_eq!(node.stats().bytes_delivered, 0, "nobody has read it");
+    keeper.stop().await;
+
+    node.learn(&passing, &[seeder.address()]).await;
+    let read = node.connect().await.get(&passing.path(0), &[]).await;
+    assert!(read.body == passing.bytes, "{}", read.status);
+    seeder.stop().await;
+    node.stop().await;
+
+    let node = Node::start(&config).await.unwrap();
+    let item = told(&node, &pinned, "").await;
+    assert_eq!((&item["pinned"], &item["kept"]), (&json!(true), &json!(true)), "{item}");
+    let read = node.connect().await.get(&pinned.path(0), &[("cache-control", "only-if-cached")]).await;
+    assert!(read.body == pinned.bytes, "{}", read.status);
+    assert_eq!(ask(&node, "DELETE", &pinned, "/pin", &Value::Null).await.status, 204);
+    let let_go = async || (node.app.store().usage().pinned_bytes == 0).then_some(());
+    wait::until("nothing to be held", PATIENCE, let_go).await;
+    assert_eq!(told(&node, &pinned, "").await["kept"], true, "it stays an item");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_cache_cannot_hold_is_not_pinned_and_is_served_all_the_same() {
+    let content = Content::single("large.bin", 305, 24 * MIB, 256 * 1024);
+    let seeder = Seeder::start(&content).await;
+    let node = Node::with(|config| {
+        (config.cache.max_size, config.cache.memory) = (Size::mib(16), Size::mib(8));
+    })
+    .await;
+    node.learn(&content, &[seeder.address()]).await;
+    let refused = ask(&node, "PUT", &content, "/pin", &Value::Null).await;
+    assert_eq!(refused.status, 507, "{}", refused.text());
+    assert_eq!(told(&node, &content, "").await["pinned"], false);
+    let read = node.connect().await.get(&content.path(0), &[]).await;
+    assert!(read.body == content.bytes, "{}", read.status);
+    node.stop().await;
+    seeder.stop().await;
 }
