@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use serde::Serialize;
-use swarmgate_bittorrent::{ItemFiles, PinRefused, Recheck, Trackers, UploadPolicy};
+use swarmgate_bittorrent::{ItemFiles, ItemRefused, PinRefused, Recheck, Trackers, UploadPolicy};
 use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_content::{BoxFuture, InfoHash, InfoHashV2};
 use utoipa::ToSchema;
@@ -62,6 +62,25 @@ pub trait Catalogue: Send + Sync + Debug {
     /// Has all of an item fetched and held in the cache, or no longer; says whether there is such an item.
     fn set_pinned(&self, _id: &InfoHash, _pinned: bool) -> BoxFuture<'_, Result<bool, PinRefused>> {
         Box::pin(std::future::ready(Ok(false)))
+    }
+
+    /// Gives an item more trackers.
+    fn add_trackers(&self, _id: &InfoHash, _urls: Vec<String>) -> BoxFuture<'_, Result<(), ItemRefused>> {
+        Box::pin(std::future::ready(Err(ItemRefused::Unknown)))
+    }
+
+    /// Has peers of an item dialled; gives those back that may not be, each with the reason.
+    fn add_peers(
+        &self,
+        _id: &InfoHash,
+        _peers: Vec<SocketAddr>,
+    ) -> BoxFuture<'_, Result<Vec<(SocketAddr, String)>, ItemRefused>> {
+        Box::pin(std::future::ready(Err(ItemRefused::Unknown)))
+    }
+
+    /// Asks an item's trackers now, as far as they allow it.
+    fn announce(&self, _id: &InfoHash) -> BoxFuture<'_, Result<(), ItemRefused>> {
+        Box::pin(std::future::ready(Err(ItemRefused::Unknown)))
     }
 
     /// Hashes all that is cached of an item again and lets go what is wrong; `None` when its metadata is not known.

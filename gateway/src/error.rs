@@ -15,7 +15,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
-use swarmgate_bittorrent::PinRefused;
+use swarmgate_bittorrent::{AddItemError, ItemRefused, PinRefused};
 use swarmgate_content::{Attempt, ContentId, FetchError, FetchErrorKind, ParseIdError, Stage};
 use swarmgate_ipfs::names::{NameError, NameErrorKind};
 
@@ -118,6 +118,8 @@ problem_kinds! {
     NotAcceptable = 406 "not-acceptable" "That format cannot represent this",
     /// The same request is under way.
     UnderWay = 409 "under-way" "The same request is being answered already",
+    /// The item is private (BEP 27): nobody but its own trackers says who its peers are.
+    PrivateItem = 409 "private-item" "A private torrent keeps to its own trackers",
     /// The operator does not serve it.
     Blocked = 410 "blocked" "This gateway does not serve that",
     /// `If-Match` names another representation.
@@ -475,6 +477,18 @@ impl From<AddError> for Problem {
             AddError::ShuttingDown => Self::new(ProblemKind::ShuttingDown, "the network is shutting down"),
             AddError::Failed { detail } => Self::internal(detail),
         }
+    }
+}
+
+impl From<ItemRefused> for Problem {
+    fn from(refused: ItemRefused) -> Self {
+        let kind = match refused {
+            ItemRefused::Unknown => ProblemKind::NoSuchItem,
+            ItemRefused::Private => ProblemKind::PrivateItem,
+            ItemRefused::Inactive(AddItemError::TooMany(_)) => ProblemKind::Busy,
+            ItemRefused::Inactive(AddItemError::ShuttingDown) => ProblemKind::ShuttingDown,
+        };
+        Self::new(kind, refused.to_string())
     }
 }
 

@@ -10,7 +10,7 @@ use aws_lc_rs::digest;
 use bytes::Bytes;
 use futures_util::stream;
 use parking_lot::Mutex;
-use swarmgate_bittorrent::{ItemFiles, PinRefused, Trackers};
+use swarmgate_bittorrent::{ItemFiles, ItemRefused, PinRefused, TrackerReport, Trackers};
 use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_content::{
     BlockHash, BoxFuture, ByteRange, Capabilities, ContentId, ContentMeta, ContentReader, EventBus, FetchError,
@@ -288,6 +288,11 @@ pub(crate) fn item(id: InfoHash, known: bool, kept: bool) -> ItemStatus {
 }
 
 impl TestCatalogue {
+    fn public(&self, id: &InfoHash) -> Result<ItemStatus, ItemRefused> {
+        let item = self.item(id).ok_or(ItemRefused::Unknown)?;
+        if item.private { Err(ItemRefused::Private) } else { Ok(item) }
+    }
+
     fn put(&self, id: InfoHash, known: bool, kept: bool) -> Result<Added, AddError> {
         if let Some(error) = self.refuse.lock().clone() {
             return Err(error);
@@ -347,6 +352,31 @@ impl Catalogue for TestCatalogue {
             (item.pinned, item.kept) = (pinned, item.kept || pinned);
         }
         Box::pin(std::future::ready(refused.map_or(Ok(known), Err)))
+    }
+
+    fn add_trackers(&self, id: &InfoHash, urls: Vec<String>) -> BoxFuture<'_, Result<(), ItemRefused>> {
+        let added = self.public(id).map(|_| {
+            let rows = urls.iter().map(|url| TrackerReport::unasked(url, 0, "waiting"));
+            self.trackers.lock().own.extend(rows);
+        });
+        Box::pin(std::future::ready(added))
+    }
+
+    fn add_peers(
+        &self,
+        id: &InfoHash,
+        peers: Vec<SocketAddr>,
+    ) -> BoxFuture<'_, Result<Vec<(SocketAddr, String)>, ItemRefused>> {
+        let private = peers.into_iter().filter(|peer| peer.ip().is_loopback());
+        let refused = private.map(|peer| (peer, "it is a loopback address".to_owned())).collect();
+        Box::pin(std::future::ready(self.public(id).map(|_| refused)))
+    }
+
+    fn announce(&self, id: &InfoHash) -> BoxFuture<'_, Result<(), ItemRefused>> {
+        let known = self.item(id).is_some();
+        let announced = if known { Ok(()) } else { Err(ItemRefused::Unknown) };
+        self.trackers.lock().own.iter_mut().for_each(|tracker| tracker.next = Some(Duration::from_secs(25)));
+        Box::pin(std::future::ready(announced))
     }
 
     fn remove(&self, id: &InfoHash, purge: bool) -> BoxFuture<'_, bool> {

@@ -1,11 +1,12 @@
 //! The torrent engine as the HTTP layer's catalogue.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use swarmgate_bittorrent::{
-    AddItemError, BitTorrentProtocol, Item, ItemFiles, PinRefused, Recheck, Trackers, UploadPolicy,
+    AddItemError, BitTorrentProtocol, Item, ItemFiles, ItemRefused, PinRefused, Recheck, Trackers, UploadPolicy,
 };
 use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_bittorrent_proto::metainfo::Metainfo;
@@ -104,6 +105,25 @@ impl Catalogue for Torrents {
     fn set_pinned(&self, id: &InfoHash, pinned: bool) -> BoxFuture<'_, Result<bool, PinRefused>> {
         let id = *id;
         Box::pin(async move { self.0.set_pinned(&id, pinned).await })
+    }
+
+    fn add_trackers(&self, id: &InfoHash, urls: Vec<String>) -> BoxFuture<'_, Result<(), ItemRefused>> {
+        let id = *id;
+        Box::pin(async move { self.0.add_trackers(&id, urls).await })
+    }
+
+    fn add_peers(
+        &self,
+        id: &InfoHash,
+        peers: Vec<SocketAddr>,
+    ) -> BoxFuture<'_, Result<Vec<(SocketAddr, String)>, ItemRefused>> {
+        let id = *id;
+        Box::pin(async move { self.0.add_peers(&id, peers).await })
+    }
+
+    fn announce(&self, id: &InfoHash) -> BoxFuture<'_, Result<(), ItemRefused>> {
+        let id = *id;
+        Box::pin(async move { self.0.announce(&id).await })
     }
 
     fn recheck(&self, id: &InfoHash) -> BoxFuture<'_, Option<Recheck>> {

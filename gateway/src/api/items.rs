@@ -332,7 +332,7 @@ pub(super) fn parameter(uri: &Uri, wanted: &str) -> Result<Option<String>, Probl
     }
 }
 
-fn bad_body(detail: impl Into<String>) -> Problem {
+pub(super) fn bad_body(detail: impl Into<String>) -> Problem {
     Problem::new(ProblemKind::BadBody, detail)
 }
 

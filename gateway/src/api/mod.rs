@@ -3,6 +3,7 @@
 //! A handler stands below what the description says of it, and both are given to the router by one name, so there is no
 //! route without a description. What other crates say as JSON is described in [`shapes`].
 
+pub mod actions;
 pub mod bans;
 pub mod breakers;
 pub mod btpk;
@@ -64,10 +65,11 @@ fn described() -> OpenApiRouter<GatewayState> {
         .routes(routes!(status::status))
         .routes(routes!(items::list, items::add))
         .routes(routes!(items::one, items::remove, items::change))
-        .routes(routes!(peers::list))
+        .routes(routes!(peers::list, actions::add_peers))
         .routes(routes!(pieces::one))
         .routes(routes!(details::files))
-        .routes(routes!(details::trackers))
+        .routes(routes!(details::trackers, actions::add_trackers))
+        .routes(routes!(actions::announce))
         .routes(routes!(details::sources))
         .routes(routes!(items::recheck))
         .routes(routes!(pin::show, pin::pin, pin::unpin))

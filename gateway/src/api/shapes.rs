@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use utoipa::ToSchema;
 
+use super::actions::RefusedPeer;
 use super::details::{FileRow, TrackerRow};
 use crate::catalogue::{ItemStatus, PeerStatus, SwarmSize};
 use crate::streams::StreamStatus;
@@ -161,6 +162,16 @@ shapes! {
         infohash: String,
         /// Its own, then those that the configuration adds.
         trackers: Vec<TrackerRow>,
+    }
+
+    /// What became of peers that were named for an item.
+    PeersAdded {
+        /// The item.
+        infohash: String,
+        /// How many are dialled.
+        added: usize,
+        /// Those that are not.
+        refused: Vec<RefusedPeer>,
     }
 
     /// Who has an item.

@@ -138,3 +138,50 @@ async fn an_item_is_pinned_as_it_is_added_where_that_is_said() {
         assert_eq!(shown, (Some(kept), Some(pinned)), "{path} {body}");
     }
 }
+
+async fn post(world: &World, what: &str, body: &str) -> Answer {
+    world.send("POST", &format!("/api/v1/items/{IH}/{what}"), &[], body.as_bytes()).await
+}
+
+#[tokio::test]
+async fn trackers_and_peers_are_added_and_trackers_asked_again() {
+    let world = with_an_item().await;
+    let added =
+        post(&world, "trackers", r#"{"urls": ["udp://t.example:1/announce", "https://u.example/key/a"]}"#).await;
+    assert_eq!((added.status, &added.json()["trackers"][1]["url"]), (200, &"https://u.example/…".into()));
+    let asked = post(&world, "announce", "").await;
+    assert_eq!((asked.status, &asked.json()["trackers"][0]["next_s"]), (202, &25.into()));
+    let peers = post(&world, "peers", r#"{"peers": ["192.0.2.7:6881", "[2001:db8::7]:1", "127.0.0.1:5"]}"#).await;
+    let told = peers.json();
+    assert_eq!((peers.status, &told["added"], &told["refused"][0]["peer"]), (202, &2.into(), &"127.0.0.1:5".into()));
+    assert!(told["refused"][0]["why"].as_str().unwrap().contains("loopback"));
+}
+
+#[tokio::test]
+async fn what_names_no_tracker_and_no_peer_is_refused() {
+    let world = with_an_item().await;
+    let many = format!("{{\"urls\": [{}]}}", vec!["\"udp://t.example:1\""; 33].join(","));
+    for body in ["", "[]", "{}", r#"{"urls": []}"#, r#"{"urls": ["file:///x"]}"#, r#"{"urls": [7]}"#, &many] {
+        let refused = post(&world, "trackers", body).await;
+        assert_eq!((refused.status, refused.problem().as_str()), (400, "bad-body"), "{body}");
+    }
+    for body in [
+        r#"{"peers": []}"#,
+        r#"{"peers": ["10.0.0.7"]}"#,
+        r#"{"peers": ["a.example:1"]}"#,
+        r#"{"peers": ["10.0.0.7:0"]}"#,
+    ] {
+        assert_eq!(post(&world, "peers", body).await.problem(), "bad-body", "{body}");
+    }
+    assert_eq!(post(&world, "trackers", &" ".repeat(70_000)).await.problem(), "body-too-large");
+    world.catalogue.items.lock().get_mut(&infohash()).unwrap().private = true;
+    for (what, body) in [("trackers", r#"{"urls": ["udp://t.example:1"]}"#), ("peers", r#"{"peers": ["192.0.2.7:1"]}"#)]
+    {
+        let refused = post(&world, what, body).await;
+        assert_eq!((refused.status, refused.problem().as_str()), (409, "private-item"), "{what}");
+    }
+    world.catalogue.items.lock().clear();
+    for what in ["trackers", "peers", "announce"] {
+        assert_eq!(post(&world, what, "{}").await.problem(), "no-such-item", "{what}");
+    }
+}

@@ -350,9 +350,13 @@ impl ActiveTorrent {
     /// Somebody reads what is not here: without a peer to ask, trackers are asked again as soon as they allow.
     pub(crate) fn seek_peers(&self) {
         self.dialer.wake_resting();
-        if *self.handle.peer_count().borrow() > 0 {
-            return;
+        if *self.handle.peer_count().borrow() == 0 {
+            self.announce_now();
         }
+    }
+
+    /// Asks its trackers again, as soon as they allow.
+    pub(crate) fn announce_now(&self) {
         for announcer in [&self.announcer, &self.extra, &self.upgrade] {
             if let Some(announcer) = &*announcer.lock() {
                 announcer.announce_now();

@@ -26,6 +26,7 @@ mod record;
 pub mod route;
 mod scraper;
 mod seeding;
+mod sources;
 #[cfg(test)]
 mod testing;
 mod tips;
@@ -46,3 +47,4 @@ pub use protocol::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets, Sta
 pub use queue::QueueLimits;
 pub use recheck::{Recheck, recheck};
 pub use seeding::{UploadPolicy, UploadRules};
+pub use sources::ItemRefused;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use swarmgate_config::Size;
+use swarmgate_egress::testing::HttpStub;
 use swarmgate_tests::node::{self, Content, Node, Seeder};
 use swarmgate_tests::raw::Answer;
 use swarmgate_tests::tracker::Tracker;
@@ -125,4 +126,70 @@ async fn what_the_cache_cannot_hold_is_not_pinned_and_is_served_all_the_same() {
     assert!(read.body == content.bytes, "{}", read.status);
     node.stop().await;
     seeder.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_and_trackers_that_are_named_later_are_asked() {
+    let content = Content::single("film.mkv", 306, 256 * KIB, 32 * 1024);
+    let (seeder, tracker, node) = (Seeder::start(&content).await, Tracker::start(), Node::fresh().await);
+    add(&node, &content).await;
+    let named = ask(&node, "POST", &content, "/trackers", &json!({ "urls": [tracker.url()] })).await;
+    assert_eq!((named.status, &named.json()["trackers"][0]["url"]), (200, &json!(tracker.url())), "{}", named.text());
+    let port = node.app.bittorrent().unwrap().listen_address().unwrap().port();
+    wait::until("the announce", PATIENCE, async || tracker.knows(port).then_some(())).await;
+    let peers = json!({ "peers": [seeder.address().to_string()] });
+    let named = ask(&node, "POST", &content, "/peers", &peers).await;
+    assert_eq!((named.status, &named.json()["added"]), (202, &json!(1)), "{}", named.text());
+    let connected = async || (told(&node, &content, "").await["peers"] == 1).then_some(());
+    wait::until("the peer", PATIENCE, connected).await;
+    assert!(node.connect().await.get(&content.path(0), &[]).await.body == content.bytes);
+    node.stop().await;
+    seeder.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_private_item_takes_no_peer_and_no_tracker_from_others() {
+    let (own, foreign, node) = (Tracker::start(), Tracker::start(), Node::fresh().await);
+    let private = Content::private("members.bin", 307, 64 * KIB, 16 * 1024);
+    let stranger = Seeder::start(&private).await;
+    let private = private.with_trackers(&[&own.url()]);
+    add(&node, &private).await;
+    for (below, body) in [
+        ("/trackers", json!({ "urls": [foreign.url()] })),
+        ("/peers", json!({ "peers": [stranger.address().to_string()] })),
+    ] {
+        let refused = ask(&node, "POST", &private, below, &body).await;
+        assert_eq!(refused.status, 409, "{below}: {}", refused.text());
+    }
+    let rows = told(&node, &private, "/trackers").await["trackers"].clone();
+    assert_eq!((rows.as_array().unwrap().len(), &rows[0]["url"]), (1, &json!(own.url())));
+    let port = node.app.bittorrent().unwrap().listen_address().unwrap().port();
+    wait::until("its own tracker to be asked", PATIENCE, async || own.knows(port).then_some(())).await;
+    assert!(foreign.is_empty() && stranger.stats().peers_connected == 0);
+    node.stop().await;
+    stranger.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tracker_is_asked_again_when_its_minimum_is_over_and_not_before() {
+    let tracker = HttpStub::start_bytes(|_| {
+        let body = "d8:intervali1800e12:min intervali60e5:peers0:e";
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    })
+    .await;
+    let content = Content::single("film.mkv", 308, 64 * KIB, 16 * 1024).with_trackers(&[&tracker.url("/announce")]);
+    let node = Node::fresh().await;
+    add(&node, &content).await;
+    let answered = async || {
+        let row = told(&node, &content, "/trackers").await["trackers"][0].clone();
+        (row["state"] == "working").then_some(row["next_s"].as_u64().unwrap())
+    };
+    let before = wait::until("its answer", PATIENCE, answered).await;
+    assert!(before > 1700, "{before}");
+    let asked = ask(&node, "POST", &content, "/announce", &Value::Null).await;
+    assert_eq!(asked.status, 202, "{}", asked.text());
+    let after = asked.json()["trackers"][0]["next_s"].as_u64().unwrap();
+    assert!((30..=60).contains(&after), "{after}");
+    assert_eq!(tracker.requests().len(), 1, "it wants a minute between two questions");
+    node.stop().await;
 }
