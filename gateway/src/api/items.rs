@@ -1,4 +1,4 @@
-//! Items: add, list, look at, remove.
+//! Items: add, look at, change, remove.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use swarmgate_content::{ContentId, InfoHash};
 use url::form_urlencoded;
 use utoipa::ToSchema;
 
-use super::shapes::{DataOfItem, Items, PolicyWord, Rechecked};
+use super::shapes::{DataOfItem, PolicyWord, Rechecked};
 use crate::catalogue::{Added, ItemStatus};
 use crate::error::{Problem, ProblemKind};
 use crate::routes::torrent_url;
@@ -146,19 +146,6 @@ pub(super) async fn read(body: Body, max_bytes: usize) -> Result<Bytes, Problem>
         Ok(Err(_)) => Err(bad_body("it ended early")),
         Err(_) => Err(bad_body(format!("it did not arrive within {UPLOAD_TIME:?}"))),
     }
-}
-
-/// Lists all items.
-#[utoipa::path(
-    get,
-    path = "/api/v1/items",
-    tag = "items",
-    responses(
-        (status = OK, description = "The items, in a fixed order", body = Items),
-    ),
-)]
-pub async fn list(State(state): State<GatewayState>) -> Response {
-    std::future::ready(super::json(StatusCode::OK, &json!({ "items": state.catalogue.items() }))).await
 }
 
 /// Shows one item.

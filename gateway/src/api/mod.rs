@@ -14,6 +14,7 @@ mod docs;
 pub mod events;
 pub mod history;
 mod idempotency;
+pub mod item_list;
 pub mod items;
 pub mod links;
 pub mod networks;
@@ -63,7 +64,7 @@ fn described() -> OpenApiRouter<GatewayState> {
     OpenApiRouter::with_openapi(description::head())
         .routes(routes!(status::version))
         .routes(routes!(status::status))
-        .routes(routes!(items::list, items::add))
+        .routes(routes!(item_list::list, items::add))
         .routes(routes!(items::one, items::remove, items::change))
         .routes(routes!(peers::list, actions::add_peers))
         .routes(routes!(pieces::one))

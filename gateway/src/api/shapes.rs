@@ -126,6 +126,9 @@ shapes! {
     Items {
         /// In a fixed order.
         items: Vec<ItemStatus>,
+        /// The cursor to go on with, where there are more.
+        #[schema(required = false)]
+        next: String,
     }
 
     /// What a recheck found, in pieces.
@@ -449,6 +452,53 @@ pub enum DataOfItem {
     Keep,
     /// It is deleted.
     Purge,
+}
+
+/// What items are sorted by; with a minus the greatest are first.
+#[derive(Debug, ToSchema)]
+pub enum SortWord {
+    /// Their infohashes.
+    #[schema(rename = "infohash")]
+    Infohash,
+    /// The same, the greatest first.
+    #[schema(rename = "-infohash")]
+    InfohashDown,
+    /// Their names, in small or capital letters.
+    #[schema(rename = "name")]
+    Name,
+    /// The same, from the end of the alphabet.
+    #[schema(rename = "-name")]
+    NameDown,
+    /// How long they are.
+    #[schema(rename = "size")]
+    Size,
+    /// The same, the longest first.
+    #[schema(rename = "-size")]
+    SizeDown,
+    /// How much of them is in the cache.
+    #[schema(rename = "have")]
+    Have,
+    /// The same, the most first.
+    #[schema(rename = "-have")]
+    HaveDown,
+    /// How many peers are connected.
+    #[schema(rename = "peers")]
+    Peers,
+    /// The same, the most first.
+    #[schema(rename = "-peers")]
+    PeersDown,
+    /// What comes in.
+    #[schema(rename = "download-rate")]
+    DownloadRate,
+    /// The same, the fastest first.
+    #[schema(rename = "-download-rate")]
+    DownloadRateDown,
+    /// What goes out.
+    #[schema(rename = "upload-rate")]
+    UploadRate,
+    /// The same, the fastest first.
+    #[schema(rename = "-upload-rate")]
+    UploadRateDown,
 }
 
 /// When an item is uploaded.

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use swarmgate_bittorrent::{TrackerReport, Trackers};
+use swarmgate_content::InfoHash;
 
+use crate::catalogue::ItemStatus;
 use crate::testing::{Answer, IH, World, infohash, item, world};
 
 const FILES: &[(&str, u64)] = &[("film.mkv", 100_000)];
@@ -184,4 +186,25 @@ async fn what_names_no_tracker_and_no_peer_is_refused() {
     for what in ["trackers", "peers", "announce"] {
         assert_eq!(post(&world, what, "{}").await.problem(), "no-such-item", "{what}");
     }
+}
+
+#[tokio::test]
+async fn the_list_of_items_is_narrowed_sorted_and_paged() {
+    let world = world(FILES).await;
+    for (byte, name) in [(1, "gamma"), (2, "Alpha"), (3, "beta")] {
+        let id = InfoHash::new([byte; 20]);
+        let named = ItemStatus { name: Some(name.to_owned()), ..item(id, true, true) };
+        world.catalogue.items.lock().insert(id, named);
+    }
+    let whole = world.get("/api/v1/items").await.json();
+    assert_eq!((whole["items"].as_array().unwrap().len(), whole.get("next")), (3, None), "as ever without parameters");
+    let first = world.get("/api/v1/items?sort=name&limit=2").await.json();
+    assert_eq!((&first["items"][0]["name"], &first["items"][1]["name"]), (&"Alpha".into(), &"beta".into()));
+    let next = format!("/api/v1/items?sort=name&limit=2&cursor={}", first["next"].as_str().unwrap());
+    let rest = world.get(&next).await.json();
+    assert_eq!((&rest["items"][0]["name"], rest["items"].as_array().unwrap().len()), (&"gamma".into(), 1));
+    assert!(rest.get("next").is_none(), "there are no more");
+    assert_eq!(world.get("/api/v1/items?q=BETA").await.json()["items"][0]["name"], "beta");
+    assert!(world.get("/api/v1/items?state=active").await.json()["items"].as_array().unwrap().is_empty());
+    assert_eq!(world.get("/api/v1/items?state=lost").await.problem(), "bad-query");
 }
