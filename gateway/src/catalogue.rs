@@ -64,6 +64,11 @@ pub trait Catalogue: Send + Sync + Debug {
         Box::pin(std::future::ready(Ok(false)))
     }
 
+    /// Pauses an item, or resumes it; says whether there is such an item.
+    fn set_paused(&self, _id: &InfoHash, _paused: bool) -> BoxFuture<'_, bool> {
+        Box::pin(std::future::ready(false))
+    }
+
     /// Gives an item more trackers.
     fn add_trackers(&self, _id: &InfoHash, _urls: Vec<String>) -> BoxFuture<'_, Result<(), ItemRefused>> {
         Box::pin(std::future::ready(Err(ItemRefused::Unknown)))
@@ -147,6 +152,9 @@ pub enum AddError {
     /// The engine is starting, draining or stopped.
     #[error("the network is shutting down")]
     ShuttingDown,
+    /// The item was paused while it was being added.
+    #[error("it is paused")]
+    Paused,
     /// A fault on this machine.
     #[error("{detail}")]
     Failed {
@@ -179,7 +187,8 @@ pub struct ItemStatus {
     pub infohash_v2: Option<InfoHashV2>,
     /// Its name, once known; untrusted text.
     pub name: Option<String>,
-    /// `resolving` (looking for metadata), `active` (connected to peers), `queued` (waiting for a place) or `idle`.
+    /// `resolving` (looking for metadata), `active` (somebody reads it), `queued` (waiting for a place), `paused` (asking and
+    /// serving nobody) or `idle`.
     pub state: &'static str,
     /// All files together, in bytes, once known.
     pub total_len: Option<u64>,

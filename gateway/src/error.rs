@@ -120,6 +120,8 @@ problem_kinds! {
     UnderWay = 409 "under-way" "The same request is being answered already",
     /// The item is private (BEP 27): nobody but its own trackers says who its peers are.
     PrivateItem = 409 "private-item" "A private torrent keeps to its own trackers",
+    /// The item is paused: it asks nobody until it is resumed.
+    Paused = 409 "paused" "The item is paused",
     /// The operator does not serve it.
     Blocked = 410 "blocked" "This gateway does not serve that",
     /// `If-Match` names another representation.
@@ -475,6 +477,7 @@ impl From<AddError> for Problem {
             AddError::Full => Self::new(ProblemKind::CacheFull, "the cache can take no more"),
             AddError::SwitchedOff => Self::new(ProblemKind::Unsupported, "BitTorrent is switched off at this gateway"),
             AddError::ShuttingDown => Self::new(ProblemKind::ShuttingDown, "the network is shutting down"),
+            AddError::Paused => Self::new(ProblemKind::Paused, "resume it first"),
             AddError::Failed { detail } => Self::internal(detail),
         }
     }
@@ -487,6 +490,7 @@ impl From<ItemRefused> for Problem {
             ItemRefused::Private => ProblemKind::PrivateItem,
             ItemRefused::Inactive(AddItemError::TooMany(_)) => ProblemKind::Busy,
             ItemRefused::Inactive(AddItemError::ShuttingDown) => ProblemKind::ShuttingDown,
+            ItemRefused::Inactive(AddItemError::Paused) => ProblemKind::Paused,
         };
         Self::new(kind, refused.to_string())
     }

@@ -354,6 +354,16 @@ impl Catalogue for TestCatalogue {
         Box::pin(std::future::ready(refused.map_or(Ok(known), Err)))
     }
 
+    fn set_paused(&self, id: &InfoHash, paused: bool) -> BoxFuture<'_, bool> {
+        let mut items = self.items.lock();
+        let item = items.get_mut(id);
+        let known = item.is_some();
+        if let Some(item) = item {
+            item.state = if paused { "paused" } else { "idle" };
+        }
+        Box::pin(std::future::ready(known))
+    }
+
     fn add_trackers(&self, id: &InfoHash, urls: Vec<String>) -> BoxFuture<'_, Result<(), ItemRefused>> {
         let added = self.public(id).map(|_| {
             let rows = urls.iter().map(|url| TrackerReport::unasked(url, 0, "waiting"));

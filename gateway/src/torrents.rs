@@ -107,6 +107,11 @@ impl Catalogue for Torrents {
         Box::pin(async move { self.0.set_pinned(&id, pinned).await })
     }
 
+    fn set_paused(&self, id: &InfoHash, paused: bool) -> BoxFuture<'_, bool> {
+        let id = *id;
+        Box::pin(async move { self.0.set_paused(&id, paused).await })
+    }
+
     fn add_trackers(&self, id: &InfoHash, urls: Vec<String>) -> BoxFuture<'_, Result<(), ItemRefused>> {
         let id = *id;
         Box::pin(async move { self.0.add_trackers(&id, urls).await })
@@ -232,6 +237,7 @@ fn add_error(error: AddItemError) -> AddError {
     match error {
         AddItemError::TooMany(_) => AddError::Busy,
         AddItemError::ShuttingDown => AddError::ShuttingDown,
+        AddItemError::Paused => AddError::Paused,
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is done with one item: it is given trackers and peers, and its trackers are asked again.
+//! What is done with one item: it is paused and resumed, given trackers and peers, and its trackers are asked again.
 
 use std::net::SocketAddr;
 
@@ -13,8 +13,9 @@ use url::Url;
 use utoipa::ToSchema;
 
 use super::details::{self, tracker_list};
-use super::items::{MAX_TEXT_BYTES, bad_body, read};
+use super::items::{MAX_TEXT_BYTES, bad_body, no_item, read};
 use super::shapes::{PeersAdded, TrackerList};
+use crate::catalogue::ItemStatus;
 use crate::error::Problem;
 use crate::state::GatewayState;
 
@@ -99,7 +100,7 @@ pub async fn add_trackers(
         (status = ACCEPTED, description = "They are dialled, but for those that may not be", body = PeersAdded),
         (status = BAD_REQUEST, description = "That is no infohash, or the body has no addresses"),
         (status = NOT_FOUND, description = "The item is not known"),
-        (status = CONFLICT, description = "It is private: its own trackers say who its peers are"),
+        (status = CONFLICT, description = "It is private, so that its own trackers say who its peers are; or it is paused"),
         (status = PAYLOAD_TOO_LARGE, description = "More than 64 KiB"),
         (status = SERVICE_UNAVAILABLE, description = "No more items may be active"),
     ),
@@ -139,6 +140,7 @@ pub async fn add_peers(
         (status = ACCEPTED, description = "Its trackers, and when each is asked", body = TrackerList),
         (status = BAD_REQUEST, description = "That is no infohash"),
         (status = NOT_FOUND, description = "The item is not known"),
+        (status = CONFLICT, description = "It is paused"),
         (status = SERVICE_UNAVAILABLE, description = "No more items may be active"),
     ),
 )]
@@ -146,6 +148,53 @@ pub async fn announce(State(state): State<GatewayState>, Path(id): Path<String>)
     let item = details::item(&state, &id)?;
     state.catalogue.announce(&item.infohash).await?;
     Ok(super::json(StatusCode::ACCEPTED, &tracker_list(&state, item.infohash)))
+}
+
+/// Pauses an item: it asks nobody and serves nobody in its swarm, over restarts too. What the cache has of it is read all
+/// the same; of the rest a reader is told at once that it is not there.
+///
+/// # Errors
+/// 404 when the item is not known.
+#[utoipa::path(
+    post,
+    path = "/api/v1/items/{id}/pause",
+    tag = "items",
+    params(("id" = String, Path, description = "The infohash, in hex or base32, of v1 or v2")),
+    responses(
+        (status = OK, description = "The item, which is paused", body = ItemStatus),
+        (status = BAD_REQUEST, description = "That is no infohash"),
+        (status = NOT_FOUND, description = "The item is not known"),
+    ),
+)]
+pub async fn pause(State(state): State<GatewayState>, Path(id): Path<String>) -> Result<Response, Problem> {
+    set_paused(&state, &id, true).await
+}
+
+/// Has a paused item ask and serve others again, as soon as it has a place among those that are active.
+///
+/// # Errors
+/// 404 when the item is not known.
+#[utoipa::path(
+    post,
+    path = "/api/v1/items/{id}/resume",
+    tag = "items",
+    params(("id" = String, Path, description = "The infohash, in hex or base32, of v1 or v2")),
+    responses(
+        (status = OK, description = "The item, which is paused no longer", body = ItemStatus),
+        (status = BAD_REQUEST, description = "That is no infohash"),
+        (status = NOT_FOUND, description = "The item is not known"),
+    ),
+)]
+pub async fn resume(State(state): State<GatewayState>, Path(id): Path<String>) -> Result<Response, Problem> {
+    set_paused(&state, &id, false).await
+}
+
+async fn set_paused(state: &GatewayState, id: &str, paused: bool) -> Result<Response, Problem> {
+    let item = details::item(state, id)?;
+    if !state.catalogue.set_paused(&item.infohash, paused).await {
+        return Err(no_item(item.infohash));
+    }
+    Ok(super::json(StatusCode::OK, &details::item(state, id)?))
 }
 
 /// Reads a body of JSON.

@@ -27,7 +27,7 @@ const MAX_CURSOR_BYTES: usize = 2048;
 /// Letters of a name that decide its place; of two that begin alike, the infohash does.
 const NAME_LETTERS: usize = 64;
 /// The states that items have.
-const STATES: [&str; 4] = ["resolving", "active", "queued", "idle"];
+const STATES: [&str; 5] = ["resolving", "active", "queued", "paused", "idle"];
 
 /// What an item's place is by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -66,7 +66,7 @@ struct ListQuery {
     path = "/api/v1/items",
     tag = "items",
     params(
-        ("state" = Option<String>, Query, description = "Only those in one of these states, with commas between them: resolving, active, queued, idle"),
+        ("state" = Option<String>, Query, description = "Only those in one of these states, with commas between them: resolving, active, queued, paused, idle"),
         ("q" = Option<String>, Query, description = "Only those with this text in their names, in small or capital letters, or whose infohash begins with it; 256 bytes at most"),
         ("sort" = Option<SortWord>, Query, description = "The order; with a minus, the greatest first"),
         ("limit" = Option<u32>, Query, description = "How many in one answer, from 1 to 1000; all of them if this is absent"),

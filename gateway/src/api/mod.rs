@@ -71,6 +71,8 @@ fn described() -> OpenApiRouter<GatewayState> {
         .routes(routes!(details::files))
         .routes(routes!(details::trackers, actions::add_trackers))
         .routes(routes!(actions::announce))
+        .routes(routes!(actions::pause))
+        .routes(routes!(actions::resume))
         .routes(routes!(details::sources))
         .routes(routes!(items::recheck))
         .routes(routes!(pin::show, pin::pin, pin::unpin))

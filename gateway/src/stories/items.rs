@@ -208,3 +208,18 @@ async fn the_list_of_items_is_narrowed_sorted_and_paged() {
     assert!(world.get("/api/v1/items?state=active").await.json()["items"].as_array().unwrap().is_empty());
     assert_eq!(world.get("/api/v1/items?state=lost").await.problem(), "bad-query");
 }
+
+#[tokio::test]
+async fn an_item_is_paused_and_resumed_and_found_by_that() {
+    let world = with_an_item().await;
+    let paused = post(&world, "pause", "").await;
+    assert_eq!((paused.status, &paused.json()["state"]), (200, &"paused".into()));
+    let found = world.get("/api/v1/items?state=paused").await.json();
+    assert_eq!(found["items"][0]["infohash"], IH);
+    let resumed = post(&world, "resume", "").await;
+    assert_eq!((resumed.status, &resumed.json()["state"]), (200, &"idle".into()));
+    world.catalogue.items.lock().clear();
+    for what in ["pause", "resume"] {
+        assert_eq!(post(&world, what, "").await.problem(), "no-such-item", "{what}");
+    }
+}

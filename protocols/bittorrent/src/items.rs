@@ -41,6 +41,9 @@ pub enum AddItemError {
     /// The protocol is stopping.
     #[error("the network is shutting down")]
     ShuttingDown,
+    /// The item is paused.
+    #[error("it is paused: what the cache has of it is served, and nobody is asked for the rest until it is resumed")]
+    Paused,
 }
 
 /// An item at one moment.
@@ -52,8 +55,8 @@ pub struct Item {
     pub infohash_v2: Option<InfoHashV2>,
     /// Its name: from its metadata, else from a hint; untrusted.
     pub name: Option<String>,
-    /// `resolving` while its metadata is unknown, `active` while somebody reads it, `queued` while it waits for a place, else
-    /// `idle`.
+    /// `resolving` while its metadata is unknown, `active` while somebody reads it, `queued` while it waits for a place,
+    /// `paused` until it is resumed, else `idle`.
     pub state: &'static str,
     /// All of it in bytes, once known.
     pub total_len: Option<u64>,
@@ -169,6 +172,7 @@ impl Items {
             infohash_v2: record.v2,
             name: known.as_ref().map(|known| known.meta.name.clone()).or_else(|| record.name.clone()),
             state: match (&torrent, &known) {
+                (None, _) if record.paused => "paused",
                 (None, _) if queue_position.is_some() => "queued",
                 (None, _) => "idle",
                 (Some(_), None) => "resolving",
@@ -308,6 +312,9 @@ impl Engine {
         if items.closed {
             return Err(AddItemError::ShuttingDown);
         }
+        if items.is_paused(&infohash) {
+            return Err(AddItemError::Paused);
+        }
         if let Some(torrent) = items.active.get(&infohash) {
             return Ok(torrent.clone());
         }
@@ -372,6 +379,9 @@ impl Engine {
         request: ResolveRequest,
     ) -> Result<Arc<ContentMeta>, FetchError> {
         let fail = |kind, detail: String| FetchError::new(request.id, Stage::Resolve, kind, detail);
+        if self.items.lock().is_paused(&infohash) {
+            return self.resolve_paused(infohash, request.id).await;
+        }
         let v2 = request.id.as_v2().filter(|v2| v2.truncated() == infohash);
         self.remember(infohash, Record { v2, ..self.welcome(infohash, &request.hints) });
         let torrent =
@@ -422,6 +432,9 @@ impl Engine {
         range: ByteRange,
     ) -> Result<ContentReader, FetchError> {
         let fail = |kind, detail: &str| FetchError::new(file.id, Stage::FirstByte, kind, detail);
+        if self.items.lock().is_paused(&infohash) {
+            return self.open_paused(infohash, file, range).await;
+        }
         let (torrent, known) = self.informed(infohash, Stage::FirstByte).await?;
         let entry = known.meta.files.get(file.index).ok_or_else(|| fail(FetchErrorKind::NotFound, "no such file"))?;
         let inside = range.shift(entry.offset).filter(|range| range.end() <= entry.offset + entry.len);
@@ -504,5 +517,6 @@ pub(crate) const fn add_error_kind(error: AddItemError) -> FetchErrorKind {
     match error {
         AddItemError::TooMany(_) => FetchErrorKind::Busy,
         AddItemError::ShuttingDown => FetchErrorKind::ShuttingDown,
+        AddItemError::Paused => FetchErrorKind::NotCached,
     }
 }

@@ -16,6 +16,7 @@ pub mod listener;
 mod lsd;
 pub mod obfuscated;
 pub mod outbound;
+mod pausing;
 mod peer_lists;
 pub mod peer_stream;
 mod pinning;

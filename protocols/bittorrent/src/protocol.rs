@@ -264,7 +264,8 @@ impl BitTorrentProtocol {
         };
         let waits = keep && !self.engine.has_place();
         let already = self.engine.remember(infohash, record);
-        if waits && !already {
+        let paused = self.engine.items.lock().is_paused(&infohash);
+        if (waits && !already) || paused {
             self.engine.persist(infohash).await;
             self.engine.house.notify_one();
             return Ok(already);

@@ -43,6 +43,9 @@ pub(crate) struct Record {
     /// Whether all of it is fetched and held in the cache.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) pinned: bool,
+    /// Whether it asks nobody and serves nobody.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) paused: bool,
     #[serde(skip)]
     pub(crate) kept: bool,
 }
@@ -55,6 +58,7 @@ impl Record {
         }
         self.kept |= other.kept;
         self.pinned |= other.pinned;
+        self.paused |= other.paused;
         self.v2 = self.v2.or(other.v2);
         self.policy = other.policy.or(self.policy);
         self.complete |= other.complete;
@@ -119,8 +123,9 @@ mod tests {
         let read: Record = serde_json::from_slice(&json).unwrap();
         assert_eq!((read.web_seeds, read.trackers), (record.web_seeds, record.trackers));
         let old: Record = serde_json::from_str(r#"{"trackers":[["udp://t:1"]],"name":"n"}"#).unwrap();
-        assert_eq!((old.web_seeds.len(), old.name.as_deref(), old.pinned), (0, Some("n"), false));
-        let pinned = serde_json::to_vec(&Record { pinned: true, ..Record::default() }).unwrap();
-        assert!(serde_json::from_slice::<Record>(&pinned).unwrap().pinned);
+        assert_eq!((old.web_seeds.len(), old.name.as_deref(), old.pinned, old.paused), (0, Some("n"), false, false));
+        let both = serde_json::to_vec(&Record { pinned: true, paused: true, ..Record::default() }).unwrap();
+        let both: Record = serde_json::from_slice(&both).unwrap();
+        assert!(both.pinned && both.paused);
     }
 }

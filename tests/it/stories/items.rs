@@ -194,3 +194,52 @@ async fn a_tracker_is_asked_again_when_its_minimum_is_over_and_not_before() {
     assert_eq!(announces, 1, "it wants a minute between two questions");
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_item_asks_nobody_over_a_restart_and_gives_what_is_here() {
+    let tracker = Tracker::start();
+    let content = Content::single("film.mkv", 309, MIB, 64 * 1024).with_trackers(&[&tracker.url()]);
+    let seeder = Seeder::start(&content).await;
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(&node::config(dir.path())).await.unwrap();
+    add(&node, &content).await;
+    node.learn(&content, &[seeder.address()]).await;
+    let (first, last) = ([("range", "bytes=0-65535")], [("range", "bytes=983040-1048575")]);
+    assert_eq!(node.connect().await.get(&content.path(0), &first).await.status, 206);
+    let port = |node: &Node| node.app.bittorrent().unwrap().listen_address().unwrap().port();
+    let ours = port(&node);
+    wait::until("the announce", PATIENCE, async || tracker.knows(ours).then_some(())).await;
+
+    let paused = ask(&node, "POST", &content, "/pause", &Value::Null).await;
+    assert_eq!((paused.status, &paused.json()["state"]), (200, &json!("paused")), "{}", paused.text());
+    assert!(!tracker.knows(ours), "its tracker has heard that it leaves");
+    assert_eq!(told(&node, &content, "").await["peers"], 0);
+    node.stop().await;
+
+    let node = Node::start(&node::config(dir.path())).await.unwrap();
+    assert_eq!(told(&node, &content, "").await["state"], "paused");
+    let here = node.connect().await.get(&content.path(0), &first).await;
+    assert!(here.status == 206 && here.body == content.bytes[..65_536], "{}", here.status);
+    let path = format!("{}?x.pe={}", content.path(0), seeder.address());
+    let missing = node.connect().await.get(&path, &last).await;
+    assert_eq!(missing.status, 412, "{}", missing.text());
+    assert!(missing.text().contains("not-cached") && missing.text().contains("paused"), "{}", missing.text());
+    assert_eq!(ask(&node, "POST", &content, "/announce", &Value::Null).await.status, 409);
+    let added = node.connect().await.ask(
+        "POST",
+        "/api/v1/items",
+        &[("content-type", "application/x-bittorrent")],
+        &content.torrent(),
+    );
+    assert_eq!(added.await.json()["state"], "paused", "adding it again resumes nothing");
+    assert_eq!(node.stats().peers_connected, 0);
+    assert!(!tracker.knows(port(&node)));
+
+    assert_eq!(ask(&node, "POST", &content, "/resume", &Value::Null).await.status, 200);
+    let ours = port(&node);
+    wait::until("the announce", PATIENCE, async || tracker.knows(ours).then_some(())).await;
+    let read = node.connect().await.get(&path, &[]).await;
+    assert!(read.body == content.bytes, "{}", read.status);
+    node.stop().await;
+    seeder.stop().await;
+}
