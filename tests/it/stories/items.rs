@@ -225,13 +225,9 @@ async fn a_paused_item_asks_nobody_over_a_restart_and_gives_what_is_here() {
     assert_eq!(missing.status, 412, "{}", missing.text());
     assert!(missing.text().contains("not-cached") && missing.text().contains("paused"), "{}", missing.text());
     assert_eq!(ask(&node, "POST", &content, "/announce", &Value::Null).await.status, 409);
-    let added = node.connect().await.ask(
-        "POST",
-        "/api/v1/items",
-        &[("content-type", "application/x-bittorrent")],
-        &content.torrent(),
-    );
-    assert_eq!(added.await.json()["state"], "paused", "adding it again resumes nothing");
+    let kind = [("content-type", "application/x-bittorrent")];
+    let added = node.connect().await.ask("POST", "/api/v1/items", &kind, &content.torrent()).await;
+    assert_eq!(added.json()["state"], "paused", "adding it again resumes nothing");
     assert_eq!(node.stats().peers_connected, 0);
     assert!(!tracker.knows(port(&node)));
 
