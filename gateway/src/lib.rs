@@ -97,6 +97,7 @@ pub mod pinning;
 pub mod playlist;
 pub mod pointers;
 pub mod policy;
+pub mod prefetch;
 pub mod proxies;
 pub mod publish;
 pub mod query;

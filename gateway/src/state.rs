@@ -29,6 +29,7 @@ use crate::pace::ClientPace;
 use crate::pinning::Pinning;
 use crate::pointers::Pointers;
 use crate::policy::Denylists;
+use crate::prefetch::Prefetches;
 use crate::publish::Jobs;
 use crate::routes::ipfs::known::KnownAnswers;
 use crate::streams::Streams;
@@ -96,6 +97,8 @@ pub struct Gateway {
     pub link_key: LinkKey,
     /// Who may do what.
     pub keys: Keyring,
+    /// What is read into the cache ahead of readers.
+    pub prefetches: Prefetches,
     /// The gateway's counters.
     pub telemetry: Telemetry,
     /// What answers of late said of IPFS content that never changes.
@@ -256,6 +259,7 @@ impl GatewayState {
         Self(Arc::new(Gateway {
             admission: Admission::new(options.max_streams, options.max_streams_per_client),
             streams: Streams::default(),
+            prefetches: Prefetches::default(),
             telemetry: Telemetry::default(),
             link_key: options.link_key.clone().unwrap_or_else(LinkKey::random),
             keys: Keyring::new(options.token, options.credentials.clone()),

@@ -198,7 +198,7 @@ async fn set_paused(state: &GatewayState, id: &str, paused: bool) -> Result<Resp
 }
 
 /// Reads a body of JSON.
-async fn body<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
+pub(super) async fn body<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
     let bytes = read(request.into_body(), MAX_TEXT_BYTES).await?;
     serde_json::from_slice(&bytes).map_err(|error| bad_body(error.to_string()))
 }

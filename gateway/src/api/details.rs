@@ -206,7 +206,7 @@ pub(super) fn item(state: &GatewayState, id: &str) -> Result<ItemStatus, Problem
     state.catalogue.item(&id).ok_or_else(|| no_item(id))
 }
 
-fn no_files(id: InfoHash) -> Problem {
+pub(super) fn no_files(id: InfoHash) -> Problem {
     Problem::new(ProblemKind::NoSuchItem, "its files are not known: its metadata has not come yet")
         .item(ContentId::BtV1(id))
 }

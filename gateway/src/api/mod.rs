@@ -21,6 +21,7 @@ pub mod networks;
 pub mod peers;
 pub mod pieces;
 pub mod pin;
+pub mod prefetch;
 pub mod publish;
 pub mod shapes;
 pub mod status;
@@ -71,6 +72,7 @@ fn described() -> OpenApiRouter<GatewayState> {
         .routes(routes!(details::files))
         .routes(routes!(details::trackers, actions::add_trackers))
         .routes(routes!(actions::announce))
+        .routes(routes!(prefetch::begin))
         .routes(routes!(actions::pause))
         .routes(routes!(actions::resume))
         .routes(routes!(details::sources))

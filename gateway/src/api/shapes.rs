@@ -177,6 +177,16 @@ shapes! {
         refused: Vec<RefusedPeer>,
     }
 
+    /// What is prefetched of a file.
+    Prefetching {
+        /// The item.
+        infohash: String,
+        /// The file's number.
+        file: u32,
+        /// How many bytes are wanted of it; those that are here already are counted.
+        bytes: u64,
+    }
+
     /// Who has an item.
     Sources {
         /// The item.

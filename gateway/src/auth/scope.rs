@@ -132,9 +132,18 @@ mod tests {
         assert_eq!(needed("GET", "config"), Scope::Read);
         assert_eq!(needed("POST", "items"), Scope::Add);
         assert_eq!(needed("POST", "links"), Scope::Content);
-        for manage in
-            ["items/ab", "items/ab/recheck", "publish", "btpk", "streams/1", "bans/10.0.0.1", "breakers/x/reset"]
-        {
+        for manage in [
+            "items/ab",
+            "items/ab/recheck",
+            "items/ab/pin",
+            "items/ab/pause",
+            "items/ab/peers",
+            "publish",
+            "btpk",
+            "streams/1",
+            "bans/10.0.0.1",
+            "breakers/x/reset",
+        ] {
             assert_eq!(needed("POST", manage), Scope::Manage, "{manage}");
         }
         assert_eq!(needed("DELETE", "items"), Scope::Manage);

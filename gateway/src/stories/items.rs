@@ -6,9 +6,12 @@ use swarmgate_bittorrent::{TrackerReport, Trackers};
 use swarmgate_content::InfoHash;
 
 use crate::catalogue::ItemStatus;
-use crate::testing::{Answer, IH, World, infohash, item, world};
+use crate::server::ServeLimits;
+use crate::state::HttpOptions;
+use crate::testing::{Answer, Behaviour, IH, World, eventually, infohash, item, world};
 
 const FILES: &[(&str, u64)] = &[("film.mkv", 100_000)];
+const SOON: Duration = Duration::from_secs(5);
 
 /// A gateway with one item whose files are known.
 async fn with_an_item() -> World {
@@ -222,4 +225,39 @@ async fn an_item_is_paused_and_resumed_and_found_by_that() {
     for what in ["pause", "resume"] {
         assert_eq!(post(&world, what, "").await.problem(), "no-such-item", "{what}");
     }
+}
+
+#[tokio::test]
+async fn parts_of_a_file_are_read_ahead_of_whoever_will_want_them() {
+    let world = with_an_item().await;
+    let begun = post(&world, "prefetch", r#"{"file": 0, "ranges": ["0-9", "-1000"]}"#).await;
+    assert_eq!((begun.status, &begun.json()["bytes"]), (202, &1010.into()), "{}", begun.text());
+    eventually("both parts to be read", SOON, || world.opens() == 2).await;
+    let ranges: Vec<_> = world.protocol.seen.ranges.lock().iter().map(|range| (range.start(), range.end())).collect();
+    assert_eq!(ranges, [(0, 10), (99_000, 100_000)]);
+    let begun = post(&world, "prefetch", r#"{"file": 0, "percent": 25}"#).await;
+    assert_eq!(begun.json()["bytes"], 25_000);
+    for (body, problem) in [
+        (r#"{"file": 1}"#, "no-such-file"),
+        (r#"{"file": 9}"#, "no-such-file"),
+        (r#"{"file": 0, "ranges": ["x"]}"#, "bad-body"),
+        (r#"{"file": -1}"#, "bad-body"),
+        (r#"{"percent": 1}"#, "bad-body"),
+    ] {
+        assert_eq!(post(&world, "prefetch", body).await.problem(), problem, "{body}");
+    }
+    post(&world, "pause", "").await;
+    assert_eq!(post(&world, "prefetch", r#"{"file": 0}"#).await.problem(), "paused");
+}
+
+#[tokio::test]
+async fn no_more_is_prefetched_at_once_than_there_is_room_for() {
+    let behaviour = Behaviour { hang_after: Some(0), ..Behaviour::default() };
+    let world = World::start(FILES, behaviour, HttpOptions::default(), ServeLimits::default()).await;
+    world.catalogue.items.lock().insert(infohash(), item(infohash(), true, true));
+    for _ in 0..16 {
+        assert_eq!(post(&world, "prefetch", r#"{"file": 0}"#).await.status, 202);
+    }
+    let refused = post(&world, "prefetch", r#"{"file": 0}"#).await;
+    assert_eq!((refused.status, refused.problem().as_str()), (503, "busy"));
 }

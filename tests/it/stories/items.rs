@@ -239,3 +239,20 @@ async fn a_paused_item_asks_nobody_over_a_restart_and_gives_what_is_here() {
     node.stop().await;
     seeder.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_prefetched_is_here_when_its_reader_comes() {
+    let content = Content::single("film.mkv", 310, 2 * MIB, 64 * 1024);
+    let (seeder, node) = (Seeder::start(&content).await, Node::fresh().await);
+    node.learn(&content, &[seeder.address()]).await;
+    let begun = ask(&node, "POST", &content, "/prefetch", &json!({ "file": 0, "percent": 50 })).await;
+    assert_eq!((begun.status, &begun.json()["bytes"]), (202, &json!(MIB)), "{}", begun.text());
+    let half = async || (told(&node, &content, "").await["have_bytes"] == json!(MIB)).then_some(());
+    wait::until("half of it", PATIENCE, half).await;
+    seeder.stop().await;
+    let first = [("range", "bytes=0-1048575"), ("cache-control", "only-if-cached")];
+    let read = node.connect().await.get(&content.path(0), &first).await;
+    assert!(read.status == 206 && read.body == content.bytes[..MIB], "{}", read.status);
+    assert_eq!(node.stats().bytes_downloaded, MIB as u64, "that half and no more");
+    node.stop().await;
+}
