@@ -30,6 +30,7 @@ use swarmgate_config::{AnonymousContent, Config, Loaded, PeerEncryption, Seeding
 use swarmgate_content::{Event, EventBus, ManagerError, ProtocolManager};
 use swarmgate_egress::EgressPolicy;
 use swarmgate_hybrid::{BindingBook, HybridProtocol};
+use swarmgate_hybrid_rules::Network;
 use swarmgate_ipfs::IpfsProtocol;
 use swarmgate_ipfs::delivery::{Delivery, DeliveryError};
 use swarmgate_portmap::{MapperOptions, MappingStatus, PortMapper, Transport, Wanted};
@@ -51,6 +52,7 @@ use crate::hybrid::{self, Lenders};
 use crate::ipfs;
 use crate::listeners::{Listeners, ListenersError};
 use crate::live::{Live, upload_rules};
+use crate::pinning::Pinning;
 use crate::pointers::Pointers;
 use crate::policy::{DenylistError, Denylists};
 use crate::publish::{Jobs, Publisher};
@@ -234,6 +236,10 @@ impl App {
         }
         let options = HttpOptions { link_key: Some(link_key(config)?), ..http_options(config)? };
         let publishing = self.publishing(config, &catalogue, &options, book);
+        let pinning = self.pinning(config);
+        if let Some(pinning) = &pinning {
+            pinning.resume().await?;
+        }
         let (store, loaded, live) = (self.store.clone(), loaded.clone(), Arc::clone(&self.live));
         let state = GatewayState::new(Parts {
             manager: Arc::clone(&self.manager),
@@ -241,6 +247,7 @@ impl App {
             fetch_torrent,
             ipfs: self.ipfs.clone(),
             webtorrent: self.webtorrent.clone(),
+            pinning,
             hybrid: self.hybrid.clone(),
             publishing,
             pointers: self.dht.as_ref().map(|dht| Pointers::new(dht.handle())),
@@ -341,6 +348,14 @@ impl App {
         self.ipfs = Some(Arc::clone(&protocol));
         self.manager.register(protocol, Instant::now())?;
         Ok(())
+    }
+
+    /// What keeps DAGs of IPFS; its attempts end with the server.
+    fn pinning(&self, config: &Config) -> Option<Pinning> {
+        let (protocol, hybrid) = (self.ipfs.clone()?, self.hybrid.clone());
+        let is_on = move || hybrid.as_ref().is_none_or(|hybrid| hybrid.usable(None).contains(&Network::Ipfs));
+        let (tasks, closing) = (self.http.clone(), self.closing.clone());
+        Some(Pinning::new(protocol, ipfs::patience(config), Arc::new(is_on), tasks, closing))
     }
 
     fn start_hybrid(&mut self, config: &Config, book: BindingBook) -> Result<(), StartupError> {

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use serde::Serialize;
-use swarmgate_bittorrent::{Recheck, UploadPolicy};
+use swarmgate_bittorrent::{ItemFiles, ItemRefused, PinRefused, Recheck, Trackers, UploadPolicy};
 use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_content::{BoxFuture, InfoHash, InfoHashV2};
 use utoipa::ToSchema;
@@ -35,6 +35,16 @@ pub trait Catalogue: Send + Sync + Debug {
         Vec::new()
     }
 
+    /// The files of an item, and what is cached of each; `None` when its metadata is not known.
+    fn files(&self, _id: &InfoHash) -> BoxFuture<'_, Option<ItemFiles>> {
+        Box::pin(std::future::ready(None))
+    }
+
+    /// The trackers of an item, and how each fares; `None` when it is not known.
+    fn trackers(&self, _id: &InfoHash) -> Option<Trackers> {
+        None
+    }
+
     /// The `.torrent` bytes of an item whose metadata is known.
     fn torrent_file(&self, id: &InfoHash) -> Option<Bytes>;
 
@@ -47,6 +57,35 @@ pub trait Catalogue: Send + Sync + Debug {
     /// Gives an item a policy of its own for uploading, or takes it away; says whether there is such an item.
     fn set_upload_policy(&self, _id: &InfoHash, _policy: Option<UploadPolicy>) -> BoxFuture<'_, bool> {
         Box::pin(std::future::ready(false))
+    }
+
+    /// Has all of an item fetched and held in the cache, or no longer; says whether there is such an item.
+    fn set_pinned(&self, _id: &InfoHash, _pinned: bool) -> BoxFuture<'_, Result<bool, PinRefused>> {
+        Box::pin(std::future::ready(Ok(false)))
+    }
+
+    /// Pauses an item, or resumes it; says whether there is such an item.
+    fn set_paused(&self, _id: &InfoHash, _paused: bool) -> BoxFuture<'_, bool> {
+        Box::pin(std::future::ready(false))
+    }
+
+    /// Gives an item more trackers.
+    fn add_trackers(&self, _id: &InfoHash, _urls: Vec<String>) -> BoxFuture<'_, Result<(), ItemRefused>> {
+        Box::pin(std::future::ready(Err(ItemRefused::Unknown)))
+    }
+
+    /// Has peers of an item dialled; gives those back that may not be, each with the reason.
+    fn add_peers(
+        &self,
+        _id: &InfoHash,
+        _peers: Vec<SocketAddr>,
+    ) -> BoxFuture<'_, Result<Vec<(SocketAddr, String)>, ItemRefused>> {
+        Box::pin(std::future::ready(Err(ItemRefused::Unknown)))
+    }
+
+    /// Asks an item's trackers now, as far as they allow it.
+    fn announce(&self, _id: &InfoHash) -> BoxFuture<'_, Result<(), ItemRefused>> {
+        Box::pin(std::future::ready(Err(ItemRefused::Unknown)))
     }
 
     /// Hashes all that is cached of an item again and lets go what is wrong; `None` when its metadata is not known.
@@ -113,6 +152,9 @@ pub enum AddError {
     /// The engine is starting, draining or stopped.
     #[error("the network is shutting down")]
     ShuttingDown,
+    /// The item was paused while it was being added.
+    #[error("it is paused")]
+    Paused,
     /// A fault on this machine.
     #[error("{detail}")]
     Failed {
@@ -145,7 +187,8 @@ pub struct ItemStatus {
     pub infohash_v2: Option<InfoHashV2>,
     /// Its name, once known; untrusted text.
     pub name: Option<String>,
-    /// `resolving` (looking for metadata), `active` (connected to peers), `queued` (waiting for a place) or `idle`.
+    /// `resolving` (looking for metadata), `active` (somebody reads it), `queued` (waiting for a place), `paused` (asking and
+    /// serving nobody) or `idle`.
     pub state: &'static str,
     /// All files together, in bytes, once known.
     pub total_len: Option<u64>,
@@ -177,6 +220,8 @@ pub struct ItemStatus {
     pub queue_position: Option<usize>,
     /// Whether it stays when idle.
     pub kept: bool,
+    /// Whether all of it is fetched, though nobody reads it, and held in the cache.
+    pub pinned: bool,
     /// Whether only its own trackers may be asked (BEP 27).
     pub private: bool,
     /// The last thing that went wrong, in words.

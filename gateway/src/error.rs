@@ -15,6 +15,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
+use swarmgate_bittorrent::{AddItemError, ItemRefused, PinRefused};
 use swarmgate_content::{Attempt, ContentId, FetchError, FetchErrorKind, ParseIdError, Stage};
 use swarmgate_ipfs::names::{NameError, NameErrorKind};
 
@@ -117,6 +118,10 @@ problem_kinds! {
     NotAcceptable = 406 "not-acceptable" "That format cannot represent this",
     /// The same request is under way.
     UnderWay = 409 "under-way" "The same request is being answered already",
+    /// The item is private (BEP 27): nobody but its own trackers says who its peers are.
+    PrivateItem = 409 "private-item" "A private torrent keeps to its own trackers",
+    /// The item is paused: it asks nobody until it is resumed.
+    Paused = 409 "paused" "The item is paused",
     /// The operator does not serve it.
     Blocked = 410 "blocked" "This gateway does not serve that",
     /// `If-Match` names another representation.
@@ -474,8 +479,28 @@ impl From<AddError> for Problem {
             AddError::Full => Self::new(ProblemKind::CacheFull, "the cache can take no more"),
             AddError::SwitchedOff => Self::new(ProblemKind::Unsupported, "BitTorrent is switched off at this gateway"),
             AddError::ShuttingDown => Self::new(ProblemKind::ShuttingDown, "the network is shutting down"),
+            AddError::Paused => Self::new(ProblemKind::Paused, "resume it first"),
             AddError::Failed { detail } => Self::internal(detail),
         }
+    }
+}
+
+impl From<ItemRefused> for Problem {
+    fn from(refused: ItemRefused) -> Self {
+        let kind = match refused {
+            ItemRefused::Unknown => ProblemKind::NoSuchItem,
+            ItemRefused::Private => ProblemKind::PrivateItem,
+            ItemRefused::Inactive(AddItemError::TooMany(_)) => ProblemKind::Busy,
+            ItemRefused::Inactive(AddItemError::ShuttingDown) => ProblemKind::ShuttingDown,
+            ItemRefused::Inactive(AddItemError::Paused) => ProblemKind::Paused,
+        };
+        Self::new(kind, refused.to_string())
+    }
+}
+
+impl From<PinRefused> for Problem {
+    fn from(refused: PinRefused) -> Self {
+        Self::new(ProblemKind::CacheFull, refused.to_string()).hint("raise cache.max_size, or let something go")
     }
 }
 

@@ -28,8 +28,10 @@ use crate::auth::{Clock, Credentials, Keyring, LinkKey, TokenHash};
 use crate::catalogue::Catalogue;
 use crate::live::Live;
 use crate::pace::ClientPace;
+use crate::pinning::Pinning;
 use crate::pointers::Pointers;
 use crate::policy::Denylists;
+use crate::prefetch::Prefetches;
 use crate::publish::Jobs;
 use crate::reload::Reloader;
 use crate::routes::ipfs::known::KnownAnswers;
@@ -54,6 +56,8 @@ pub struct Parts {
     pub ipfs: Option<Arc<IpfsProtocol>>,
     /// WebTorrent, unless it is switched off.
     pub webtorrent: Option<Arc<WebTorrentProtocol>>,
+    /// What keeps DAGs of IPFS, unless it is switched off.
+    pub pinning: Option<Pinning>,
     /// What fetches over several networks, where there is such a thing.
     pub hybrid: Option<Arc<HybridProtocol>>,
     /// Publishing, unless one of the networks it is for is switched off.
@@ -102,6 +106,8 @@ pub struct Gateway {
     pub link_key: LinkKey,
     /// Who may do what.
     pub keys: Keyring,
+    /// What is read into the cache ahead of readers.
+    pub prefetches: Prefetches,
     /// The gateway's counters.
     pub telemetry: Telemetry,
     /// What answers of late said of IPFS content that never changes.
@@ -262,6 +268,7 @@ impl GatewayState {
         Self(Arc::new(Gateway {
             admission: Admission::new(options.max_streams, options.max_streams_per_client),
             streams: Streams::default(),
+            prefetches: Prefetches::default(),
             telemetry: Telemetry::default(),
             link_key: options.link_key.clone().unwrap_or_else(LinkKey::random),
             keys: Keyring::new(options.token, options.credentials.clone()),

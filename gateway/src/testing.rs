@@ -10,6 +10,7 @@ use aws_lc_rs::digest;
 use bytes::Bytes;
 use futures_util::stream;
 use parking_lot::Mutex;
+use swarmgate_bittorrent::{ItemFiles, ItemRefused, PinRefused, TrackerReport, Trackers};
 use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_content::{
     BlockHash, BoxFuture, ByteRange, Capabilities, ContentId, ContentMeta, ContentReader, EventBus, FetchError,
@@ -254,6 +255,10 @@ pub(crate) struct TestCatalogue {
     pub(crate) items: Mutex<BTreeMap<InfoHash, ItemStatus>>,
     pub(crate) purged: Mutex<Vec<(InfoHash, bool)>>,
     pub(crate) refuse: Mutex<Option<AddError>>,
+    /// Whether nothing more can be pinned.
+    pub(crate) full: Mutex<bool>,
+    /// What the trackers of every item are.
+    pub(crate) trackers: Mutex<Trackers>,
 }
 
 pub(crate) fn item(id: InfoHash, known: bool, kept: bool) -> ItemStatus {
@@ -277,6 +282,7 @@ pub(crate) fn item(id: InfoHash, known: bool, kept: bool) -> ItemStatus {
         upload_policy: None,
         queue_position: None,
         kept,
+        pinned: false,
         private: false,
         last_error: None,
         similar: Vec::new(),
@@ -286,6 +292,11 @@ pub(crate) fn item(id: InfoHash, known: bool, kept: bool) -> ItemStatus {
 }
 
 impl TestCatalogue {
+    fn public(&self, id: &InfoHash) -> Result<ItemStatus, ItemRefused> {
+        let item = self.item(id).ok_or(ItemRefused::Unknown)?;
+        if item.private { Err(ItemRefused::Private) } else { Ok(item) }
+    }
+
     fn put(&self, id: InfoHash, known: bool, kept: bool) -> Result<Added, AddError> {
         if let Some(error) = self.refuse.lock().clone() {
             return Err(error);
@@ -317,12 +328,69 @@ impl Catalogue for TestCatalogue {
         self.items.lock().get(id).cloned()
     }
 
+    fn files(&self, id: &InfoHash) -> BoxFuture<'_, Option<ItemFiles>> {
+        let known = self.item(id).is_some_and(|item| item.files.is_some());
+        let meta = Arc::new(meta(&[("film.mkv", 100_000), (".pad/1", 8), ("extra/notes & more.txt", 500)]));
+        let files = ItemFiles { meta, have_bytes: vec![65_536, 8, 0] };
+        Box::pin(std::future::ready(known.then_some(files)))
+    }
+
+    fn trackers(&self, id: &InfoHash) -> Option<Trackers> {
+        self.item(id).map(|_| self.trackers.lock().clone())
+    }
+
     fn torrent_file(&self, id: &InfoHash) -> Option<Bytes> {
         (*id == infohash()).then(|| Bytes::from_static(b"d4:infod6:lengthi1eee"))
     }
 
     fn pieces(&self, id: &InfoHash) -> Option<PieceMap> {
         self.item(id)?.files.map(|_| PieceMap::of(16 * 1024, 7, |piece| piece != 3))
+    }
+
+    fn set_pinned(&self, id: &InfoHash, pinned: bool) -> BoxFuture<'_, Result<bool, PinRefused>> {
+        let refused = Some(PinRefused::NoRoom { missing: 1000, room: 7 }).filter(|_| pinned && *self.full.lock());
+        let mut items = self.items.lock();
+        let item = items.get_mut(id);
+        let known = item.is_some();
+        if let Some(item) = item.filter(|_| refused.is_none()) {
+            (item.pinned, item.kept) = (pinned, item.kept || pinned);
+        }
+        Box::pin(std::future::ready(refused.map_or(Ok(known), Err)))
+    }
+
+    fn set_paused(&self, id: &InfoHash, paused: bool) -> BoxFuture<'_, bool> {
+        let mut items = self.items.lock();
+        let item = items.get_mut(id);
+        let known = item.is_some();
+        if let Some(item) = item {
+            item.state = if paused { "paused" } else { "idle" };
+        }
+        Box::pin(std::future::ready(known))
+    }
+
+    fn add_trackers(&self, id: &InfoHash, urls: Vec<String>) -> BoxFuture<'_, Result<(), ItemRefused>> {
+        let added = self.public(id).map(|_| {
+            let rows = urls.iter().map(|url| TrackerReport::unasked(url, 0, "waiting"));
+            self.trackers.lock().own.extend(rows);
+        });
+        Box::pin(std::future::ready(added))
+    }
+
+    fn add_peers(
+        &self,
+        id: &InfoHash,
+        peers: Vec<SocketAddr>,
+    ) -> BoxFuture<'_, Result<Vec<(SocketAddr, String)>, ItemRefused>> {
+        let private = peers.into_iter().filter(|peer| peer.ip().is_loopback());
+        let refused = private.map(|peer| (peer, "it is a loopback address".to_owned())).collect();
+        Box::pin(std::future::ready(self.public(id).map(|_| refused)))
+    }
+
+    fn announce(&self, id: &InfoHash) -> BoxFuture<'_, Result<(), ItemRefused>> {
+        let known = self.item(id).is_some();
+        let announced = if known { Ok(()) } else { Err(ItemRefused::Unknown) };
+        self.trackers.lock().own.iter_mut().for_each(|tracker| tracker.next = Some(Duration::from_secs(25)));
+        Box::pin(std::future::ready(announced))
     }
 
     fn remove(&self, id: &InfoHash, purge: bool) -> BoxFuture<'_, bool> {
@@ -398,6 +466,7 @@ impl World {
             fetch_torrent: Arc::new(TestFetch),
             ipfs: None,
             webtorrent: None,
+            pinning: None,
             hybrid: None,
             publishing: None,
             pointers: None,

@@ -1,10 +1,13 @@
 //! The torrent engine as the HTTP layer's catalogue.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use swarmgate_bittorrent::{AddItemError, BitTorrentProtocol, Item, Recheck, UploadPolicy};
+use swarmgate_bittorrent::{
+    AddItemError, BitTorrentProtocol, Item, ItemFiles, ItemRefused, PinRefused, Recheck, Trackers, UploadPolicy,
+};
 use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_bittorrent_proto::metainfo::Metainfo;
 use swarmgate_bittorrent_proto::mse::Payload;
@@ -69,6 +72,15 @@ impl Catalogue for Torrents {
         self.0.peers(id).iter().map(peer_status).collect()
     }
 
+    fn files(&self, id: &InfoHash) -> BoxFuture<'_, Option<ItemFiles>> {
+        let id = *id;
+        Box::pin(async move { self.0.files(&id).await })
+    }
+
+    fn trackers(&self, id: &InfoHash) -> Option<Trackers> {
+        self.0.trackers(id)
+    }
+
     fn torrent_file(&self, id: &InfoHash) -> Option<Bytes> {
         self.0.torrent_file(id).map(Bytes::from)
     }
@@ -88,6 +100,35 @@ impl Catalogue for Torrents {
     fn set_upload_policy(&self, id: &InfoHash, policy: Option<UploadPolicy>) -> BoxFuture<'_, bool> {
         let id = *id;
         Box::pin(async move { self.0.set_policy(&id, policy).await })
+    }
+
+    fn set_pinned(&self, id: &InfoHash, pinned: bool) -> BoxFuture<'_, Result<bool, PinRefused>> {
+        let id = *id;
+        Box::pin(async move { self.0.set_pinned(&id, pinned).await })
+    }
+
+    fn set_paused(&self, id: &InfoHash, paused: bool) -> BoxFuture<'_, bool> {
+        let id = *id;
+        Box::pin(async move { self.0.set_paused(&id, paused).await })
+    }
+
+    fn add_trackers(&self, id: &InfoHash, urls: Vec<String>) -> BoxFuture<'_, Result<(), ItemRefused>> {
+        let id = *id;
+        Box::pin(async move { self.0.add_trackers(&id, urls).await })
+    }
+
+    fn add_peers(
+        &self,
+        id: &InfoHash,
+        peers: Vec<SocketAddr>,
+    ) -> BoxFuture<'_, Result<Vec<(SocketAddr, String)>, ItemRefused>> {
+        let id = *id;
+        Box::pin(async move { self.0.add_peers(&id, peers).await })
+    }
+
+    fn announce(&self, id: &InfoHash) -> BoxFuture<'_, Result<(), ItemRefused>> {
+        let id = *id;
+        Box::pin(async move { self.0.announce(&id).await })
     }
 
     fn recheck(&self, id: &InfoHash) -> BoxFuture<'_, Option<Recheck>> {
@@ -163,6 +204,7 @@ fn item_status(item: Item) -> ItemStatus {
         upload_policy: item.policy.map(UploadPolicy::word),
         queue_position: item.queue_position,
         kept: item.kept,
+        pinned: item.pinned,
         private: item.private,
         last_error: item.last_error,
         similar: item.related.similar,
@@ -195,6 +237,7 @@ fn add_error(error: AddItemError) -> AddError {
     match error {
         AddItemError::TooMany(_) => AddError::Busy,
         AddItemError::ShuttingDown => AddError::ShuttingDown,
+        AddItemError::Paused => AddError::Paused,
     }
 }
 

@@ -151,7 +151,7 @@ async function overview(torrent, current, path, signal) {
     keep.setAttribute("aria-pressed", String(item.kept));
     keep.disabled = item.kept;
     say(keep, item.kept ? "Kept" : "Keep");
-    keep.title = item.kept ? "It stays until it is removed" : "Keep it when nobody reads it";
+    keep.title = item.kept ? "It stays until it is removed" : "Fetch all of it and keep it";
   }
 
   async function toggleKept() {

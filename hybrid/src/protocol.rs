@@ -182,7 +182,12 @@ impl HybridProtocol {
         wanted: Option<&BTreeSet<Network>>,
     ) -> Result<ContentReader, FetchError> {
         let Some(lender) = &self.inner.torrents else { return self.inner.open_alone(file, range).await };
-        let loan = lender.lend_torrent(infohash).await?;
+        let loan = match lender.lend_torrent(infohash).await {
+            Ok(loan) => loan,
+            // Nobody is to be asked for it, by its own network's word: that one reads what is here.
+            Err(error) if error.kind == FetchErrorKind::NotCached => return self.inner.open_alone(file, range).await,
+            Err(error) => return Err(error),
+        };
         let entry = loan.meta().files.get(file.index).and_then(swarmgate_content::FileEntry::range);
         let inside = entry.and_then(|entry| range.shift(entry.start())?.intersect(&entry));
         let Some(inside) = inside.filter(|inside| inside.len() == range.len()) else {

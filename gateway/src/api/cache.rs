@@ -141,7 +141,7 @@ pub async fn show(State(state): State<GatewayState>) -> Result<Response, Problem
     ),
 )]
 pub async fn collect(State(state): State<GatewayState>, uri: Uri) -> Result<Response, Problem> {
-    let most_bytes = parameter(&uri, "max_bytes").map_or(Ok(u64::MAX), |text| text.parse());
+    let most_bytes = parameter(&uri, "max_bytes")?.map_or(Ok(u64::MAX), |text| text.parse());
     let wrong = |_| Problem::new(ProblemKind::BadQuery, "max_bytes is a number of bytes, as 5368709120");
     let gone = state.store.collect(most_bytes.map_err(wrong)?).await;
     tracing::info!(gone.blocks, gone.bytes, "the cache was collected by the operator");

@@ -1,4 +1,4 @@
-//! Items: add, list, look at, remove.
+//! Items: add, look at, change, remove.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use swarmgate_content::{ContentId, InfoHash};
 use url::form_urlencoded;
 use utoipa::ToSchema;
 
-use super::shapes::{DataOfItem, Items, PolicyWord, Rechecked};
+use super::shapes::{DataOfItem, PolicyWord, Rechecked};
 use crate::catalogue::{Added, ItemStatus};
 use crate::error::{Problem, ProblemKind};
 use crate::routes::torrent_url;
@@ -43,14 +43,9 @@ const UPLOAD_TIME: Duration = Duration::from_secs(60);
 pub(super) struct AddRequest {
     /// A magnet link, an infohash, or the URL of a `.torrent`.
     uri: String,
-    /// Whether it stays when idle; an item added here stays unless this is false.
-    #[serde(default = "stays")]
-    #[schema(default = true)]
-    pin: bool,
-}
-
-const fn stays() -> bool {
-    true
+    /// True: all of it is fetched, and held in the cache. False: it is forgotten when idle. It stays, and what is read of it
+    /// is cached, if this is absent.
+    pin: Option<bool>,
 }
 
 /// Adds an item: 201 when its files are known, 202 when they are being looked for, 200 when it was there.
@@ -61,7 +56,7 @@ const fn stays() -> bool {
     post,
     path = "/api/v1/items",
     tag = "items",
-    params(("pin" = Option<bool>, Query, description = "With a body of text or a .torrent: whether it stays when idle; it does unless this is false")),
+    params(("pin" = Option<bool>, Query, description = "With a body of text or a .torrent: true has all of it fetched and held in the cache, false has it forgotten when idle; it stays if this is absent")),
     request_body(description = "JSON; or a magnet, an infohash or a URL as text; or a .torrent", content((AddRequest = "application/json"), (String = "text/plain"), (Vec<u8> = "application/x-bittorrent"))),
     responses(
         (status = OK, description = "It was there", body = ItemStatus, headers(("Location" = String, description = "The item"))),
@@ -82,27 +77,35 @@ pub async fn add(State(state): State<GatewayState>, request: Request) -> Result<
     let (parts, body) = request.into_parts();
     let content_type = parts.headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let added = match essence.as_str() {
+    let (added, pin) = match essence.as_str() {
         "application/x-bittorrent" => {
-            let bytes = read(body, MAX_TORRENT_BYTES).await?;
-            state.catalogue.add_torrent(bytes, pin(&parts.uri)?).await?
+            let (bytes, pin) = (read(body, MAX_TORRENT_BYTES).await?, pin(&parts.uri)?);
+            (state.catalogue.add_torrent(bytes, stays(pin)).await?, pin)
         }
         "application/json" => {
             let bytes = read(body, MAX_TEXT_BYTES).await?;
             let wanted: AddRequest = serde_json::from_slice(&bytes).map_err(|error| bad_body(error.to_string()))?;
-            add_uri(&state, &wanted.uri, wanted.pin).await?
+            (add_uri(&state, &wanted.uri, stays(wanted.pin)).await?, wanted.pin)
         }
         "text/plain" | "text/uri-list" => {
-            let bytes = read(body, MAX_TEXT_BYTES).await?;
+            let (bytes, pin) = (read(body, MAX_TEXT_BYTES).await?, pin(&parts.uri)?);
             let text = std::str::from_utf8(&bytes).map_err(|_| bad_body("the text is not UTF-8"))?;
-            add_uri(&state, text, pin(&parts.uri)?).await?
+            (add_uri(&state, text, stays(pin)).await?, pin)
         }
         _ => {
             let detail = "send application/json, application/x-bittorrent or text/plain";
             return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));
         }
     };
+    if pin == Some(true) {
+        state.catalogue.set_pinned(&added.id, true).await?;
+    }
     Ok(answer(&state, added))
+}
+
+/// Whether an item stays when idle, by what is said of pinning it.
+fn stays(pin: Option<bool>) -> bool {
+    pin.unwrap_or(true)
 }
 
 async fn add_uri(state: &GatewayState, uri: &str, keep: bool) -> Result<Added, Problem> {
@@ -145,19 +148,6 @@ pub(super) async fn read(body: Body, max_bytes: usize) -> Result<Bytes, Problem>
     }
 }
 
-/// Lists all items.
-#[utoipa::path(
-    get,
-    path = "/api/v1/items",
-    tag = "items",
-    responses(
-        (status = OK, description = "The items, in a fixed order", body = Items),
-    ),
-)]
-pub async fn list(State(state): State<GatewayState>) -> Response {
-    std::future::ready(super::json(StatusCode::OK, &json!({ "items": state.catalogue.items() }))).await
-}
-
 /// Shows one item.
 ///
 /// # Errors
@@ -197,7 +187,7 @@ pub async fn one(State(state): State<GatewayState>, Path(id): Path<String>) -> R
     ),
 )]
 pub async fn remove(State(state): State<GatewayState>, Path(id): Path<String>, uri: Uri) -> Result<Response, Problem> {
-    let purge = match parameter(&uri, "data").as_deref() {
+    let purge = match parameter(&uri, "data")?.as_deref() {
         None | Some("keep") => false,
         Some("purge") => true,
         Some(_) => return Err(Problem::new(ProblemKind::BadQuery, "data is keep or purge")),
@@ -310,21 +300,26 @@ pub(super) fn no_item(id: InfoHash) -> Problem {
     Problem::new(ProblemKind::NoSuchItem, "it was never added, or was removed").item(ContentId::BtV1(id))
 }
 
-fn pin(uri: &Uri) -> Result<bool, Problem> {
-    match parameter(uri, "pin").as_deref() {
-        None | Some("true" | "1" | "") => Ok(true),
-        Some("false" | "0") => Ok(false),
+fn pin(uri: &Uri) -> Result<Option<bool>, Problem> {
+    match parameter(uri, "pin")?.as_deref() {
+        None => Ok(None),
+        Some("true" | "1" | "") => Ok(Some(true)),
+        Some("false" | "0") => Ok(Some(false)),
         Some(_) => Err(Problem::new(ProblemKind::BadQuery, "pin is true or false")),
     }
 }
 
-/// A parameter of a query, the first of its name.
-pub(super) fn parameter(uri: &Uri, wanted: &str) -> Option<String> {
-    let mut parameters = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
-    parameters.find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
+/// A parameter of the query, which may be there once.
+pub(super) fn parameter(uri: &Uri, wanted: &str) -> Result<Option<String>, Problem> {
+    let parameters = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    let mut found = parameters.filter(|(name, _)| name == wanted).map(|(_, value)| value.into_owned());
+    match (found.next(), found.next()) {
+        (_, Some(_)) => Err(Problem::new(ProblemKind::BadQuery, format!("{wanted} is there more than once"))),
+        (value, None) => Ok(value),
+    }
 }
 
-fn bad_body(detail: impl Into<String>) -> Problem {
+pub(super) fn bad_body(detail: impl Into<String>) -> Problem {
     Problem::new(ProblemKind::BadBody, detail)
 }
 

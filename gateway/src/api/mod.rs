@@ -3,6 +3,7 @@
 //! A handler stands below what the description says of it, and both are given to the router by one name, so there is no
 //! route without a description. What other crates say as JSON is described in [`shapes`].
 
+pub mod actions;
 pub mod bans;
 pub mod breakers;
 pub mod btpk;
@@ -11,16 +12,20 @@ pub mod capabilities;
 pub mod config;
 pub mod denylists;
 pub mod description;
+pub mod details;
 pub mod diagnose;
 mod docs;
 pub mod events;
 pub mod history;
 mod idempotency;
+pub mod item_list;
 pub mod items;
 pub mod links;
 pub mod networks;
 pub mod peers;
 pub mod pieces;
+pub mod pin;
+pub mod prefetch;
 pub mod publish;
 pub mod shapes;
 pub mod status;
@@ -65,11 +70,19 @@ fn described() -> OpenApiRouter<GatewayState> {
         .routes(routes!(status::version))
         .routes(routes!(status::status))
         .routes(routes!(capabilities::show))
-        .routes(routes!(items::list, items::add))
+        .routes(routes!(item_list::list, items::add))
         .routes(routes!(items::one, items::remove, items::change))
-        .routes(routes!(peers::list))
+        .routes(routes!(peers::list, actions::add_peers))
         .routes(routes!(pieces::one))
+        .routes(routes!(details::files))
+        .routes(routes!(details::trackers, actions::add_trackers))
+        .routes(routes!(actions::announce))
+        .routes(routes!(prefetch::begin))
+        .routes(routes!(actions::pause))
+        .routes(routes!(actions::resume))
+        .routes(routes!(details::sources))
         .routes(routes!(items::recheck))
+        .routes(routes!(pin::show, pin::pin, pin::unpin))
         .routes(routes!(config::show, config::change))
         .routes(routes!(config::reload))
         .routes(routes!(publish::list, publish::begin))

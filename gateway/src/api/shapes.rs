@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use utoipa::ToSchema;
 
-use crate::catalogue::{ItemStatus, PeerStatus};
+use super::actions::RefusedPeer;
+use super::details::{FileRow, TrackerRow};
+use crate::catalogue::{ItemStatus, PeerStatus, SwarmSize};
 use crate::streams::StreamStatus;
 
 /// Makes structs that stand for JSON objects.
@@ -124,6 +126,9 @@ shapes! {
     Items {
         /// In a fixed order.
         items: Vec<ItemStatus>,
+        /// The cursor to go on with, where there are more.
+        #[schema(required = false)]
+        next: String,
     }
 
     /// What a recheck found, in pieces.
@@ -142,6 +147,71 @@ shapes! {
     Peers {
         /// Those that are connected.
         peers: Vec<PeerStatus>,
+    }
+
+    /// The files of an item.
+    Files {
+        /// The item.
+        infohash: String,
+        /// In their order; those that only fill up are left out.
+        files: Vec<FileRow>,
+        /// The number to go on behind, where there are more.
+        next: Option<u32>,
+    }
+
+    /// The trackers of an item.
+    TrackerList {
+        /// The item.
+        infohash: String,
+        /// Its own, then those that the configuration adds.
+        trackers: Vec<TrackerRow>,
+    }
+
+    /// What became of peers that were named for an item.
+    PeersAdded {
+        /// The item.
+        infohash: String,
+        /// How many are dialled.
+        added: usize,
+        /// Those that are not.
+        refused: Vec<RefusedPeer>,
+    }
+
+    /// What is prefetched of a file.
+    Prefetching {
+        /// The item.
+        infohash: String,
+        /// The file's number.
+        file: u32,
+        /// How many bytes are wanted of it; those that are here already are counted.
+        bytes: u64,
+    }
+
+    /// Who has an item.
+    Sources {
+        /// The item.
+        infohash: String,
+        /// Its peers.
+        swarm: SwarmOfItem,
+        /// What is fetched of it over several networks, or was in the last minute.
+        fetches: Vec<FetchRow>,
+        /// Who was asked for peers and bytes, and what each of them did.
+        #[schema(value_type = Vec<BTreeMap<String, Value>>)]
+        attempts: Vec<BTreeMap<String, serde_json::Value>>,
+    }
+
+    /// The peers of an item as a source.
+    SwarmOfItem {
+        /// Those that are connected.
+        peers: usize,
+        /// Those of them that have all of it.
+        seeds: usize,
+        /// Payload bytes per second coming in.
+        download_rate: u64,
+        /// Payload bytes received in this run.
+        downloaded: u64,
+        /// What its trackers say of its swarm, where one of them has said so of late.
+        told: Option<SwarmSize>,
     }
 
     /// Which pieces of an item are in the cache.
@@ -392,6 +462,53 @@ pub enum DataOfItem {
     Keep,
     /// It is deleted.
     Purge,
+}
+
+/// What items are sorted by; with a minus the greatest are first.
+#[derive(Debug, ToSchema)]
+pub enum SortWord {
+    /// Their infohashes.
+    #[schema(rename = "infohash")]
+    Infohash,
+    /// The same, the greatest first.
+    #[schema(rename = "-infohash")]
+    InfohashDown,
+    /// Their names, in small or capital letters.
+    #[schema(rename = "name")]
+    Name,
+    /// The same, from the end of the alphabet.
+    #[schema(rename = "-name")]
+    NameDown,
+    /// How long they are.
+    #[schema(rename = "size")]
+    Size,
+    /// The same, the longest first.
+    #[schema(rename = "-size")]
+    SizeDown,
+    /// How much of them is in the cache.
+    #[schema(rename = "have")]
+    Have,
+    /// The same, the most first.
+    #[schema(rename = "-have")]
+    HaveDown,
+    /// How many peers are connected.
+    #[schema(rename = "peers")]
+    Peers,
+    /// The same, the most first.
+    #[schema(rename = "-peers")]
+    PeersDown,
+    /// What comes in.
+    #[schema(rename = "download-rate")]
+    DownloadRate,
+    /// The same, the fastest first.
+    #[schema(rename = "-download-rate")]
+    DownloadRateDown,
+    /// What goes out.
+    #[schema(rename = "upload-rate")]
+    UploadRate,
+    /// The same, the fastest first.
+    #[schema(rename = "-upload-rate")]
+    UploadRateDown,
 }
 
 /// When an item is uploaded.

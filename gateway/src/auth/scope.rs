@@ -138,6 +138,9 @@ mod tests {
         for manage in [
             "items/ab",
             "items/ab/recheck",
+            "items/ab/pin",
+            "items/ab/pause",
+            "items/ab/peers",
             "publish",
             "btpk",
             "streams/1",

@@ -151,7 +151,11 @@ fn about(item: &Value) -> String {
     page += &format!(
         "state      {}{}\n",
         item["state"].as_str().unwrap_or("?"),
-        if item["kept"] == true { ", kept" } else { "" }
+        match (&item["pinned"], &item["kept"]) {
+            (Value::Bool(true), _) => ", pinned",
+            (_, Value::Bool(true)) => ", kept",
+            _ => "",
+        }
     );
     let total = item["total_len"]
         .as_u64()

@@ -7,6 +7,7 @@ mod edge;
 mod forms;
 mod guards;
 mod ipfs;
+mod items;
 mod links;
 mod operating;
 mod ranges;

@@ -17,18 +17,20 @@ use swarmgate_bittorrent_proto::peer_book::PeerSource;
 use swarmgate_bittorrent_proto::torrent::Transport;
 use swarmgate_bittorrent_proto::tracker::udp::ScrapeCounts;
 use swarmgate_content::{Attempt, AttemptOutcome, Hints, InfoHash, TorrentId};
+use swarmgate_store::Store;
 use swarmgate_swarm::directory::{Entry, is_websocket_tracker};
 use swarmgate_swarm::{Evidence, Held, PeerEnd, PeerOrigin, Swarm, SwarmContext, SwarmHandle, SwarmOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::announcer::{AnnouncerSetup, Progress, TorrentAnnouncer};
+use crate::announcer::{AnnouncerSetup, Progress, TorrentAnnouncer, TrackerReport};
 use crate::dht::DhtHandle;
 use crate::dialer::{DialLimits, DialerSetup, Found, TorrentDialer};
 use crate::lsd::LocalNetwork;
 use crate::outbound::Outbound;
 use crate::peer_stream::{Carrier, PeerStream};
+use crate::pinning::PinState;
 use crate::scraper::Scraper;
 use crate::tips::TipFollower;
 use crate::tracker_client::TrackerClient;
@@ -88,6 +90,7 @@ pub(crate) struct ActiveTorrent {
     /// To how many peers it uploads, and by which turns, as its swarm was told.
     uploads: Mutex<(usize, TurnOrder)>,
     was_read: AtomicBool,
+    pin: PinState,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -154,6 +157,7 @@ impl ActiveTorrent {
             scraper: Scraper::new(id.wire(), environment.tracker_client.clone(), stop.clone()),
             uploads: Mutex::new((environment.swarm.upload_slots, TurnOrder::default())),
             was_read: AtomicBool::new(false),
+            pin: PinState::default(),
             stop: stop.clone(),
             tasks,
         };
@@ -297,6 +301,14 @@ impl ActiveTorrent {
         }
     }
 
+    /// Has all of it fetched and held in the store, or no longer.
+    pub(crate) async fn set_pinned(&self, pinned: bool, store: &Store) {
+        if self.pin.tell(pinned, &self.handle, store).await {
+            let hold = self.pin.clone().hold(self.handle.clone(), store.clone());
+            self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(hold));
+        }
+    }
+
     /// Notes that somebody reads it.
     pub(crate) fn note_reader(&self) {
         self.was_read.store(true, Ordering::Relaxed);
@@ -338,9 +350,13 @@ impl ActiveTorrent {
     /// Somebody reads what is not here: without a peer to ask, trackers are asked again as soon as they allow.
     pub(crate) fn seek_peers(&self) {
         self.dialer.wake_resting();
-        if *self.handle.peer_count().borrow() > 0 {
-            return;
+        if *self.handle.peer_count().borrow() == 0 {
+            self.announce_now();
         }
+    }
+
+    /// Asks its trackers again, as soon as they allow.
+    pub(crate) fn announce_now(&self) {
         for announcer in [&self.announcer, &self.extra, &self.upgrade] {
             if let Some(announcer) = &*announcer.lock() {
                 announcer.announce_now();
@@ -354,6 +370,14 @@ impl ActiveTorrent {
             announcer.lock().as_ref().map_or_else(Vec::new, TorrentAnnouncer::trackers)
         };
         self.scraper.look(Instant::now(), &self.tasks, || [of(&self.announcer), of(&self.extra)].concat())
+    }
+
+    /// How its own trackers fare, and those that the operator adds.
+    pub(crate) fn tracker_reports(&self) -> (Vec<TrackerReport>, Vec<TrackerReport>) {
+        let of = |announcer: &Mutex<Option<TorrentAnnouncer>>| {
+            announcer.lock().as_ref().map_or_else(Vec::new, TorrentAnnouncer::reports)
+        };
+        (of(&self.announcer), of(&self.extra))
     }
 
     /// A peer dialled us.

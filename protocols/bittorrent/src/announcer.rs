@@ -22,6 +22,10 @@ use crate::dialer::Found;
 use crate::tracker_client::{AnnounceError, TrackerClient};
 use crate::wait::until;
 
+mod report;
+
+pub use report::TrackerReport;
+
 /// How long trackers have to hear our goodbye. Who does not hear it forgets us after its interval.
 pub const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Peers asked for: what one reply brings at most with many trackers, and enough to choose from.

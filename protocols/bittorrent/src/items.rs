@@ -41,6 +41,9 @@ pub enum AddItemError {
     /// The protocol is stopping.
     #[error("the network is shutting down")]
     ShuttingDown,
+    /// The item is paused.
+    #[error("it is paused: what the cache has of it is served, and nobody is asked for the rest until it is resumed")]
+    Paused,
 }
 
 /// An item at one moment.
@@ -52,8 +55,8 @@ pub struct Item {
     pub infohash_v2: Option<InfoHashV2>,
     /// Its name: from its metadata, else from a hint; untrusted.
     pub name: Option<String>,
-    /// `resolving` while its metadata is unknown, `active` while somebody reads it, `queued` while it waits for a place, else
-    /// `idle`.
+    /// `resolving` while its metadata is unknown, `active` while somebody reads it, `queued` while it waits for a place,
+    /// `paused` until it is resumed, else `idle`.
     pub state: &'static str,
     /// All of it in bytes, once known.
     pub total_len: Option<u64>,
@@ -61,6 +64,8 @@ pub struct Item {
     pub files: Option<usize>,
     /// Whether it was asked to stay.
     pub kept: bool,
+    /// Whether all of it is fetched and held in the cache.
+    pub pinned: bool,
     /// Whether it is private (BEP 27).
     pub private: bool,
     /// Why it cannot be read, if that is so.
@@ -167,6 +172,7 @@ impl Items {
             infohash_v2: record.v2,
             name: known.as_ref().map(|known| known.meta.name.clone()).or_else(|| record.name.clone()),
             state: match (&torrent, &known) {
+                (None, _) if record.paused => "paused",
                 (None, _) if queue_position.is_some() => "queued",
                 (None, _) => "idle",
                 (Some(_), None) => "resolving",
@@ -176,6 +182,7 @@ impl Items {
             total_len: known.as_ref().map(|known| known.meta.total_len),
             files: known.as_ref().map(|known| known.meta.files.iter().filter(|file| !file.padding).count()),
             kept: record.kept,
+            pinned: record.pinned,
             private: known.is_some_and(|known| known.meta.private),
             last_error,
             queue_position,
@@ -247,6 +254,7 @@ impl Engine {
             self.remember(infohash, Record { kept: true, ..record });
             self.items.lock().link(infohash, id);
         }
+        self.tidy_pins();
         self.deal_places().await;
         Ok(())
     }
@@ -304,13 +312,21 @@ impl Engine {
         if items.closed {
             return Err(AddItemError::ShuttingDown);
         }
+        if items.is_paused(&infohash) {
+            return Err(AddItemError::Paused);
+        }
         if let Some(torrent) = items.active.get(&infohash) {
             return Ok(torrent.clone());
         }
         if items.active.len() >= self.options.max_active {
             self.retire_one(&mut items)?;
         }
-        let trackers = items.records.get(&infohash).map(|record| record.trackers.clone()).unwrap_or_default();
+        let record = items.records.get(&infohash);
+        let trackers = record.map(|record| record.trackers.clone()).unwrap_or_default();
+        if record.is_some_and(|record| record.pinned) {
+            // It is told at once that all of it is wanted.
+            self.house.notify_one();
+        }
         if let Some((info, bytes)) = &info {
             let id = info.id(bytes);
             items.link(infohash, id);
@@ -363,6 +379,9 @@ impl Engine {
         request: ResolveRequest,
     ) -> Result<Arc<ContentMeta>, FetchError> {
         let fail = |kind, detail: String| FetchError::new(request.id, Stage::Resolve, kind, detail);
+        if self.items.lock().is_paused(&infohash) {
+            return self.resolve_paused(infohash, request.id).await;
+        }
         let v2 = request.id.as_v2().filter(|v2| v2.truncated() == infohash);
         self.remember(infohash, Record { v2, ..self.welcome(infohash, &request.hints) });
         let torrent =
@@ -413,6 +432,9 @@ impl Engine {
         range: ByteRange,
     ) -> Result<ContentReader, FetchError> {
         let fail = |kind, detail: &str| FetchError::new(file.id, Stage::FirstByte, kind, detail);
+        if self.items.lock().is_paused(&infohash) {
+            return self.open_paused(infohash, file, range).await;
+        }
         let (torrent, known) = self.informed(infohash, Stage::FirstByte).await?;
         let entry = known.meta.files.get(file.index).ok_or_else(|| fail(FetchErrorKind::NotFound, "no such file"))?;
         let inside = range.shift(entry.offset).filter(|range| range.end() <= entry.offset + entry.len);
@@ -495,5 +517,6 @@ pub(crate) const fn add_error_kind(error: AddItemError) -> FetchErrorKind {
     match error {
         AddItemError::TooMany(_) => FetchErrorKind::Busy,
         AddItemError::ShuttingDown => FetchErrorKind::ShuttingDown,
+        AddItemError::Paused => FetchErrorKind::NotCached,
     }
 }

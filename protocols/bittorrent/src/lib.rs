@@ -5,6 +5,7 @@
 
 mod active;
 pub mod announcer;
+mod details;
 pub mod dht;
 pub mod dialer;
 mod finding;
@@ -15,8 +16,10 @@ pub mod listener;
 mod lsd;
 pub mod obfuscated;
 pub mod outbound;
+mod pausing;
 mod peer_lists;
 pub mod peer_stream;
+mod pinning;
 mod protocol;
 mod queue;
 mod recheck;
@@ -24,6 +27,7 @@ mod record;
 pub mod route;
 mod scraper;
 mod seeding;
+mod sources;
 #[cfg(test)]
 mod testing;
 mod tips;
@@ -33,11 +37,15 @@ mod upkeep;
 pub mod utp;
 mod wait;
 
+pub use announcer::TrackerReport;
+pub use details::{ItemFiles, Trackers};
 pub use finding::FindingOptions;
 pub use items::{AddItemError, Item, keep_item};
 pub use lsd::LsdSockets;
 pub use peer_lists::ListError;
+pub use pinning::PinRefused;
 pub use protocol::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets, StartError};
 pub use queue::QueueLimits;
 pub use recheck::{Recheck, recheck};
 pub use seeding::{UploadPolicy, UploadRules};
+pub use sources::ItemRefused;

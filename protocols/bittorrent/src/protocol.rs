@@ -264,7 +264,8 @@ impl BitTorrentProtocol {
         };
         let waits = keep && !self.engine.has_place();
         let already = self.engine.remember(infohash, record);
-        if waits && !already {
+        let paused = self.engine.items.lock().is_paused(&infohash);
+        if (waits && !already) || paused {
             self.engine.persist(infohash).await;
             self.engine.house.notify_one();
             return Ok(already);
@@ -421,6 +422,7 @@ impl BitTorrentProtocol {
         if let Some(torrent) = torrent {
             torrent.shutdown().await;
         }
+        self.engine.let_go(infohash);
         let store = &self.engine.environment.context.store;
         if let Err(error) = store.delete_record(ITEMS_TABLE, infohash.as_bytes()).await {
             tracing::warn!(%infohash, %error, "an item's record was not deleted");

@@ -40,6 +40,12 @@ pub(crate) struct Record {
     /// Whether all of it was in the cache when it was last active.
     #[serde(default)]
     pub(crate) complete: bool,
+    /// Whether all of it is fetched and held in the cache.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) pinned: bool,
+    /// Whether it asks nobody and serves nobody.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) paused: bool,
     #[serde(skip)]
     pub(crate) kept: bool,
 }
@@ -51,6 +57,8 @@ impl Record {
             self.added = if other.added > 0 { other.added } else { seconds_since_1970() };
         }
         self.kept |= other.kept;
+        self.pinned |= other.pinned;
+        self.paused |= other.paused;
         self.v2 = self.v2.or(other.v2);
         self.policy = other.policy.or(self.policy);
         self.complete |= other.complete;
@@ -115,6 +123,9 @@ mod tests {
         let read: Record = serde_json::from_slice(&json).unwrap();
         assert_eq!((read.web_seeds, read.trackers), (record.web_seeds, record.trackers));
         let old: Record = serde_json::from_str(r#"{"trackers":[["udp://t:1"]],"name":"n"}"#).unwrap();
-        assert_eq!((old.web_seeds.len(), old.name.as_deref()), (0, Some("n")));
+        assert_eq!((old.web_seeds.len(), old.name.as_deref(), old.pinned, old.paused), (0, Some("n"), false, false));
+        let both = serde_json::to_vec(&Record { pinned: true, paused: true, ..Record::default() }).unwrap();
+        let both: Record = serde_json::from_slice(&both).unwrap();
+        assert!(both.pinned && both.paused);
     }
 }

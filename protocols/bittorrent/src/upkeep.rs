@@ -51,9 +51,9 @@ impl Items {
         self.active.remove(infohash)
     }
 
-    /// The items that were added to stay, for the queue.
+    /// The items that were added to stay, for the queue; those that are paused want no place.
     fn queued(&self, rules: &UploadRules, grace: Duration, now: Instant) -> Vec<Queued> {
-        let kept = self.records.iter().filter(|(_, record)| record.kept);
+        let kept = self.records.iter().filter(|(_, record)| record.kept && !record.paused);
         kept.map(|(infohash, record)| {
             let torrent = self.active.get(infohash);
             let complete = torrent.and_then(|torrent| is_complete(torrent)).unwrap_or(record.complete);
@@ -90,6 +90,7 @@ impl Engine {
             self.drop_idle_items();
             self.deal_places().await;
             self.apply_policies();
+            self.apply_pins().await;
             if saved_at.elapsed() >= SAVE_INTERVAL {
                 saved_at = Instant::now();
                 self.save_changed(&mut saved).await;

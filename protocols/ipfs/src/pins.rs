@@ -129,12 +129,16 @@ impl Pins {
     /// [`PinError::Record`].
     pub async fn list(&self) -> Result<Vec<Pin>, PinError> {
         let rows = self.store.list_records(TABLE).await?;
-        let read = |(key, value): (Bytes, Bytes)| {
-            let root = Cid::try_from(&key[..]).ok()?;
-            let Row { blocks, bytes, missing } = serde_json::from_slice(&value).ok()?;
-            Some(Pin { root, blocks, bytes, missing })
-        };
+        let read = |(key, value): (Bytes, Bytes)| read_row(Cid::try_from(&key[..]).ok()?, &value);
         Ok(rows.into_iter().filter_map(read).collect())
+    }
+
+    /// The pin of this root, if there is one.
+    ///
+    /// # Errors
+    /// [`PinError::Record`].
+    pub async fn get(&self, root: &Cid) -> Result<Option<Pin>, PinError> {
+        Ok(self.store.get_record(TABLE, &root.to_bytes()).await?.and_then(|row| read_row(*root, &row)))
     }
 
     /// Whether a DAG is pinned by this root.
@@ -257,6 +261,11 @@ impl Pins {
         let name = format!("{HOLD}{}-{number}", std::process::id());
         Hold { store: self.store.clone(), name, batch: Vec::new(), references: Vec::new() }
     }
+}
+
+fn read_row(root: Cid, row: &[u8]) -> Option<Pin> {
+    let Row { blocks, bytes, missing } = serde_json::from_slice(row).ok()?;
+    Some(Pin { root, blocks, bytes, missing })
 }
 
 fn missing(root: &Cid, cid: &Cid) -> PinError {

@@ -24,7 +24,7 @@ const SECRETS: [&str; 11] = [
 ];
 
 /// Requests that end well and in every kind of failure, with what they present.
-const PATHS: [&str; 19] = [
+const PATHS: [&str; 21] = [
     "/",
     "/metrics",
     "/readyz",
@@ -40,6 +40,8 @@ const PATHS: [&str; 19] = [
     "/bt/none/",
     "/bt/08ada5a7a6183aae1e09d831df6748d566095a10/?wait=1",
     "/bt/08ada5a7a6183aae1e09d831df6748d566095a10.m3u8?wait=1",
+    "/api/v1/items/08ada5a7a6183aae1e09d831df6748d566095a10/trackers",
+    "/api/v1/items/08ada5a7a6183aae1e09d831df6748d566095a10/sources",
     "/ipfs/bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy?wait=1",
     "/ipns/k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8?wait=1",
     "/magnet?xt=urn:btih:08ada5a7a6183aae1e09d831df6748d566095a10&wait=1",

@@ -19,6 +19,7 @@ mod hostile_input;
 mod hybrid;
 mod hybrid_view;
 mod invariants;
+mod items;
 mod lifecycle;
 mod pace;
 mod private;

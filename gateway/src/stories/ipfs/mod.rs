@@ -6,5 +6,6 @@ mod formats;
 mod hosts;
 mod names;
 mod networks;
+mod pins;
 mod websites;
 mod world;

@@ -24,8 +24,10 @@ use swarmgate_store::{Store, StoreOptions};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::pace::ClientPace;
+use crate::pinning::Pinning;
 use crate::policy::Denylists;
 use crate::server::{ServeLimits, router, serve};
 use crate::state::{GatewayState, HttpOptions, Parts};
@@ -93,6 +95,8 @@ impl IpfsWorld {
             patience: Patience::default(),
         });
         let shutdown = CancellationToken::new();
+        let (tasks, may_ask) = (TaskTracker::new(), Arc::new(|| true));
+        let pinning = Pinning::new(ipfs.clone(), Patience::default(), may_ask, tasks, shutdown.clone());
         let (rules, bad, _) = Denylist::parse(setting.denylist.as_bytes());
         assert!(bad.is_empty(), "{bad:?}");
         let state = GatewayState::new(Parts {
@@ -101,6 +105,7 @@ impl IpfsWorld {
             fetch_torrent: Arc::new(NoTorrents),
             ipfs: Some(Arc::clone(&ipfs)),
             webtorrent: None,
+            pinning: Some(pinning),
             hybrid: None,
             publishing: None,
             pointers: None,

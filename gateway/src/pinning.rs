@@ -1,0 +1,219 @@
+//! DAGs of IPFS that a running gateway is asked to keep: each is fetched whole, and then pinned.
+//!
+//! What is wanted is written down before it is fetched, so that a restart goes on with it. A DAG that nobody delivers is
+//! asked for again, later and later, until it is here or wanted no longer.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use swarmgate_content::Cid;
+use swarmgate_ipfs::intake::{Taken, pin_dag};
+use swarmgate_ipfs::patience::Patience;
+use swarmgate_ipfs::pins::{Pin, PinError};
+use swarmgate_ipfs::{IpfsProtocol, SessionOptions};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The store's table of DAGs that are wanted and not pinned yet.
+const TABLE: &str = "ipfs-pins-wanted";
+/// DAGs that may be wanted at once, those that wait included.
+const MAX_WANTED: usize = 1000;
+/// DAGs that are fetched at once.
+const AT_ONCE: usize = 4;
+/// All waiting for one DAG together, in one attempt.
+const WHOLE_WAIT: Duration = Duration::from_secs(24 * 3600);
+/// The pause after the first failed attempt, doubled after each, and the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(3600));
+
+/// Whether IPFS may be asked at this moment.
+pub type MayAsk = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// See the module's head. Clones are one.
+#[derive(Debug, Clone)]
+pub struct Pinning(Arc<Inner>);
+
+struct Inner {
+    ipfs: Arc<IpfsProtocol>,
+    patience: Patience,
+    may_ask: MayAsk,
+    places: Semaphore,
+    tasks: TaskTracker,
+    closing: CancellationToken,
+    wanted: Mutex<BTreeMap<Cid, Wanted>>,
+}
+
+/// A DAG that is being fetched, or waits for it.
+struct Wanted {
+    taken: Taken,
+    error: Option<String>,
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// How far the keeping of a DAG is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// It is whole and pinned.
+    Whole(Pin),
+    /// It is being fetched, or waits for its turn.
+    Wanted {
+        /// What has come of it in this attempt.
+        taken: Taken,
+        /// Why the attempt before failed.
+        error: Option<String>,
+    },
+}
+
+/// Why a DAG is not going to be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum PinningError {
+    /// As many are wanted as may be.
+    #[error("{MAX_WANTED} contents wait to be pinned, the limit")]
+    TooMany,
+    /// The list of pins cannot be read or written.
+    #[error(transparent)]
+    Pins(#[from] PinError),
+}
+
+impl Pinning {
+    /// Keeps DAGs by `ipfs`, each of whose waits is as long as `patience` says. Its attempts run as `tasks`, until
+    /// `closing`, and ask the network when it may be.
+    #[must_use]
+    pub fn new(
+        ipfs: Arc<IpfsProtocol>,
+        patience: Patience,
+        may_ask: MayAsk,
+        tasks: TaskTracker,
+        closing: CancellationToken,
+    ) -> Self {
+        let patience = Patience { total: WHOLE_WAIT, ..patience };
+        let (places, wanted) = (Semaphore::new(AT_ONCE), Mutex::default());
+        Self(Arc::new(Inner { ipfs, patience, may_ask, places, tasks, closing, wanted }))
+    }
+
+    /// Goes on with what was wanted when the gateway stopped. To be called once, at the start.
+    ///
+    /// # Errors
+    /// [`PinError::Record`].
+    pub async fn resume(&self) -> Result<(), PinError> {
+        for (key, _) in self.0.ipfs.pins().store().list_records(TABLE).await? {
+            match Cid::try_from(&key[..]) {
+                Ok(root) => self.want(root),
+                Err(_) => tracing::warn!("a wanted pin's name makes no sense and is left alone"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Has a DAG kept, and says how far that is.
+    ///
+    /// # Errors
+    /// [`PinningError`].
+    pub async fn keep(&self, root: Cid) -> Result<Kept, PinningError> {
+        if let Some(kept) = self.get(&root).await? {
+            return Ok(kept);
+        }
+        if self.0.wanted.lock().len() >= MAX_WANTED {
+            return Err(PinningError::TooMany);
+        }
+        let store = self.0.ipfs.pins().store();
+        store.put_record(TABLE, &root.to_bytes(), Bytes::from_static(b"{}")).await.map_err(PinError::from)?;
+        self.want(root);
+        Ok(Kept::Wanted { taken: Taken::default(), error: None })
+    }
+
+    /// How far the keeping of a DAG is; `None` when nobody asked for it.
+    ///
+    /// # Errors
+    /// [`PinError::Record`].
+    pub async fn get(&self, root: &Cid) -> Result<Option<Kept>, PinError> {
+        let wanted = |wanted: &Wanted| Kept::Wanted { taken: wanted.taken, error: wanted.error.clone() };
+        if let Some(kept) = self.0.wanted.lock().get(root).map(wanted) {
+            return Ok(Some(kept));
+        }
+        let pin = self.0.ipfs.pins().get(root).await?;
+        // One that was pinned with gaps is not whole, and can be asked for.
+        Ok(pin.filter(|pin| pin.missing == 0).map(Kept::Whole))
+    }
+
+    /// Keeps a DAG no longer; what is cached of it stays until the room is needed. Whether it was kept or wanted.
+    ///
+    /// # Errors
+    /// [`PinError::Record`].
+    pub async fn let_go(&self, root: &Cid) -> Result<bool, PinError> {
+        let wanted = self.0.wanted.lock().remove(root);
+        let was_wanted = wanted.is_some();
+        if let Some(wanted) = wanted {
+            wanted.cancel.cancel();
+            // It ends at once; what it had pinned by then goes with the pin below.
+            let _ = wanted.task.await;
+        }
+        self.0.ipfs.pins().store().delete_record(TABLE, &root.to_bytes()).await?;
+        let was_pinned = self.0.ipfs.pins().remove(root).await?;
+        Ok(was_wanted || was_pinned)
+    }
+
+    /// Begins to fetch a DAG, unless it has begun.
+    fn want(&self, root: Cid) {
+        let mut wanted = self.0.wanted.lock();
+        if wanted.contains_key(&root) {
+            return;
+        }
+        let cancel = CancellationToken::new();
+        let task = self.0.tasks.spawn(run(self.0.clone(), root, cancel.clone()));
+        wanted.insert(root, Wanted { taken: Taken::default(), error: None, cancel, task });
+    }
+}
+
+/// Tries until it is pinned, wanted no longer, or the gateway stops.
+async fn run(inner: Arc<Inner>, root: Cid, cancel: CancellationToken) {
+    let attempts = async {
+        let mut pause = PAUSE.0;
+        while let Err(error) = inner.attempt(root).await {
+            tracing::debug!(%root, %error, "a wanted pin is tried again later");
+            inner.note(&root, |wanted| wanted.error = Some(error.to_string()));
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE.1);
+        }
+    };
+    tokio::select! {
+        () = attempts => {}
+        () = cancel.cancelled() => {}
+        () = inner.closing.cancelled() => {}
+    }
+}
+
+impl Inner {
+    async fn attempt(&self, root: Cid) -> Result<(), PinError> {
+        // Nobody closes it.
+        let _place = self.places.acquire().await;
+        let options = SessionOptions {
+            patience: Some(self.patience),
+            only_local: !(self.may_ask)(),
+            ..SessionOptions::default()
+        };
+        let session = self.ipfs.session(options);
+        pin_dag(self.ipfs.pins(), &session, root, |taken| self.note(&root, |wanted| wanted.taken = taken)).await?;
+        self.ipfs.pins().store().delete_record(TABLE, &root.to_bytes()).await?;
+        self.wanted.lock().remove(&root);
+        Ok(())
+    }
+
+    fn note(&self, root: &Cid, change: impl FnOnce(&mut Wanted)) {
+        if let Some(wanted) = self.wanted.lock().get_mut(root) {
+            change(wanted);
+        }
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").field("wanted", &self.wanted.lock().len()).finish_non_exhaustive()
+    }
+}
