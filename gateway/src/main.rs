@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser as _;
-use swarmgate_config::{Config, Loaded, LogFormat, Sources};
+use swarmgate_config::{Config, ENV_PREFIX, Loaded, LogFormat, Sources};
 use swarmgate_gateway::app::App;
 use swarmgate_gateway::cli::args::{Cli, Command};
 use swarmgate_gateway::cli::config_command;
 use swarmgate_gateway::cli::get::{self, GetOptions};
+use swarmgate_gateway::cli::play::{self, Surroundings};
 use swarmgate_gateway::cli::source::Failure;
 use swarmgate_gateway::cli::{
     Exit, add, diagnose, fetch, health, import, link, ls, manual, publish, recheck, running_commands, token,
@@ -72,6 +73,10 @@ fn run(cli: &Cli) -> Result<(), Failure> {
             let options = GetOptions { uri: get.uri, out: get.out, select: get.select };
             runtime.block_on(get::run(&config, options, interrupted(), &mut io::stdout()))
         }
+        Command::Play(wanted) => {
+            let surroundings = surroundings(&sources);
+            runtime.block_on(play::run(&config, &wanted, &surroundings, output, interrupted(), &mut io::stdout()))
+        }
         Command::Ls(list) => runtime.block_on(ls::run(&config, &list.uri, output, interrupted(), &mut io::stdout())),
         Command::Cat(cat) => runtime.block_on(fetch::cat(&config, &cat.uri, interrupted(), &mut io::stdout())),
         Command::Add(add) => runtime.block_on(add::run(&config, &add, output, interrupted(), &mut io::stdout())),
@@ -133,6 +138,13 @@ fn greet(config: &Config, app: &App) {
     for (transport, address) in app.sockets() {
         tracing::info!(transport, %address, "listening");
     }
+}
+
+/// What a player is started with: all but what is said to swarmgate, which may be secret.
+fn surroundings(sources: &Sources) -> Surroundings {
+    let path = sources.env.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.clone());
+    let ours = sources.env.iter().map(|(name, _)| name).filter(|name| name.starts_with(ENV_PREFIX));
+    Surroundings { path, hidden: ours.cloned().collect() }
 }
 
 fn start_log(filter: &str, format: LogFormat) {

@@ -12,6 +12,7 @@ use swarmgate_hybrid::publish::TorrentKind;
 
 use super::Selection;
 use super::link::Link;
+use super::play::Play;
 use super::token::TokenCommand;
 
 /// An HTTP gateway to BitTorrent and IPFS: ask for a magnet, an infohash or a CID, get a file server.
@@ -63,6 +64,8 @@ pub enum Command {
     Serve(Serve),
     /// Download to a directory; every byte verified, what is there already is kept
     Get(Get),
+    /// Play a content: starts a player on it, and a gateway for the player where none runs
+    Play(Play),
     /// List the files of a torrent, or the entries of a directory of IPFS
     Ls(Ls),
     /// Write a file of IPFS to stdout

@@ -22,6 +22,7 @@ pub mod ls;
 pub mod manual;
 mod names;
 mod part;
+pub mod play;
 pub mod progress;
 pub mod publish;
 pub mod recheck;
@@ -45,6 +46,8 @@ mod fetch_stories;
 mod in_place_stories;
 #[cfg(test)]
 mod list_stories;
+#[cfg(test)]
+mod play_stories;
 #[cfg(test)]
 mod publish_stories;
 #[cfg(test)]
