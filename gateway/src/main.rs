@@ -13,7 +13,7 @@ use swarmgate_gateway::cli::get::{self, GetOptions};
 use swarmgate_gateway::cli::play::{self, Surroundings};
 use swarmgate_gateway::cli::source::Failure;
 use swarmgate_gateway::cli::{
-    Exit, add, diagnose, fetch, health, import, link, ls, manual, publish, recheck, running_commands, token,
+    Exit, add, diagnose, fetch, health, import, info, link, ls, manual, publish, recheck, running_commands, token,
 };
 use swarmgate_gateway::demo;
 use swarmgate_gateway::listeners::Listeners;
@@ -96,7 +96,9 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Status(status) => {
             runtime.block_on(running_commands::status(&config, &status, output, interrupted(), &mut io::stdout()))
         }
-        Command::Info(info) => runtime.block_on(running_commands::info(&config, &info, output, &mut io::stdout())),
+        Command::Info(wanted) => {
+            runtime.block_on(info::run(&config, &wanted, output, interrupted(), &mut io::stdout()))
+        }
         Command::Rm(rm) => runtime.block_on(running_commands::rm(&config, &rm, output, &mut io::stdout())),
         Command::Health(wanted) => runtime.block_on(health::run(&config, &wanted, output, &mut io::stdout())),
         Command::Serve(_)

@@ -86,7 +86,7 @@ pub enum Command {
     Ipns(IpnsCommand),
     /// Show how the running gateway fares
     Status(Status),
-    /// Show an item of the running gateway
+    /// Show an item of the running gateway; without one, what a torrent or a content of IPFS is
     Info(Info),
     /// Have the running gateway forget an item
     Rm(Rm),
@@ -284,8 +284,11 @@ pub struct Status {
 /// `info`.
 #[derive(Debug, Clone, Args)]
 pub struct Info {
-    /// Magnet or infohash
+    /// Magnet, infohash, .torrent file or the URL of one, or CID with a path
     pub uri: String,
+    /// Ask nobody, neither the gateway nor a network: tell what the name, the file or the cache says
+    #[arg(long)]
+    pub offline: bool,
     /// The gateway's own address, as http://HOST:PORT; that of the configuration when not given
     #[arg(long, value_name = "URL")]
     pub api: Option<String>,

@@ -16,6 +16,7 @@ mod files;
 pub mod get;
 pub mod health;
 pub mod import;
+pub mod info;
 pub mod link;
 mod list;
 pub mod ls;
@@ -44,6 +45,8 @@ mod dag_stories;
 mod fetch_stories;
 #[cfg(test)]
 mod in_place_stories;
+#[cfg(test)]
+mod info_stories;
 #[cfg(test)]
 mod list_stories;
 #[cfg(test)]
