@@ -56,7 +56,8 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     }
     let output = cli.global.output;
     if let Command::Diagnose(wanted) = &command {
-        return runtime.block_on(diagnose::run(&Config::load(&sources), wanted, output, &mut io::stdout()));
+        let loaded = Config::load(&sources);
+        return runtime.block_on(diagnose::run(&loaded, wanted, output, interrupted(), &mut io::stdout()));
     }
     let files = Files::of(&sources);
     let loaded = Config::load(&sources).map_err(|errors| {

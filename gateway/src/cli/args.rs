@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use swarmgate_config::{Flag, Size, Sources};
+use swarmgate_config::{Flag, Size, Sources, Span};
 use swarmgate_hybrid::publish::TorrentKind;
 
 use super::Selection;
@@ -92,7 +92,7 @@ pub enum Command {
     Rm(Rm),
     /// Say whether the running gateway is well, by the exit code: 0 or 1; for probes
     Health(Health),
-    /// Look for what keeps a gateway from working well here, and say what to do
+    /// Look for what keeps a gateway from working well here, or a content from coming, and say what to do
     Diagnose(Diagnose),
     /// Make, list and revoke tokens and users (auth.credentials)
     #[command(subcommand)]
@@ -321,9 +321,14 @@ pub struct Health {
 /// `diagnose`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Diagnose {
+    /// Magnet, infohash, .torrent file or the URL of one, or CID with a path, that does not come or is slow
+    pub uri: Option<String>,
     /// Ask nobody outside of this machine; without it the hosts of bittorrent.dht_bootstrap are asked for a sign of life
-    #[arg(long)]
+    #[arg(long, conflicts_with = "uri")]
     pub offline: bool,
+    /// How long the content is looked for, as 1m; 30s when not given
+    #[arg(long, value_name = "TIME", requires = "uri")]
+    pub timeout: Option<Span>,
 }
 
 /// `demo`.

@@ -22,6 +22,7 @@ mod list;
 pub mod ls;
 pub mod manual;
 mod names;
+mod own_gateway;
 mod part;
 pub mod play;
 pub mod progress;

@@ -11,8 +11,6 @@ mod player;
 mod target;
 
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
@@ -22,16 +20,15 @@ use data_encoding::HEXLOWER;
 use http::header::CONTENT_TYPE;
 use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
-use swarmgate_config::{Auth, Config, Secret, Span};
-use swarmgate_store::OpenError;
+use swarmgate_config::Config;
 
 use super::args::Output;
 use super::link::sign;
+use super::own_gateway::{own_config, start};
 use super::running::{Reply, Running};
 use super::source::Failure;
 use super::{Exit, Selection};
-use crate::app::{App, StartupError, link_key};
-use crate::listeners::Listeners;
+use crate::app::{App, link_key};
 
 use player::Player;
 pub use player::Surroundings;
@@ -116,7 +113,7 @@ impl Host {
             return Ok(Self { running, wait: config.deadlines.max_wait.duration(), own: None });
         }
         let token = HEXLOWER.encode(&rand::random::<[u8; 32]>());
-        let app = start(&private(config, &token)).await?;
+        let app = start(&own_config(config, &token, PATIENCE)).await?;
         let Some(address) = app.addresses().first().copied() else {
             app.shutdown(DRAIN).await;
             return Err(Failure::new(Exit::Error, "the gateway listens nowhere"));
@@ -198,45 +195,4 @@ async fn running(config: &Config) -> Option<Running> {
     let reply = running.ask(Method::GET, "/readyz").await.ok()?;
     let document: Value = serde_json::from_slice(&reply.body).ok()?;
     (document["networks"].is_array() && document["closing"] != true).then_some(running)
-}
-
-/// The configuration of a gateway for one player. Its content is for this machine, its API for nobody but us.
-fn private(config: &Config, token: &str) -> Config {
-    let mut config = config.clone();
-    config.server.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()];
-    config.server.tls_cert = PathBuf::new();
-    config.server.tls_key = PathBuf::new();
-    config.server.public_url = None;
-    "/".clone_into(&mut config.server.base_path);
-    config.server.trusted_proxies.clear();
-    config.auth = Auth { token: Secret::new(token), link_key: Secret::new(token), ..Auth::default() };
-    config.deadlines.max_wait = Span::from(PATIENCE.max(config.deadlines.max_wait.duration()));
-    // Beside a gateway of another configuration, and for an evening: no ports of its own, no router, no tracker.
-    config.bittorrent.listen_port = 0;
-    config.bittorrent.dht_port = 0;
-    config.bittorrent.port_mapping = false;
-    config.webtorrent.listen_port = 0;
-    config.webtorrent.builtin_tracker = false;
-    config.ipfs.listen_port = 0;
-    // What was added to stay is not what somebody wants to see now.
-    config.items.max_active_downloads = 0;
-    config.items.max_active_seeds = 0;
-    config
-}
-
-/// Starts it over the configuration's cache, or over one that goes with it where that is in use.
-async fn start(config: &Config) -> Result<App, Failure> {
-    let built = match build(config).await {
-        Err(StartupError::Store(OpenError::InUse { .. })) => {
-            let mut config = config.clone();
-            config.cache.ephemeral = true;
-            build(&config).await
-        }
-        built => built,
-    };
-    built.map_err(|error| Failure::new(Exit::Error, error.to_string()))
-}
-
-async fn build(config: &Config) -> Result<App, StartupError> {
-    App::build(config, Listeners::bind(config)?).await
 }
