@@ -14,6 +14,7 @@ use swarmgate_gateway::cli::play::{self, Surroundings};
 use swarmgate_gateway::cli::source::Failure;
 use swarmgate_gateway::cli::{
     Exit, add, diagnose, fetch, health, import, info, link, ls, manual, publish, recheck, running_commands, token,
+    version,
 };
 use swarmgate_gateway::demo;
 use swarmgate_gateway::listeners::Listeners;
@@ -43,6 +44,9 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     }
     if let Command::Completions { shell } = &command {
         return manual::completions(*shell, &mut io::stdout());
+    }
+    if let Command::Version = &command {
+        return version::run(cli.global.output, &mut io::stdout());
     }
     if let Command::Man { dir } = &command {
         return manual::man(dir.as_deref(), &mut io::stdout());
@@ -107,6 +111,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         | Command::Demo(_)
         | Command::Diagnose(_)
         | Command::Completions { .. }
+        | Command::Version
         | Command::Man { .. } => runtime.block_on(serve(&loaded, &sources, files)),
     }
 }

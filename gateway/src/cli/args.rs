@@ -104,6 +104,8 @@ pub enum Command {
     Config(ConfigCommand),
     /// Prove that it works: seed a small sample on loopback and stream it back, without internet
     Demo(Demo),
+    /// Print what this program was built of and for
+    Version,
     /// Print completions for a shell
     Completions {
         /// Which

@@ -34,6 +34,7 @@ pub mod selection;
 pub mod source;
 pub mod token;
 mod tree;
+pub mod version;
 
 pub use args::{Cli, Command};
 pub use exit::Exit;
