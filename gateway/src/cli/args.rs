@@ -10,9 +10,10 @@ use clap_complete::Shell;
 use swarmgate_config::{Flag, Size, Sources, Span};
 use swarmgate_hybrid::publish::TorrentKind;
 
-use super::Selection;
+use super::Pick;
 use super::link::Link;
 use super::play::Play;
+use super::pour::Stretch;
 use super::token::TokenCommand;
 
 /// An HTTP gateway to BitTorrent and IPFS: ask for a magnet, an infohash or a CID, get a file server.
@@ -137,12 +138,15 @@ pub struct Serve {
 pub struct Get {
     /// Magnet, infohash, .torrent file, or CID with a path
     pub uri: String,
-    /// Directory to download into
+    /// Directory to download into; - writes one file to stdout
     #[arg(long, short, value_name = "DIR", default_value = ".")]
     pub out: PathBuf,
-    /// File numbers as `ls` shows them, as 0,2-4; all when not given
-    #[arg(long, value_name = "LIST")]
-    pub select: Option<Selection>,
+    /// File numbers as `ls` shows them, as 0,2-4, or a pattern as '*.mkv'; all when not given
+    #[arg(long, value_name = "FILES")]
+    pub select: Option<Pick>,
+    /// With -o -: the first and the last byte, as 0-499, or 500- for all from there
+    #[arg(long, value_name = "BYTES")]
+    pub range: Option<Stretch>,
 }
 
 /// `ls`.
@@ -499,7 +503,7 @@ mod tests {
             panic!("not get");
         };
         assert_eq!((get.uri.as_str(), get.out), ("magnet:?x", PathBuf::from("films")));
-        assert!(get.select.is_some_and(|select| select.contains(3) && !select.contains(1)));
+        assert_eq!(get.select, Some("0,2-4".parse().unwrap()));
     }
 
     #[test]

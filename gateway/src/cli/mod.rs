@@ -24,7 +24,9 @@ pub mod manual;
 mod names;
 mod own_gateway;
 mod part;
+pub mod pick;
 pub mod play;
+pub mod pour;
 pub mod progress;
 pub mod publish;
 pub mod recheck;
@@ -38,6 +40,7 @@ pub mod version;
 
 pub use args::{Cli, Command};
 pub use exit::Exit;
+pub use pick::Pick;
 pub use progress::Progress;
 pub use selection::Selection;
 
