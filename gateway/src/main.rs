@@ -13,8 +13,8 @@ use swarmgate_gateway::cli::get::{self, GetOptions};
 use swarmgate_gateway::cli::play::{self, Surroundings};
 use swarmgate_gateway::cli::source::Failure;
 use swarmgate_gateway::cli::{
-    Exit, add, diagnose, fetch, health, import, info, link, ls, manual, pour, publish, recheck, running_commands,
-    token, version,
+    Exit, add, diagnose, fetch, health, import, info, link, ls, manual, packed, pour, publish, recheck,
+    running_commands, token, version,
 };
 use swarmgate_gateway::demo;
 use swarmgate_gateway::listeners::Listeners;
@@ -75,6 +75,10 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     start_log(if quiet { "warn" } else { &config.observe.log }, config.observe.log_format);
     match command {
         Command::Get(get) => {
+            if let Some(form) = get.format {
+                let (select, out) = (get.select.as_ref(), &mut io::stdout());
+                return runtime.block_on(packed::run(&config, &get.uri, form, select, &get.out, interrupted(), out));
+            }
             if get.out.as_os_str() == "-" {
                 let (select, part) = (get.select.as_ref(), get.range);
                 return runtime.block_on(pour::run(&config, &get.uri, select, part, interrupted(), &mut io::stdout()));

@@ -12,6 +12,7 @@ use swarmgate_hybrid::publish::TorrentKind;
 
 use super::Pick;
 use super::link::Link;
+use super::packed::Form;
 use super::play::Play;
 use super::pour::Stretch;
 use super::token::TokenCommand;
@@ -144,8 +145,11 @@ pub struct Get {
     /// File numbers as `ls` shows them, as 0,2-4, or a pattern as '*.mkv'; all when not given
     #[arg(long, value_name = "FILES")]
     pub select: Option<Pick>,
+    /// The content as one file: zip or tar of a torrent, car or tar of IPFS
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<Form>,
     /// With -o -: the first and the last byte, as 0-499, or 500- for all from there
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", conflicts_with = "format")]
     pub range: Option<Stretch>,
 }
 

@@ -23,6 +23,7 @@ pub mod ls;
 pub mod manual;
 mod names;
 mod own_gateway;
+pub mod packed;
 mod part;
 pub mod pick;
 pub mod play;
