@@ -132,7 +132,7 @@ pub fn offline() -> Config {
 }
 
 /// Bytes that look random and are the same each time.
-fn payload() -> Vec<u8> {
+pub(crate) fn payload() -> Vec<u8> {
     let mut state = 0x5eed_u64;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

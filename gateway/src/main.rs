@@ -5,15 +5,16 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser as _;
-use swarmgate_config::{Config, Loaded, LogFormat, Sources};
+use swarmgate_config::{Config, ENV_PREFIX, Loaded, LogFormat, Sources};
 use swarmgate_gateway::app::App;
 use swarmgate_gateway::cli::args::{Cli, Command};
 use swarmgate_gateway::cli::config_command;
 use swarmgate_gateway::cli::get::{self, GetOptions};
+use swarmgate_gateway::cli::play::{self, Surroundings};
 use swarmgate_gateway::cli::source::Failure;
 use swarmgate_gateway::cli::{
-    Exit, add, cache, diagnose, fetch, health, import, link, ls, manual, openapi, publish, recheck, running_commands,
-    token,
+    Exit, add, cache, diagnose, fetch, health, import, info, link, ls, manual, openapi, packed, pour, publish, recheck,
+    running_commands, token, version,
 };
 use swarmgate_gateway::demo;
 use swarmgate_gateway::listeners::Listeners;
@@ -47,6 +48,9 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     if matches!(command, Command::Openapi) {
         return openapi::run(&mut io::stdout());
     }
+    if matches!(command, Command::Version) {
+        return version::run(cli.global.output, &mut io::stdout());
+    }
     if let Command::Man { dir } = &command {
         return manual::man(dir.as_deref(), &mut io::stdout());
     }
@@ -59,7 +63,8 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     }
     let output = cli.global.output;
     if let Command::Diagnose(wanted) = &command {
-        return runtime.block_on(diagnose::run(&Config::load(&sources), wanted, output, &mut io::stdout()));
+        let loaded = Config::load(&sources);
+        return runtime.block_on(diagnose::run(&loaded, wanted, output, interrupted(), &mut io::stdout()));
     }
     let files = Files::of(&sources);
     let loaded = Config::load(&sources).map_err(|errors| {
@@ -73,8 +78,24 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     start_log(if quiet { "warn" } else { &config.observe.log }, config.observe.log_format);
     match command {
         Command::Get(get) => {
+            if let Some(form) = get.format {
+                let (select, out) = (get.select.as_ref(), &mut io::stdout());
+                return runtime.block_on(packed::run(&config, &get.uri, form, select, &get.out, interrupted(), out));
+            }
+            if get.out.as_os_str() == "-" {
+                let (select, part) = (get.select.as_ref(), get.range);
+                return runtime.block_on(pour::run(&config, &get.uri, select, part, interrupted(), &mut io::stdout()));
+            }
+            if get.range.is_some() {
+                let message = "--range is for `-o -`: into a directory all of a file is got";
+                return Err(Failure::new(Exit::Usage, message));
+            }
             let options = GetOptions { uri: get.uri, out: get.out, select: get.select };
             runtime.block_on(get::run(&config, options, interrupted(), &mut io::stdout()))
+        }
+        Command::Play(wanted) => {
+            let surroundings = surroundings(&sources);
+            runtime.block_on(play::run(&config, &wanted, &surroundings, output, interrupted(), &mut io::stdout()))
         }
         Command::Ls(list) => runtime.block_on(ls::run(&config, &list.uri, output, interrupted(), &mut io::stdout())),
         Command::Cat(cat) => runtime.block_on(fetch::cat(&config, &cat.uri, interrupted(), &mut io::stdout())),
@@ -98,7 +119,9 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Status(status) => {
             runtime.block_on(running_commands::status(&config, &status, output, interrupted(), &mut io::stdout()))
         }
-        Command::Info(info) => runtime.block_on(running_commands::info(&config, &info, output, &mut io::stdout())),
+        Command::Info(wanted) => {
+            runtime.block_on(info::run(&config, &wanted, output, interrupted(), &mut io::stdout()))
+        }
         Command::Rm(rm) => runtime.block_on(running_commands::rm(&config, &rm, output, &mut io::stdout())),
         Command::Health(wanted) => runtime.block_on(health::run(&config, &wanted, output, &mut io::stdout())),
         Command::Serve(_)
@@ -107,6 +130,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         | Command::Diagnose(_)
         | Command::Openapi
         | Command::Completions { .. }
+        | Command::Version
         | Command::Man { .. } => runtime.block_on(serve(&loaded, &sources, files)),
     }
 }
@@ -148,6 +172,13 @@ fn greet(config: &Config, app: &App) {
     for (transport, address) in app.sockets() {
         tracing::info!(transport, %address, "listening");
     }
+}
+
+/// What a player is started with: all but what is said to swarmgate, which may be secret.
+fn surroundings(sources: &Sources) -> Surroundings {
+    let path = sources.env.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.clone());
+    let ours = sources.env.iter().map(|(name, _)| name).filter(|name| name.starts_with(ENV_PREFIX));
+    Surroundings { path, hidden: ours.cloned().collect() }
 }
 
 fn start_log(filter: &str, format: LogFormat) {

@@ -7,12 +7,15 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use swarmgate_config::{Flag, Size, Sources};
+use swarmgate_config::{Flag, Size, Sources, Span};
 use swarmgate_hybrid::publish::TorrentKind;
 
-use super::Selection;
+use super::Pick;
 use super::cache::CacheCommand;
 use super::link::Link;
+use super::packed::Form;
+use super::play::Play;
+use super::pour::Stretch;
 use super::token::TokenCommand;
 
 /// An HTTP gateway to BitTorrent and IPFS: ask for a magnet, an infohash or a CID, get a file server.
@@ -64,6 +67,8 @@ pub enum Command {
     Serve(Serve),
     /// Download to a directory; every byte verified, what is there already is kept
     Get(Get),
+    /// Play a content: starts a player on it, and a gateway for the player where none runs
+    Play(Play),
     /// List the files of a torrent, or the entries of a directory of IPFS
     Ls(Ls),
     /// Write a file of IPFS to stdout
@@ -87,13 +92,13 @@ pub enum Command {
     Ipns(IpnsCommand),
     /// Show how the running gateway fares
     Status(Status),
-    /// Show an item of the running gateway
+    /// Show an item of the running gateway; without one, what a torrent or a content of IPFS is
     Info(Info),
     /// Have the running gateway forget an item
     Rm(Rm),
     /// Say whether the running gateway is well, by the exit code: 0 or 1; for probes
     Health(Health),
-    /// Look for what keeps a gateway from working well here, and say what to do
+    /// Look for what keeps a gateway from working well here, or a content from coming, and say what to do
     Diagnose(Diagnose),
     /// Make, list and revoke tokens and users (auth.credentials)
     #[command(subcommand)]
@@ -107,6 +112,8 @@ pub enum Command {
     Demo(Demo),
     /// Print the description of the control API, for programs (OpenAPI 3.1)
     Openapi,
+    /// Print what this program was built of and for
+    Version,
     /// Print completions for a shell
     Completions {
         /// Which
@@ -138,12 +145,18 @@ pub struct Serve {
 pub struct Get {
     /// Magnet, infohash, .torrent file, or CID with a path
     pub uri: String,
-    /// Directory to download into
+    /// Directory to download into; - writes one file to stdout
     #[arg(long, short, value_name = "DIR", default_value = ".")]
     pub out: PathBuf,
-    /// File numbers as `ls` shows them, as 0,2-4; all when not given
-    #[arg(long, value_name = "LIST")]
-    pub select: Option<Selection>,
+    /// File numbers as `ls` shows them, as 0,2-4, or a pattern as '*.mkv'; all when not given
+    #[arg(long, value_name = "FILES")]
+    pub select: Option<Pick>,
+    /// The content as one file: zip or tar of a torrent, car or tar of IPFS
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<Form>,
+    /// With -o -: the first and the last byte, as 0-499, or 500- for all from there
+    #[arg(long, value_name = "BYTES", conflicts_with = "format")]
+    pub range: Option<Stretch>,
 }
 
 /// `ls`.
@@ -287,8 +300,11 @@ pub struct Status {
 /// `info`.
 #[derive(Debug, Clone, Args)]
 pub struct Info {
-    /// Magnet or infohash
+    /// Magnet, infohash, .torrent file or the URL of one, or CID with a path
     pub uri: String,
+    /// Ask nobody, neither the gateway nor a network: tell what the name, the file or the cache says
+    #[arg(long)]
+    pub offline: bool,
     /// The gateway's own address, as http://HOST:PORT; that of the configuration when not given
     #[arg(long, value_name = "URL")]
     pub api: Option<String>,
@@ -321,9 +337,14 @@ pub struct Health {
 /// `diagnose`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Diagnose {
+    /// Magnet, infohash, .torrent file or the URL of one, or CID with a path, that does not come or is slow
+    pub uri: Option<String>,
     /// Ask nobody outside of this machine; without it the hosts of bittorrent.dht_bootstrap are asked for a sign of life
-    #[arg(long)]
+    #[arg(long, conflicts_with = "uri")]
     pub offline: bool,
+    /// How long the content is looked for, as 1m; 30s when not given
+    #[arg(long, value_name = "TIME", requires = "uri")]
+    pub timeout: Option<Span>,
 }
 
 /// `demo`.
@@ -492,7 +513,7 @@ mod tests {
             panic!("not get");
         };
         assert_eq!((get.uri.as_str(), get.out), ("magnet:?x", PathBuf::from("films")));
-        assert!(get.select.is_some_and(|select| select.contains(3) && !select.contains(1)));
+        assert_eq!(get.select, Some("0,2-4".parse().unwrap()));
     }
 
     #[test]

@@ -60,12 +60,20 @@ impl Dags {
     /// # Errors
     /// When it cannot be opened.
     pub(super) async fn open_to_read(config: &Config) -> Result<Self, Failure> {
+        Self::open_to_look(config, Reach::Network).await
+    }
+
+    /// The same for who may have to do with what is here.
+    ///
+    /// # Errors
+    /// As [`Self::open_to_read`].
+    pub(super) async fn open_to_look(config: &Config, reach: Reach) -> Result<Self, Failure> {
         let opened = match Store::open(on_disk(config)).await {
             Err(OpenError::InUse { .. }) => Store::open(StoreOptions::in_memory(MEMORY_BYTES)).await,
             opened => opened,
         };
         let store = opened.map_err(|error| Failure::new(Exit::Error, error.to_string()))?;
-        Self::start(config, store, Reach::Network).await
+        Self::start(config, store, reach).await
     }
 
     async fn start(config: &Config, store: Store, reach: Reach) -> Result<Self, Failure> {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use swarmgate_bittorrent_proto::wire::PieceIndex;
 use swarmgate_config::Config;
-use swarmgate_content::VerifiedBytes;
+use swarmgate_content::{ContentMeta, VerifiedBytes};
 use swarmgate_swarm::Known;
 use tokio::sync::mpsc;
 
@@ -21,7 +21,7 @@ use super::dags::is_ipfs;
 use super::engine::Engine;
 use super::files::Files;
 use super::source::{Failure, Source};
-use super::{Exit, Progress, Selection, fetch};
+use super::{Exit, Pick, Progress, fetch};
 
 /// Chunks that may wait for the disk: 16 of 256 KiB.
 const WRITE_QUEUE: usize = 16;
@@ -38,8 +38,8 @@ pub struct GetOptions {
     pub uri: String,
     /// The directory.
     pub out: PathBuf,
-    /// The files, by number; all when `None`.
-    pub select: Option<Selection>,
+    /// The files; all when `None`.
+    pub select: Option<Pick>,
 }
 
 /// Runs the command to its end, or until `interrupted` resolves.
@@ -71,7 +71,7 @@ pub async fn run(
 async fn download(engine: &Engine, options: &GetOptions) -> Result<Vec<PathBuf>, Failure> {
     let source = Source::read(&options.uri, engine.bittorrent().http_client()).await?;
     let meta = engine.resolve(&source).await?;
-    let selected: Vec<usize> = (0..meta.files.len()).filter(|index| is_selected(options, &source, *index)).collect();
+    let selected = selected(options.select.as_ref(), &source, &meta);
     let known = engine.bittorrent().known(&source.id.wire());
     let known = known.ok_or_else(|| Failure::new(Exit::Error, "the torrent is gone"))?;
     let files = Files::plan(&options.out, &known, &selected)?;
@@ -95,11 +95,15 @@ async fn download(engine: &Engine, options: &GetOptions) -> Result<Vec<PathBuf>,
     Ok(paths)
 }
 
-fn is_selected(options: &GetOptions, source: &Source, index: usize) -> bool {
-    match (&options.select, &source.select) {
-        (Some(selection), _) => selection.contains(index),
-        (None, Some(selection)) => u32::try_from(index).is_ok_and(|index| selection.contains(index)),
-        (None, None) => true,
+/// The files that are meant, by number: what was picked, or what the magnet selects, or all.
+pub(super) fn selected(pick: Option<&Pick>, source: &Source, meta: &ContentMeta) -> Vec<usize> {
+    let files = meta.files.iter().enumerate().filter(|(_, file)| !file.padding).map(|(index, _)| index);
+    match (pick, &source.select) {
+        (Some(pick), _) => pick.of(meta),
+        (None, Some(select)) => {
+            files.filter(|index| u32::try_from(*index).is_ok_and(|index| select.contains(index))).collect()
+        }
+        (None, None) => files.collect(),
     }
 }
 

@@ -59,7 +59,9 @@ pub fn run(config: &Config, wanted: &Link, output: Output, out: &mut dyn Write) 
     written.map_err(|error| Failure::new(Exit::from(&error), error.to_string()))
 }
 
-fn sign(key: &crate::auth::LinkKey, target: &str, whole: bool, ttl: Duration) -> Option<(String, u64)> {
+/// A path of the gateway with what lets whoever has it read until then, in seconds since 1970; `None` for what no link can be
+/// made to.
+pub(super) fn sign(key: &crate::auth::LinkKey, target: &str, whole: bool, ttl: Duration) -> Option<(String, u64)> {
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
     let place = Place::of(path, query)?;
     let reach = if whole { place.content() } else { place.file() };

@@ -95,7 +95,7 @@ async fn row_of(session: Arc<Session>, entry: Entry) -> Result<Row, Failure> {
     Ok(Row { name, kind: kind(target), size, cid })
 }
 
-async fn size_of(session: &Session, cid: &Cid, target: Target) -> Result<Option<u64>, Failure> {
+pub(super) async fn size_of(session: &Session, cid: &Cid, target: Target) -> Result<Option<u64>, Failure> {
     match target {
         Target::File => session.file_len(cid).await.map(Some).map_err(|error| fetch_failure(&error)),
         Target::Directory | Target::Symlink | Target::Node | Target::Data(_) | Target::Opaque(_) => Ok(None),
@@ -103,7 +103,7 @@ async fn size_of(session: &Session, cid: &Cid, target: Target) -> Result<Option<
 }
 
 /// What to call it: as UnixFS has it, or the codec of what is none.
-const fn kind(target: Target) -> &'static str {
+pub(super) const fn kind(target: Target) -> &'static str {
     match target {
         Target::File => "file",
         Target::Directory => "directory",

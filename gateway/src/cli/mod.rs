@@ -17,13 +17,19 @@ mod files;
 pub mod get;
 pub mod health;
 pub mod import;
+pub mod info;
 pub mod link;
 mod list;
 pub mod ls;
 pub mod manual;
 mod names;
 pub mod openapi;
+mod own_gateway;
+pub mod packed;
 mod part;
+pub mod pick;
+pub mod play;
+pub mod pour;
 pub mod progress;
 pub mod publish;
 pub mod recheck;
@@ -33,9 +39,11 @@ pub mod selection;
 pub mod source;
 pub mod token;
 mod tree;
+pub mod version;
 
 pub use args::{Cli, Command};
 pub use exit::Exit;
+pub use pick::Pick;
 pub use progress::Progress;
 pub use selection::Selection;
 
@@ -46,7 +54,11 @@ mod fetch_stories;
 #[cfg(test)]
 mod in_place_stories;
 #[cfg(test)]
+mod info_stories;
+#[cfg(test)]
 mod list_stories;
+#[cfg(test)]
+mod play_stories;
 #[cfg(test)]
 mod publish_stories;
 #[cfg(test)]

@@ -1,29 +1,41 @@
-//! The gateway that runs already, spoken to over its API: by plain HTTP/1.1, at the address that the configuration names.
-//! Nothing of TLS is set up for it, so that a probe starts at once and works where there are no certificates.
+//! The gateway that runs already, spoken to over HTTP/1.1, at the address that the configuration names.
+//!
+//! Where the configuration has a certificate (`server.tls_cert`) that is over TLS, and that certificate alone is believed
+//! ([`pinned`]). Where it has none, nothing of TLS is set up, so that a probe starts at once.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, HOST};
-use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{HeaderMap, HeaderName, Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use swarmgate_config::Config;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use url::Url;
 
 use super::Exit;
 use super::ls::printable;
 use super::source::Failure;
+use crate::links;
+
+mod pinned;
+
+use pinned::Pinned;
 
 /// How long it may take to connect, and then to answer. A gateway answers these questions from memory.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Longest answer read: 64 MiB, the items of a very busy gateway.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+/// Longest sentence repeated from an answer in words, in characters.
+const MAX_SENTENCE_CHARS: usize = 400;
 
 /// A gateway that may be running.
 #[derive(Clone)]
@@ -33,6 +45,8 @@ pub struct Running {
     /// What its paths begin with: empty, or a slash and more, without a slash at the end.
     base: String,
     token: Option<String>,
+    /// Set where it speaks TLS.
+    tls: Option<Pinned>,
 }
 
 /// What it answered.
@@ -40,6 +54,8 @@ pub struct Running {
 pub struct Reply {
     /// The status code.
     pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
     /// The whole body.
     pub body: Bytes,
 }
@@ -50,20 +66,47 @@ impl Running {
     /// # Errors
     /// [`Exit::Usage`] when neither says where it is.
     pub fn of(config: &Config, api: Option<&str>) -> Result<Self, Failure> {
-        let (authority, base) = match api {
-            Some(url) => parse(url)?,
-            None => (listening(config)?, config.server.base_path.clone()),
+        let has_tls = config.server.has_tls();
+        let (speaks_tls, authority, base) = match api {
+            Some(url) => parse(url, has_tls)?,
+            None => (has_tls, listening(config)?, config.server.base_path.clone()),
         };
         let base = base.trim_matches('/');
         let base = if base.is_empty() { String::new() } else { format!("/{base}") };
         let token = config.auth.required_token().map(|token| token.expose().to_owned());
-        Ok(Self { authority, base, token })
+        let tls = speaks_tls.then(|| Pinned::read(&config.server.tls_cert)).transpose()?;
+        Ok(Self { authority, base, token, tls })
+    }
+
+    /// The gateway at an address of this machine, without a base path and without TLS.
+    #[must_use]
+    pub fn at(address: SocketAddr, token: Option<String>) -> Self {
+        Self { authority: address.to_string(), base: String::new(), token, tls: None }
+    }
+
+    /// The same for a client without credentials.
+    #[must_use]
+    pub fn without_credentials(&self) -> Self {
+        Self { token: None, ..self.clone() }
+    }
+
+    /// Whether the configuration has a token for it.
+    #[must_use]
+    pub const fn has_token(&self) -> bool {
+        self.token.is_some()
     }
 
     /// The URL of a path of it, for people.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{}{path}", self.authority, self.base)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}{}{path}", self.authority, self.base)
+    }
+
+    /// A path that the gateway has named, as [`Self::ask`] takes it: without the base path.
+    #[must_use]
+    pub fn below_base<'a>(&self, path: &'a str) -> &'a str {
+        links::below_base(path, &self.base)
     }
 
     /// Asks, and takes any answer.
@@ -79,8 +122,19 @@ impl Running {
     /// # Errors
     /// As [`Self::ask`].
     pub async fn ask_within(&self, patience: Duration, method: Method, path: &str) -> Result<Reply, Failure> {
-        let late = |_| Failure::new(Exit::Timeout, format!("{}: no answer within {patience:?}", self.url(path)));
-        tokio::time::timeout(patience, self.exchange(method, path)).await.map_err(late)?
+        let request = Request::builder().method(method).uri(path).body(Bytes::new());
+        self.send(request.map_err(|error| self.broke(path, &error))?, patience).await
+    }
+
+    /// Sends a request whose URI is a path of the gateway, with a query perhaps, and takes any answer within `patience`.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn send(&self, request: Request<Bytes>, patience: Duration) -> Result<Reply, Failure> {
+        // A query may have in it what is nobody's business, as a tracker's passkey.
+        let path = request.uri().path().to_owned();
+        let late = |_| Failure::new(Exit::Timeout, format!("{}: no answer within {patience:?}", self.url(&path)));
+        tokio::time::timeout(patience, self.exchange(request, &path)).await.map_err(late)?
     }
 
     /// Asks for a JSON document.
@@ -94,20 +148,38 @@ impl Running {
         serde_json::from_slice(&reply.body).map_err(no_json)
     }
 
-    async fn exchange(&self, method: Method, path: &str) -> Result<Reply, Failure> {
+    async fn exchange(&self, request: Request<Bytes>, path: &str) -> Result<Reply, Failure> {
         let nobody = |error: std::io::Error| {
             let message = format!("no gateway answers at {}: {error}; is it running?", self.authority);
             Failure::new(Exit::NotFound, message)
         };
-        let broke = |error: &dyn fmt::Display| Failure::new(Exit::Error, format!("{}: {error}", self.url(path)));
+        let request = self.complete(request).map_err(|error| self.broke(path, &error))?;
         let stream = TcpStream::connect(&self.authority).await.map_err(nobody)?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| broke(&error))?;
-        let request = self.request(method, path).map_err(|error| broke(&error))?;
+        match &self.tls {
+            None => self.converse(stream, request, path).await,
+            Some(tls) => {
+                let host = self.authority.rsplit_once(':').map_or(self.authority.as_str(), |(host, _)| host);
+                let greeted = tls.greet(host, stream).await;
+                let stream = greeted.map_err(|error| self.broke(path, &pinned::complaint(&error)))?;
+                self.converse(stream, request, path).await
+            }
+        }
+    }
+
+    async fn converse(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        request: Request<Full<Bytes>>,
+        path: &str,
+    ) -> Result<Reply, Failure> {
+        let handshake = http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|error| self.broke(path, &error))?;
         let answer = async {
-            let response = sender.send_request(request).await.map_err(|error| broke(&error))?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-            Ok::<_, Failure>(Reply { status, body: body.map_err(|error| broke(&error))?.to_bytes() })
+            let response = sender.send_request(request).await.map_err(|error| self.broke(path, &error))?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
+            let body = body.map_err(|error| self.broke(path, &error))?.to_bytes();
+            Ok::<_, Failure>(Reply { status: head.status, headers: head.headers, body })
         };
         tokio::pin!(connection, answer);
         tokio::select! {
@@ -115,25 +187,50 @@ impl Running {
             // The last bytes of an answer may come with the end of the connection.
             ended = &mut connection => match ended {
                 Ok(()) => answer.await,
-                Err(error) => Err(broke(&error)),
+                Err(error) => Err(self.broke(path, &error)),
             },
         }
     }
 
-    fn request(&self, method: Method, path: &str) -> Result<Request<Empty<Bytes>>, http::Error> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.base))
-            .header(HOST, &self.authority)
-            .header(ACCEPT, "application/json");
-        if let Some(token) = &self.token {
-            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+    fn broke(&self, path: &str, error: &dyn fmt::Display) -> Failure {
+        Failure::new(Exit::Error, format!("{}: {error}", self.url(path)))
+    }
+
+    /// The request as it goes on the wire: below the base path, with what each has.
+    fn complete(&self, request: Request<Bytes>) -> Result<Request<Full<Bytes>>, http::Error> {
+        let (head, body) = request.into_parts();
+        let mut complete = Request::builder()
+            .method(head.method)
+            .uri(format!("{}{}", self.base, head.uri))
+            .header(HOST, &self.authority);
+        if !head.headers.contains_key(ACCEPT) {
+            complete = complete.header(ACCEPT, "application/json");
         }
-        request.body(Empty::new())
+        if let Some(token) = &self.token {
+            complete = complete.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        for (name, value) in &head.headers {
+            complete = complete.header(name, value);
+        }
+        complete.body(Full::new(body))
     }
 }
 
 impl Reply {
+    /// A header that is text.
+    #[must_use]
+    pub fn header(&self, name: &HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The first line of an answer in words, as errors about IPFS are.
+    fn sentence(&self) -> Option<String> {
+        let is_text = self.header(&CONTENT_TYPE)?.starts_with("text/plain");
+        let line = std::str::from_utf8(&self.body).ok()?.lines().next()?;
+        let line: String = line.chars().take(MAX_SENTENCE_CHARS).collect();
+        (is_text && !line.is_empty()).then(|| printable(&line))
+    }
+
     /// The reply, where it is a success.
     ///
     /// # Errors
@@ -142,16 +239,24 @@ impl Reply {
         if self.status.is_success() {
             return Ok(self);
         }
+        let problem: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        let kind = problem["type"].as_str().and_then(|kind| kind.rsplit(':').next()).unwrap_or_default();
         let exit = match self.status {
+            _ if matches!(kind, "no-source" | "name-unresolved") => Exit::NotFound,
+            _ if kind == "invalid-content" => Exit::Integrity,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::Denied,
             StatusCode::NOT_FOUND => Exit::NotFound,
             StatusCode::BAD_REQUEST => Exit::Usage,
+            StatusCode::GATEWAY_TIMEOUT => Exit::Timeout,
+            StatusCode::INSUFFICIENT_STORAGE => Exit::DiskFull,
             _ => Exit::Error,
         };
-        let problem: Value = serde_json::from_slice(&self.body).unwrap_or_default();
         let words = [problem["title"].as_str(), problem["detail"].as_str()];
         let words: Vec<_> = words.into_iter().flatten().map(printable).collect();
-        let what = if words.is_empty() { format!("the answer was {}", self.status) } else { words.join(": ") };
+        let what = match words.is_empty() {
+            true => self.sentence().unwrap_or_else(|| format!("the answer was {}", self.status)),
+            false => words.join(": "),
+        };
         let hint = if exit == Exit::Denied { "; give it as auth.token, or SWARMGATE_AUTH__TOKEN_FILE" } else { "" };
         Err(Failure::new(exit, format!("{what}{hint}")))
     }
@@ -169,40 +274,47 @@ fn listening(config: &Config) -> Result<String, Failure> {
         let message = "server.listen names no port that the gateway could be found at; say --api http://HOST:PORT";
         Failure::new(Exit::Usage, message)
     };
-    if config.server.has_tls() {
-        let message =
-            "the addresses of server.listen speak TLS, which this command does not; say --api http://HOST:PORT";
-        return Err(Failure::new(Exit::Usage, message));
-    }
     let mut address = config.server.addresses().find(|address| address.port() != 0).ok_or_else(unknown)?;
     if address.ip().is_unspecified() {
         address.set_ip(match address {
-            std::net::SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            std::net::SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
         });
     }
     Ok(address.to_string())
 }
 
-/// Host with port, and path, of a URL.
-fn parse(text: &str) -> Result<(String, String), Failure> {
+/// Whether TLS is spoken, host with port, and path, of a URL.
+fn parse(text: &str, has_tls: bool) -> Result<(bool, String, String), Failure> {
     let usage = |why: &str| Failure::new(Exit::Usage, format!("--api {text}: {why}"));
     let url = Url::parse(text).map_err(|error| usage(&error.to_string()))?;
-    if url.scheme() != "http" {
-        return Err(usage("write http://HOST:PORT, the address that the gateway itself listens on"));
-    }
+    let speaks_tls = match url.scheme() {
+        "http" => false,
+        "https" if has_tls => true,
+        "https" => {
+            return Err(usage(
+                "over https only the certificate in server.tls_cert is believed; name it, or write http://HOST:PORT",
+            ));
+        }
+        _ => return Err(usage("write http://HOST:PORT, the address that the gateway itself listens on")),
+    };
     let host = url.host_str().ok_or_else(|| usage("it names no host"))?;
-    Ok((format!("{host}:{}", url.port_or_known_default().unwrap_or(80)), url.path().to_owned()))
+    let port = url.port_or_known_default().ok_or_else(|| usage("it names no port"))?;
+    Ok((speaks_tls, format!("{host}:{port}"), url.path().to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Path, PathBuf};
+
+    use swarmgate_config::Secret;
+    use tokio::net::TcpListener;
+
     use super::*;
     use crate::auth::TokenHash;
-    use crate::server::ServeLimits;
+    use crate::server::{HttpSocket, ServeLimits, Tls, router, serve};
     use crate::state::{Anonymous, HttpOptions};
-    use crate::testing::{Behaviour, World};
-    use swarmgate_config::Secret;
+    use crate::testing::{Behaviour, World, world};
 
     fn authority(listen: &[&str]) -> Result<String, Failure> {
         let mut config = Config::default();
@@ -250,6 +362,46 @@ mod tests {
         assert_eq!(with.document("/api/v1/version").await.unwrap()["name"], "swarmgate");
         assert_eq!(with.document("/api/v1/items/ab").await.unwrap_err().exit, Exit::Usage);
         assert!(!format!("{with:?}").contains("s3cret"));
+    }
+
+    /// A certificate with its key, in files of these names.
+    fn certificate(dir: &Path, name: &str) -> (PathBuf, PathBuf) {
+        let (cert, key) = (dir.join(format!("{name}.pem")), dir.join(format!("{name}.key")));
+        let made = rcgen::generate_simple_self_signed(vec!["media.example".to_owned()]).unwrap();
+        std::fs::write(&cert, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        (cert, key)
+    }
+
+    #[tokio::test]
+    async fn over_tls_the_certificate_of_the_configuration_is_believed_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cert, key) = certificate(dir.path(), "ours");
+        let world = world(&[("a", 1)]).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let socket = HttpSocket::from(listener).with_tls(Some(Tls::load(&cert, &key).unwrap()));
+        tokio::spawn(serve(socket, router(world.state.clone()), world.shutdown.clone(), ServeLimits::default()));
+
+        let mut config = Config::default();
+        config.server.listen = vec![address.into()];
+        config.server.tls_cert = cert;
+        let by_url = format!("https://{address}/");
+        for api in [None, Some(by_url.as_str())] {
+            let running = Running::of(&config, api).unwrap();
+            assert_eq!(running.url("/healthz"), format!("https://{address}/healthz"));
+            assert_eq!(running.document("/api/v1/version").await.unwrap()["name"], "swarmgate");
+        }
+        config.server.tls_cert = certificate(dir.path(), "another").0;
+        let failure = Running::of(&config, None).unwrap().ask(Method::GET, "/healthz").await.unwrap_err();
+        assert_eq!(failure.exit, Exit::Error);
+        assert!(failure.message.contains("another certificate") && failure.message.contains("SIGHUP"), "{failure}");
+        config.server.listen = vec![world.address.into()];
+        let failure = Running::of(&config, None).unwrap().ask(Method::GET, "/healthz").await.unwrap_err();
+        assert_eq!(failure.exit, Exit::Error, "what speaks no TLS: {failure}");
+        config.server.tls_cert = dir.path().join("none.pem");
+        let failure = Running::of(&config, None).unwrap_err();
+        assert!(failure.exit == Exit::Usage && failure.message.contains("server.tls_cert"), "{failure}");
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! `swarmgate status`, `info` and `rm`: what a running gateway does, and what it should forget.
+//! `swarmgate status` and `rm`: what a running gateway does, and what it should forget; and for `info`, what it knows.
 
 use std::io::Write;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use swarmgate_config::Config;
 use swarmgate_content::ContentId;
 
 use super::Exit;
-use super::args::{Info, Output, Rm, Status};
+use super::args::{Output, Rm, Status};
 use super::ls::printable;
 use super::running::Running;
 use super::source::Failure;
@@ -49,24 +49,35 @@ pub async fn status(
     }
 }
 
-/// Shows what the gateway knows of one item.
+/// What the gateway knows of one item; `None` where no gateway runs and `api` does not say that one should.
 ///
 /// # Errors
 /// As [`status`]; [`Exit::NotFound`] when it knows no such item.
-pub async fn info(config: &Config, command: &Info, output: Output, out: &mut dyn Write) -> Result<(), Failure> {
-    let id = item(&command.uri)?;
-    let running = Running::of(config, command.api.as_deref())?;
-    let item = running.document(&format!("/api/v1/items/{id}")).await?;
-    match output {
-        Output::Json => say(out, &format!("{item:#}")),
-        Output::Human => say(out, about(&item).trim_end()),
+pub(super) async fn known(config: &Config, uri: &str, api: Option<&str>) -> Result<Option<Value>, Failure> {
+    let id = item(uri)?;
+    let expected = api.is_some();
+    let running = match Running::of(config, api) {
+        Ok(running) => running,
+        Err(failure) if expected => return Err(failure),
+        Err(_) => return Ok(None),
+    };
+    let path = format!("/api/v1/items/{id}");
+    match running.ask(Method::GET, &path).await {
+        Err(failure) if !expected && failure.exit == Exit::NotFound => Ok(None),
+        Err(failure) => Err(failure),
+        Ok(reply) => {
+            let reply = reply.accepted()?;
+            let no_json =
+                |error| Failure::new(Exit::Error, format!("{}: not a swarmgate's answer: {error}", running.url(&path)));
+            serde_json::from_slice(&reply.body).map(Some).map_err(no_json)
+        }
     }
 }
 
 /// Has the gateway forget one item, and with `--purge` what it has cached of it.
 ///
 /// # Errors
-/// As [`info`].
+/// As [`status`]; [`Exit::NotFound`] when it knows no such item.
 pub async fn rm(config: &Config, command: &Rm, output: Output, out: &mut dyn Write) -> Result<(), Failure> {
     let id = item(&command.uri)?;
     let running = Running::of(config, command.api.as_deref())?;
@@ -145,7 +156,7 @@ fn line(status: &Value) -> String {
 }
 
 /// One item; its name is a stranger's.
-fn about(item: &Value) -> String {
+pub(super) fn about(item: &Value) -> String {
     let name = item["name"].as_str().map_or_else(|| "name not known yet".to_owned(), printable);
     let mut page = format!("{}  {name}\n", item["infohash"].as_str().unwrap_or("?"));
     page += &format!(
@@ -185,6 +196,8 @@ fn bytes(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::args::Info;
+    use crate::cli::info;
     use crate::testing::{IH, World, infohash, item as an_item, world};
 
     async fn with_an_item() -> (World, Config) {
@@ -230,8 +243,8 @@ mod tests {
     async fn an_item_is_shown_and_forgotten_and_then_not_found() {
         let (world, config) = with_an_item().await;
         let mut out = Vec::new();
-        let which = Info { uri: format!("magnet:?xt=urn:btih:{IH}"), api: None };
-        info(&config, &which, Output::Human, &mut out).await.unwrap();
+        let which = Info { uri: format!("magnet:?xt=urn:btih:{IH}"), offline: false, api: None };
+        info::run(&config, &which, Output::Human, std::future::pending(), &mut out).await.unwrap();
         let shown = text(out);
         assert!(
             shown.starts_with(&format!("{IH}  Test content\nstate      idle, kept\ncached     0 B of 1000 B\n")),
@@ -242,7 +255,8 @@ mod tests {
         assert_eq!(*world.catalogue.purged.lock(), [(infohash(), true)]);
         let again = rm(&config, &gone, Output::Json, &mut Vec::new()).await.unwrap_err();
         assert_eq!(again.exit, Exit::NotFound, "{again}");
-        let unknown = info(&config, &which, Output::Json, &mut Vec::new()).await.unwrap_err();
+        let unknown = info::run(&config, &which, Output::Json, std::future::pending(), &mut Vec::new()).await;
+        let unknown = unknown.unwrap_err();
         assert_eq!(unknown.exit, Exit::NotFound, "{unknown}");
     }
 

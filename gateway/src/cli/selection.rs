@@ -1,5 +1,6 @@
 //! Which files of a content: numbers and ranges with commas, as BEP 53 writes them in a magnet's `so=`.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
@@ -31,10 +32,30 @@ impl Selection {
         self.0.iter().any(|range| range.contains(&index))
     }
 
+    /// The number, where it is the only one.
+    #[must_use]
+    pub fn single(&self) -> Option<usize> {
+        let [only] = self.0.as_slice() else { return None };
+        (only.start() == only.end()).then_some(*only.start())
+    }
+
     /// The largest number named, to tell a file that is not there.
     #[must_use]
     pub fn largest(&self) -> Option<usize> {
         self.0.iter().map(|range| *range.end()).max()
+    }
+}
+
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, range) in self.0.iter().enumerate() {
+            let comma = if place == 0 { "" } else { "," };
+            match (range.start(), range.end()) {
+                (start, end) if start == end => write!(f, "{comma}{start}")?,
+                (start, end) => write!(f, "{comma}{start}-{end}")?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -65,7 +86,9 @@ mod tests {
         let selection: Selection = "0,2,4-7".parse().unwrap();
         let selected: Vec<usize> = (0..10).filter(|index| selection.contains(*index)).collect();
         assert_eq!(selected, [0, 2, 4, 5, 6, 7]);
-        assert_eq!(selection.largest(), Some(7));
+        assert_eq!((selection.largest(), selection.single()), (Some(7), None));
+        assert_eq!(selection.to_string(), "0,2,4-7");
+        assert_eq!("3-3".parse::<Selection>().unwrap().single(), Some(3));
     }
 
     #[test]

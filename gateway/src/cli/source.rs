@@ -50,13 +50,21 @@ impl Source {
     /// # Errors
     /// When it is nothing of the kind, or the file or URL cannot be read.
     pub async fn read(text: &str, http: &HttpClient) -> Result<Self, Failure> {
-        if text.starts_with("magnet:") {
-            return Self::from_magnet(text);
-        }
         if text.starts_with("http://") || text.starts_with("https://") {
             let fetched = http.get_bytes(text, MAX_TORRENT_BYTES, FETCH_TIMEOUT).await;
             let bytes = fetched.map_err(|error| Failure::new(Exit::Error, format!("{text}: {error}")))?;
             return Self::from_torrent(&bytes, text);
+        }
+        Self::read_here(text).await
+    }
+
+    /// Reads what was typed where nobody has to be asked: all but URLs.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn read_here(text: &str) -> Result<Self, Failure> {
+        if text.starts_with("magnet:") {
+            return Self::from_magnet(text);
         }
         match ContentId::parse_torrent(text) {
             Ok(ContentId::BtV1(v1)) => Ok(Self::named(v1.into())),

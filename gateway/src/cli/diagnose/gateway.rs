@@ -12,8 +12,16 @@ use crate::cli::running::Running;
 /// Asks the gateway of this configuration whether it is ready; says first whether one runs at all.
 pub(super) async fn look(config: &Config) -> (bool, Vec<Check>) {
     let skipped = |why: &str| (false, vec![Check::new("gateway", Verdict::Skipped, why)]);
-    let Ok(running) = Running::of(config, None) else {
-        return skipped("server.listen leaves the port to the system, so it is not known where one would run");
+    let running = match Running::of(config, None) {
+        Ok(running) => running,
+        // With a port, it is the certificate that cannot be read.
+        Err(failure) if config.server.addresses().any(|address| address.port() != 0) => {
+            let advice = "without it a gateway does not start; name a certificate that is there, as PEM";
+            return (false, vec![Check::new("gateway", Verdict::Fail, failure.message).advice(advice)]);
+        }
+        Err(_) => {
+            return skipped("server.listen leaves the port to the system, so it is not known where one would run");
+        }
     };
     match running.ask(Method::GET, "/readyz").await {
         Ok(reply) => {

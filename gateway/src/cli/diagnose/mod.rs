@@ -1,10 +1,13 @@
 //! `swarmgate diagnose`: what an operator gets wrong, looked for one thing after the other, each with what to do about
 //! it. Nothing is changed, and with `--offline` nobody outside of this machine is asked.
 //!
+//! Of a content it looks for what keeps that from coming ([`content`]).
+//!
 //! What was found is judged by functions of plain values; the looking itself is beside them in each file.
 
 mod access;
 mod cache;
+mod content;
 mod dht;
 mod gateway;
 mod here;
@@ -62,16 +65,22 @@ impl Check {
     }
 }
 
-/// Runs the command to its end: some seconds at most, each check with a bound of its own.
+/// Runs the command to its end: some seconds at most, each check with a bound of its own; of a content as long as the
+/// command says.
 ///
 /// # Errors
 /// [`Exit::Usage`] when the configuration is wrong, [`Exit::Error`] when something else does not work. Warnings are none.
+/// Of a content, [`Exit::NotFound`] or [`Exit::Timeout`] when no byte of it came.
 pub async fn run(
     loaded: &Result<Loaded, ConfigErrors>,
     command: &Diagnose,
     output: Output,
+    interrupted: impl Future<Output = ()>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
+    if let (Some(uri), Ok(loaded)) = (&command.uri, loaded) {
+        return content::run(&loaded.config, uri, command.timeout, output, interrupted, out).await;
+    }
     let checks = match loaded {
         Ok(loaded) => of_configuration(&loaded.config, command).await,
         Err(errors) => wrong_configuration(errors).into_iter().chain(machine::checks(&Config::default())).collect(),
@@ -142,7 +151,8 @@ mod tests {
 
     async fn told(sources: &Sources, output: Output) -> (Option<Exit>, String) {
         let mut out = Vec::new();
-        let result = run(&Config::load(sources), &Diagnose { offline: true }, output, &mut out).await;
+        let command = Diagnose { offline: true, ..Diagnose::default() };
+        let result = run(&Config::load(sources), &command, output, std::future::pending(), &mut out).await;
         (result.err().map(|failure| failure.exit), String::from_utf8(out).unwrap())
     }
 
