@@ -21,6 +21,7 @@ mod hybrid_view;
 mod invariants;
 mod lifecycle;
 mod pace;
+mod players;
 mod private;
 mod ranges;
 mod reload;
