@@ -26,7 +26,7 @@ use swarmgate_bittorrent::dht::{DhtNode, DhtOptions};
 use swarmgate_bittorrent::obfuscated::Encryption;
 use swarmgate_bittorrent::route::{Outlet, Proxy, Route};
 use swarmgate_bittorrent::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets, FindingOptions, QueueLimits};
-use swarmgate_config::{AnonymousContent, Config, Loaded, PeerEncryption, SeedingPolicy, TrackerAllow};
+use swarmgate_config::{AnonymousContent, Config, Loaded, PeerEncryption, PolicyMode, SeedingPolicy, TrackerAllow};
 use swarmgate_content::{Event, EventBus, ManagerError, ProtocolManager};
 use swarmgate_egress::EgressPolicy;
 use swarmgate_hybrid::{BindingBook, HybridProtocol};
@@ -52,7 +52,7 @@ use crate::ipfs;
 use crate::listeners::{Listeners, ListenersError};
 use crate::live::{Live, upload_rules};
 use crate::pointers::Pointers;
-use crate::policy::{DenylistError, Denylists};
+use crate::policy::{Admitted, Denylists, ListError};
 use crate::publish::{Jobs, Publisher};
 use crate::server::{self, ServeLimits, Tls};
 use crate::settings;
@@ -102,9 +102,9 @@ pub enum StartupError {
     /// The key of signed links.
     #[error("the key of signed links in {0}: {1}")]
     LinkKey(std::path::PathBuf, #[source] std::io::Error),
-    /// A list of what is not served.
+    /// A list of what is not served, or of what alone is.
     #[error(transparent)]
-    Denylist(#[from] DenylistError),
+    List(#[from] ListError),
     /// A protocol was registered twice: a bug, caught.
     #[error(transparent)]
     Manager(#[from] ManagerError),
@@ -203,7 +203,7 @@ impl App {
         let (catalogue, fetch_torrent): (Arc<dyn Catalogue>, Arc<dyn FetchTorrent>) = match peers {
             Some(sockets) => {
                 let context = SwarmContext { pace: self.live.peers(), ..SwarmContext::new(self.store.clone(), events) };
-                let engine = self.start_bittorrent(config, sockets, context.clone()).await?;
+                let engine = self.start_bittorrent(config, &denylists, sockets, context.clone()).await?;
                 if let Some(sockets) = webrtc {
                     self.start_webtorrent(config, sockets, &context)?;
                 }
@@ -288,6 +288,7 @@ impl App {
     async fn start_bittorrent(
         &mut self,
         config: &Config,
+        denylists: &Denylists,
         sockets: BitTorrentSockets,
         context: SwarmContext,
     ) -> Result<Arc<BitTorrentProtocol>, StartupError> {
@@ -297,7 +298,9 @@ impl App {
             self.sockets.push(("udp", node.address()));
             self.dht = Some(node);
         }
-        let (options, dht) = (bittorrent_options(config, egress(config)), self.dht.as_ref().map(DhtNode::handle));
+        let dht = self.dht.as_ref().map(DhtNode::handle);
+        let restored = denylists.admitted().torrents();
+        let options = BitTorrentOptions { restored, ..bittorrent_options(config, egress(config)) };
         let bittorrent = BitTorrentProtocol::start(options, sockets, dht, context).await?;
         self.bittorrent = Some(Arc::clone(&bittorrent));
         self.live.lead(&bittorrent);
@@ -543,6 +546,7 @@ pub(crate) fn bittorrent_options(config: &Config, egress: EgressPolicy) -> BitTo
         max_partial_bytes: config.cache.memory.bytes() / PARTIAL_SHARE,
         keep_behind_bytes: KEEP_BEHIND_BYTES,
         finding: finding_options(config),
+        restored: None,
     }
 }
 
@@ -658,9 +662,14 @@ fn http_options(config: &Config) -> Result<HttpOptions, StartupError> {
     })
 }
 
-pub(crate) fn denylists(config: &Config) -> Result<Denylists, DenylistError> {
+pub(crate) fn denylists(config: &Config) -> Result<Denylists, ListError> {
     let legal = config.policy.legal_status == http::StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS.as_u16();
-    Denylists::load(&config.policy.denylists, legal)
+    let admitted = match config.policy.mode {
+        PolicyMode::Open => Admitted::All,
+        PolicyMode::Allowlist => Admitted::load(&config.policy.allowlists)?,
+        PolicyMode::PinnedOnly => Admitted::Kept,
+    };
+    Ok(Denylists::load(&config.policy.denylists, legal)?.taking_away_from(admitted))
 }
 
 fn cache_status(store: &Store) -> serde_json::Value {

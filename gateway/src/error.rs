@@ -99,6 +99,8 @@ problem_kinds! {
     TorrentUrlRefused = 403 "torrent-url-refused" "That URL may not be fetched",
     /// The operator does not let this gateway publish what lies there.
     PublishRefused = 403 "publish-refused" "That path may not be published",
+    /// The operator serves chosen contents, and it is none of them (`policy.mode`). Nobody was asked for it.
+    NotAdmitted = 403 "not-admitted" "This gateway serves chosen contents alone",
     /// No route has this path.
     NoRoute = 404 "no-route" "Nothing is served at this path",
     /// The content is known and has no such file.

@@ -97,8 +97,9 @@ impl Exchange {
     /// Finds out what a content is.
     ///
     /// # Errors
-    /// The protocol's error, or one for the deadline; 410 or 451 when it is not served.
+    /// The protocol's error, or one for the deadline; 403, 410 or 451 when it is not served.
     pub async fn resolve(&self, id: ContentId) -> Result<Arc<ContentMeta>, Problem> {
+        self.state.denylists.admitted().check_torrent(&id, &*self.state.catalogue)?;
         self.state.denylists.check_content(&id, "")?;
         let started = Instant::now();
         let deadline = self.patience.until.unwrap_or(started + self.state.options.resolve);

@@ -68,7 +68,7 @@ const fn stays() -> bool {
         (status = CREATED, description = "Its files are known", body = ItemStatus, headers(("Location" = String, description = "The item"))),
         (status = ACCEPTED, description = "Its files are being looked for", body = ItemStatus, headers(("Location" = String, description = "The item"))),
         (status = BAD_REQUEST, description = "The body or a parameter cannot be read"),
-        (status = FORBIDDEN, description = "The URL leads to where the gateway may not be sent"),
+        (status = FORBIDDEN, description = "The URL leads to where the gateway may not be sent, or the content is none that this gateway serves"),
         (status = PAYLOAD_TOO_LARGE, description = "More than 64 KiB, or a .torrent of more than 32 MiB"),
         (status = UNSUPPORTED_MEDIA_TYPE, description = "A body of another type"),
         (status = UNPROCESSABLE_ENTITY, description = "It describes no torrent"),
@@ -85,7 +85,9 @@ pub async fn add(State(state): State<GatewayState>, request: Request) -> Result<
     let added = match essence.as_str() {
         "application/x-bittorrent" => {
             let bytes = read(body, MAX_TORRENT_BYTES).await?;
-            state.catalogue.add_torrent(bytes, pin(&parts.uri)?).await?
+            let keep = pin(&parts.uri)?;
+            state.denylists.admitted().check_file(&bytes, keep, &*state.catalogue)?;
+            state.catalogue.add_torrent(bytes, keep).await?
         }
         "application/json" => {
             let bytes = read(body, MAX_TEXT_BYTES).await?;
@@ -113,6 +115,7 @@ async fn add_uri(state: &GatewayState, uri: &str, keep: bool) -> Result<Added, P
         Some("magnet") => Magnet::parse(uri).map_err(|error| invalid(error.to_string()))?,
         Some(_) | None => query::topic(&ContentId::parse_torrent(uri).map_err(|error| invalid(error.to_string()))?),
     };
+    state.denylists.admitted().check_magnet(&magnet, keep, &*state.catalogue)?;
     Ok(state.catalogue.add_magnet(&magnet, keep)?)
 }
 

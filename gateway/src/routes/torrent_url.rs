@@ -45,6 +45,7 @@ pub async fn add(gateway: &Gateway, url: &str, keep: bool) -> Result<Added, Prob
         return Err(Problem::new(ProblemKind::TorrentUrlRefused, "only http and https URLs are fetched"));
     }
     let bytes = gateway.fetch_torrent.fetch(&url, MAX_FETCHED_BYTES).await.map_err(problem)?;
+    gateway.denylists.admitted().check_file(&bytes, keep, &*gateway.catalogue)?;
     Ok(gateway.catalogue.add_torrent(bytes, keep).await?)
 }
 

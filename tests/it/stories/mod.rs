@@ -22,6 +22,7 @@ mod invariants;
 mod lifecycle;
 mod pace;
 mod players;
+mod policy;
 mod private;
 mod ranges;
 mod reload;

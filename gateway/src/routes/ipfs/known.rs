@@ -6,6 +6,7 @@
 //! about a request leads to the long way, which alone knows how to refuse, to search and to explain.
 //!
 //! Denylists need no second look: they are read at start and hold until the end, so nothing that they block is known.
+//! Where pinned blocks alone are served, nothing is known: a pin may go.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -74,7 +75,8 @@ impl Known {
         let (address, ask) = (&inquiry.address, &inquiry.ask);
         let asks_nobody = ask.wait.is_none() && ask.hints.is_empty() && ask.sources.is_none();
         let is_immutable = matches!((&address.mount, &address.path.root), (Mount::Path(_), Root::Ipfs(_)));
-        if inquiry.head || !asks_nobody || !is_immutable || !is_plain(&inquiry.headers) {
+        let may_be_refused = inquiry.state.denylists.admitted().may_change();
+        if may_be_refused || inquiry.head || !asks_nobody || !is_immutable || !is_plain(&inquiry.headers) {
             return None;
         }
         let target = match &address.query {

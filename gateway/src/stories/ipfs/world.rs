@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::pace::ClientPace;
-use crate::policy::Denylists;
+use crate::policy::{Admitted, Denylists};
 use crate::server::{ServeLimits, router, serve};
 use crate::state::{GatewayState, HttpOptions, Parts};
 use crate::testing::{Answer, TestCatalogue, send};
@@ -43,6 +43,7 @@ pub(super) struct Setting {
     pub(super) links: Vec<(&'static str, String)>,
     pub(super) denylist: String,
     pub(super) legal: bool,
+    pub(super) admitted: Admitted,
     /// Whether there is a source besides the store.
     pub(super) source: bool,
 }
@@ -103,7 +104,8 @@ impl IpfsWorld {
             hybrid: None,
             publishing: None,
             pointers: None,
-            denylists: Denylists::new(vec![("test".to_owned(), rules)], setting.legal),
+            denylists: Denylists::new(vec![("test".to_owned(), rules)], setting.legal)
+                .taking_away_from(setting.admitted),
             tracker: None,
             mapping: None,
             gate: None,
