@@ -242,6 +242,7 @@ impl App {
             options,
             live: Some(Arc::clone(&self.live)),
             pace: self.live.clients(),
+            rates: self.live.rates(),
             closing: self.closing.clone(),
         });
         let router = server::router(state);

@@ -13,6 +13,7 @@ use swarmgate_pace::Limit;
 use swarmgate_swarm::Pace;
 
 use crate::pace::ClientPace;
+use crate::rates::Rates;
 
 /// The limits in force.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +25,7 @@ struct Limits {
     clients: Limit,
     item: Limit,
     client: Limit,
+    rates: Rates,
 }
 
 /// See the module's head.
@@ -42,7 +44,7 @@ impl Live {
     pub fn new(config: &Config) -> Arc<Self> {
         let limits = Limits::default();
         limits.follow(config);
-        let Limits { upload, download, item_upload, item_download, clients, item, client } = limits.clone();
+        let Limits { upload, download, item_upload, item_download, clients, item, client, rates: _ } = limits.clone();
         Arc::new(Self {
             config: Mutex::new(config.clone()),
             limits,
@@ -62,6 +64,12 @@ impl Live {
     #[must_use]
     pub fn clients(&self) -> ClientPace {
         self.clients.clone()
+    }
+
+    /// How often strangers may ask.
+    #[must_use]
+    pub fn rates(&self) -> Rates {
+        self.limits.rates.clone()
     }
 
     /// Has the torrent engine follow too.
@@ -114,6 +122,7 @@ impl Limits {
         self.clients.set(config.limits.bandwidth.bytes_per_second());
         self.item.set(config.limits.item_bandwidth.bytes_per_second());
         self.client.set(config.limits.client_bandwidth.bytes_per_second());
+        self.rates.set(config.limits.requests_per_minute, config.limits.new_items_per_minute);
     }
 }
 

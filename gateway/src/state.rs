@@ -29,6 +29,7 @@ use crate::pace::ClientPace;
 use crate::pointers::Pointers;
 use crate::policy::Denylists;
 use crate::publish::Jobs;
+use crate::rates::Rates;
 use crate::routes::ipfs::known::KnownAnswers;
 use crate::streams::Streams;
 use crate::telemetry::Telemetry;
@@ -73,6 +74,8 @@ pub struct Parts {
     pub live: Option<Arc<Live>>,
     /// How fast clients are served.
     pub pace: ClientPace,
+    /// How often strangers may ask.
+    pub rates: Rates,
     /// Cancelled when the gateway begins to stop: event streams end, `/readyz` says so.
     pub closing: CancellationToken,
 }

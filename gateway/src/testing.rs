@@ -25,6 +25,7 @@ use url::Url;
 use crate::catalogue::{AddError, Added, Catalogue, ItemStatus, PieceMap};
 use crate::pace::ClientPace;
 use crate::policy::Denylists;
+use crate::rates::Rates;
 use crate::server::{ServeLimits, router, serve};
 use crate::state::{FetchTorrent, FetchTorrentError, GatewayState, HttpOptions, Parts};
 
@@ -389,6 +390,7 @@ impl World {
             options,
             live: None,
             pace: ClientPace::default(),
+            rates: Rates::default(),
             closing: shutdown.clone(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,6 +1,6 @@
 //! Items: add, list, look at, remove.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
@@ -22,7 +22,7 @@ use crate::catalogue::{Added, ItemStatus};
 use crate::error::{Problem, ProblemKind};
 use crate::routes::torrent_url;
 use crate::state::GatewayState;
-use crate::{links, query};
+use crate::{links, query, rates};
 
 /// Largest `.torrent` file taken, in bytes: 32 MiB. The operator's own tools send it, so it may be larger than what
 /// strangers' URLs give.
@@ -80,6 +80,9 @@ const fn stays() -> bool {
 )]
 pub async fn add(State(state): State<GatewayState>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
+    if let Some(stranger) = rates::stranger_of(&state.options, &parts.extensions) {
+        state.rates.new_item(stranger, Instant::now())?;
+    }
     let content_type = parts.headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let added = match essence.as_str() {

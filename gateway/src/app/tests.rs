@@ -30,7 +30,7 @@ const ELSEWHERE: [&str; 15] = [
 type Change = fn(&mut Config);
 
 /// Every other option, changed to something that is not its default.
-const CHANGES: [(&str, Change); 97] = [
+const CHANGES: [(&str, Change); 99] = [
     ("server.listen", |c| c.server.listen = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into()]),
     ("server.trusted_proxies", |c| c.server.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()]),
     ("server.public_url", |c| c.server.public_url = "https://media.example/".parse().ok()),
@@ -124,6 +124,8 @@ const CHANGES: [(&str, Change); 97] = [
     ("limits.bandwidth", |c| c.limits.bandwidth = Rate::from_bytes(7)),
     ("limits.item_bandwidth", |c| c.limits.item_bandwidth = Rate::from_bytes(7)),
     ("limits.client_bandwidth", |c| c.limits.client_bandwidth = Rate::from_bytes(7)),
+    ("limits.requests_per_minute", |c| c.limits.requests_per_minute = 7),
+    ("limits.new_items_per_minute", |c| c.limits.new_items_per_minute = 7),
     ("items.max_active_downloads", |c| c.items.max_active_downloads = 7),
     ("items.max_active_seeds", |c| c.items.max_active_seeds = 7),
     ("items.idle_grace", |c| c.items.idle_grace = Span::from_secs(7)),

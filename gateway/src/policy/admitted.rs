@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_bittorrent_proto::metainfo::Metainfo;
-use swarmgate_content::{Cid, ContentId, InfoHash};
+use swarmgate_content::{Cid, ContentId};
 use swarmgate_ipfs_proto::allowlist::Allowlist;
 use swarmgate_ipfs_proto::block::hash_of;
 use swarmgate_ipfs_proto::content_path::Root;
@@ -19,7 +19,7 @@ use swarmgate_ipfs_proto::denylist::MAX_REPORTED;
 use swarmgate_store::Store;
 
 use super::ListError;
-use crate::catalogue::{AddError, Catalogue};
+use crate::catalogue::{AddError, Catalogue, wire};
 use crate::error::{Problem, ProblemKind};
 use crate::routes::magnet;
 
@@ -169,11 +169,6 @@ impl Admitted {
         };
         Problem::new(ProblemKind::NotAdmitted, detail).hint(hint)
     }
-}
-
-/// By which an item is looked up.
-fn wire(id: &ContentId) -> Option<InfoHash> {
-    id.as_v1().or_else(|| id.as_v2().map(|v2| v2.truncated()))
 }
 
 /// A block without a hash of its own, one that is in its CID, cannot be pinned.

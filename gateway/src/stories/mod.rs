@@ -8,6 +8,7 @@ mod guards;
 mod ipfs;
 mod links;
 mod ranges;
+mod rates;
 mod rows;
 mod streams;
 mod ui;

@@ -1,4 +1,5 @@
 //! What an operator serves at all: what is on a list, or what is kept. All else is neither fetched, served nor given away.
+//! And how often strangers may ask for it.
 
 use std::path::Path;
 
@@ -104,4 +105,20 @@ async fn where_what_is_kept_alone_is_served_a_torrent_is_once_it_was_added_to_st
     assert_refused("what is kept no longer", &get(&node, &path).await);
     node.stop().await;
     seeder.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn how_often_strangers_may_ask_is_changed_while_it_runs() {
+    let node = Node::with(|config| {
+        config.server.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+        config.limits.requests_per_minute = 2;
+    })
+    .await;
+    let stranger = [("x-forwarded-for", "203.0.113.9")];
+    let ask = async || node.connect().await.get("/api/v1/version", &stranger).await.status;
+    assert_eq!([ask().await, ask().await, ask().await], [200, 200, 429]);
+    let change = br#"{"limits.requests_per_minute": 0}"#;
+    assert_eq!(node.connect().await.ask("PATCH", "/api/v1/config", &[], change).await.status, 200);
+    assert_eq!(ask().await, 200);
+    node.stop().await;
 }

@@ -36,7 +36,7 @@ use crate::routes::ipfs::host::{self, Role};
 use crate::routes::ipfs::inquiry::{Inquiry, waits};
 use crate::server::Peer;
 use crate::state::GatewayState;
-use crate::{auth, guard, links};
+use crate::{auth, guard, links, rates};
 
 /// Answers that are kept; some 2 KiB of memory each, with the longest target 3 KiB.
 const MAX_KNOWN: usize = 1024;
@@ -168,6 +168,10 @@ pub fn answer<B>(state: &GatewayState, peer: &Peer, request: &Request<B>, asked:
     let mut rows = known.headers.clone();
     let plan = Plan::of(selection, known.len, &mut rows).ok()?;
     rows.insert(CONTENT_LENGTH, HeaderValue::from(plan.segments.iter().map(Segment::len).sum::<u64>()));
+    if let Some(stranger) = rates::stranger(&state.options, access, client) {
+        // Refusals are told on the long way.
+        state.rates.request(stranger, asked).ok()?;
+    }
     let slot = state.admission.admit(Some(client)).ok()?;
     let id = ContentId::Ipfs(known.cid);
     let pump = Pump::over(state, id, far(state, &known), plan.segments, slot, Some(peer.clone()));

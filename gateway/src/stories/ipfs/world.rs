@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::pace::ClientPace;
 use crate::policy::{Admitted, Denylists};
+use crate::rates::Rates;
 use crate::server::{ServeLimits, router, serve};
 use crate::state::{GatewayState, HttpOptions, Parts};
 use crate::testing::{Answer, TestCatalogue, send};
@@ -114,6 +115,7 @@ impl IpfsWorld {
             options: setting.options,
             live: None,
             pace: ClientPace::default(),
+            rates: Rates::default(),
             closing: shutdown.clone(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
