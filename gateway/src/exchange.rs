@@ -109,7 +109,8 @@ impl Exchange {
     /// Finds out what a content is.
     ///
     /// # Errors
-    /// The protocol's error, or one for the deadline; 429 when the client has asked for too much that is new; 403, 410 or 451 when it is not served.
+    /// The protocol's error, or one for the deadline; 403, 410 or 451 when it is not served, 429 when the client has asked
+    /// for too much that is new.
     pub async fn resolve(&self, id: ContentId) -> Result<Arc<ContentMeta>, Problem> {
         self.state.denylists.admitted().check_torrent(&id, &*self.state.catalogue)?;
         self.state.denylists.check_content(&id, "")?;

@@ -56,7 +56,8 @@ const fn stays() -> bool {
 /// Adds an item: 201 when its files are known, 202 when they are being looked for, 200 when it was there.
 ///
 /// # Errors
-/// 415 for a body of another type, 413 for one too large, 400 or 422 for one that describes no torrent.
+/// 415 for a body of another type, 413 for one too large, 400 or 422 for one that describes no torrent, 403 for what is not
+/// served here, 429 for a stranger that has added too much.
 #[utoipa::path(
     post,
     path = "/api/v1/items",

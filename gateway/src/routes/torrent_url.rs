@@ -20,7 +20,8 @@ pub const MAX_FETCHED_BYTES: usize = 10 * 1024 * 1024;
 /// Answers a GET or HEAD.
 ///
 /// # Errors
-/// 429 when the client has asked for too much that is new, 403 when switched off or the URL is refused, 400 without a URL, 422 when what it gives is no torrent.
+/// 403 when switched off, or the URL or what it gives is refused, 400 without a URL, 422 when what it gives is no torrent,
+/// 429 when the client has asked for too much that is new.
 pub async fn get(State(state): State<GatewayState>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let mut parameters = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
