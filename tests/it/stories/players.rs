@@ -1,6 +1,5 @@
 //! What players do to a server: VLC's way of looking at a file before it plays it, and many of them that seek at once.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -120,7 +119,7 @@ async fn a_storm_of_seeks_that_are_broken_off_gets_no_wrong_byte_and_leaves_noth
     let named = std::env::var("SWARMGATE_STORY_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed: u64 = named.unwrap_or_else(rand::random);
     eprintln!("seed {seed}; SWARMGATE_STORY_SEED={seed} plays it again");
-    let content = Arc::new(Content::single("film.mkv", seed, 6 * MIB + 54_321, 64 * 1024));
+    let content = Content::single("film.mkv", seed, 6 * MIB + 54_321, 64 * 1024);
     let seeders = [Seeder::start(&content).await, Seeder::start(&content).await];
     let ways = [Throttle::start(seeders[0].address(), RATE).await, Throttle::start(seeders[1].address(), RATE).await];
     let node = Node::fresh().await;
