@@ -87,10 +87,15 @@ impl Default for Ipfs {
     }
 }
 
-/// What is not served, whatever its network.
+/// What is served and what is not, whatever its network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
+    /// What is served and fetched at all. Denylists take away from it, whatever it is.
+    pub mode: PolicyMode,
+    /// Files that list what is served in the mode `allowlist`: an infohash, a CID or a name of IPNS a line. They are read
+    /// at the start.
+    pub allowlists: Vec<std::path::PathBuf>,
     /// Files that list what is not served, in the compact denylist format.
     pub denylists: Vec<std::path::PathBuf>,
     /// The status of an answer for it: 410, gone, or 451, unavailable for legal reasons (RFC 7725).
@@ -99,6 +104,18 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { denylists: Vec::new(), legal_status: 451 }
+        Self { mode: PolicyMode::Open, allowlists: Vec::new(), denylists: Vec::new(), legal_status: 451 }
     }
+}
+
+/// What is served and fetched at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PolicyMode {
+    /// Whatever is asked for.
+    Open,
+    /// What the files in `allowlists` name, by the id that they name, and nothing else.
+    Allowlist,
+    /// Blocks that are pinned and torrents that were added to stay.
+    PinnedOnly,
 }

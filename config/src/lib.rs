@@ -47,7 +47,7 @@ mod validate;
 mod values;
 
 pub use hybrid::Hybrid;
-pub use ipfs::{Ipfs, IpfsMode, Policy};
+pub use ipfs::{Ipfs, IpfsMode, Policy, PolicyMode};
 pub use limits::Limits;
 pub use listen::Listen;
 pub use live::LIVE_SECTIONS;

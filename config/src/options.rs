@@ -41,12 +41,12 @@ pub struct Config {
     pub ipfs: Ipfs,
     /// One content over every network that has it.
     pub hybrid: Hybrid,
-    /// What is not served.
+    /// What is served, and what is not.
     pub policy: Policy,
     /// Giving back: what is uploaded to peers. Only verified pieces that are in the cache are ever uploaded. All of it can be
     /// changed while the gateway runs, by SIGHUP or over the API.
     pub seeding: Seeding,
-    /// How fast clients are served. All of it can be changed while the gateway runs, by SIGHUP or over the API.
+    /// How fast clients are served, and how often they may ask. All of it can be changed while the gateway runs, by SIGHUP or over the API.
     pub limits: Limits,
     /// Contents the gateway is working on.
     pub items: Items,

@@ -101,6 +101,7 @@ pub(crate) const RULES: &[Rule] = &[
     Rule { keys: &["hybrid.weight_ipfs"], check: |c| weighs_something(c.hybrid.weight_ipfs) },
     Rule { keys: &["hybrid.weight_http"], check: |c| weighs_something(c.hybrid.weight_http) },
     Rule { keys: &["policy.legal_status"], check: ipfs::legal_status_is_one },
+    Rule { keys: &["policy.allowlists", "policy.mode"], check: ipfs::allowlists_fit_the_mode },
     Rule { keys: &["seeding.upload_slots"], check: upload_has_a_slot },
     Rule { keys: &["seeding.ratio"], check: ratio_is_a_share },
     Rule { keys: &["items.max_active"], check: |c| not_zero(c.items.max_active) },

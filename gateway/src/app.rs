@@ -26,7 +26,9 @@ use swarmgate_bittorrent::dht::{DhtNode, DhtOptions};
 use swarmgate_bittorrent::obfuscated::Encryption;
 use swarmgate_bittorrent::route::{Outlet, Proxy, Route};
 use swarmgate_bittorrent::{BitTorrentOptions, BitTorrentProtocol, BitTorrentSockets, FindingOptions, QueueLimits};
-use swarmgate_config::{AnonymousContent, Config, Loaded, PeerEncryption, SeedingPolicy, Sources, TrackerAllow};
+use swarmgate_config::{
+    AnonymousContent, Config, Loaded, PeerEncryption, PolicyMode, SeedingPolicy, Sources, TrackerAllow,
+};
 use swarmgate_content::{Event, EventBus, ManagerError, ProtocolManager};
 use swarmgate_egress::EgressPolicy;
 use swarmgate_hybrid::{BindingBook, HybridProtocol};
@@ -54,7 +56,7 @@ use crate::listeners::{Listeners, ListenersError};
 use crate::live::{Live, upload_rules};
 use crate::pinning::Pinning;
 use crate::pointers::Pointers;
-use crate::policy::{DenylistError, Denylists};
+use crate::policy::{Admitted, Denylists, ListError};
 use crate::publish::{Jobs, Publisher};
 use crate::reload::Reloader;
 use crate::server::{self, ServeLimits};
@@ -105,9 +107,9 @@ pub enum StartupError {
     /// The key of signed links.
     #[error("the key of signed links in {0}: {1}")]
     LinkKey(std::path::PathBuf, #[source] std::io::Error),
-    /// A list of what is not served.
+    /// A list of what is not served, or of what alone is.
     #[error(transparent)]
-    Denylist(#[from] DenylistError),
+    List(#[from] ListError),
     /// A protocol was registered twice: a bug, caught.
     #[error(transparent)]
     Manager(#[from] ManagerError),
@@ -215,7 +217,7 @@ impl App {
         let (catalogue, fetch_torrent): (Arc<dyn Catalogue>, Arc<dyn FetchTorrent>) = match peers {
             Some(sockets) => {
                 let context = SwarmContext { pace: self.live.peers(), ..SwarmContext::new(self.store.clone(), events) };
-                let engine = self.start_bittorrent(config, sockets, context.clone()).await?;
+                let engine = self.start_bittorrent(config, &denylists, sockets, context.clone()).await?;
                 if let Some(sockets) = webrtc {
                     self.start_webtorrent(config, sockets, &context)?;
                 }
@@ -262,6 +264,7 @@ impl App {
             live: Some(Arc::clone(&self.live)),
             reloader: self.reloader.clone(),
             pace: self.live.clients(),
+            rates: self.live.rates(),
             closing: self.closing.clone(),
         });
         let router = server::router(state);
@@ -308,6 +311,7 @@ impl App {
     async fn start_bittorrent(
         &mut self,
         config: &Config,
+        denylists: &Denylists,
         sockets: BitTorrentSockets,
         context: SwarmContext,
     ) -> Result<Arc<BitTorrentProtocol>, StartupError> {
@@ -317,7 +321,9 @@ impl App {
             self.sockets.push(("udp", node.address()));
             self.dht = Some(node);
         }
-        let (options, dht) = (bittorrent_options(config, egress(config)), self.dht.as_ref().map(DhtNode::handle));
+        let dht = self.dht.as_ref().map(DhtNode::handle);
+        let restored = denylists.admitted().torrents();
+        let options = BitTorrentOptions { restored, ..bittorrent_options(config, egress(config)) };
         let bittorrent = BitTorrentProtocol::start(options, sockets, dht, context).await?;
         self.bittorrent = Some(Arc::clone(&bittorrent));
         self.live.lead(&bittorrent);
@@ -571,6 +577,7 @@ pub(crate) fn bittorrent_options(config: &Config, egress: EgressPolicy) -> BitTo
         max_partial_bytes: config.cache.memory.bytes() / PARTIAL_SHARE,
         keep_behind_bytes: KEEP_BEHIND_BYTES,
         finding: finding_options(config),
+        restored: None,
     }
 }
 
@@ -686,9 +693,14 @@ fn http_options(config: &Config) -> Result<HttpOptions, StartupError> {
     })
 }
 
-pub(crate) fn denylists(config: &Config) -> Result<Denylists, DenylistError> {
+pub(crate) fn denylists(config: &Config) -> Result<Denylists, ListError> {
     let legal = config.policy.legal_status == http::StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS.as_u16();
-    Denylists::load(&config.policy.denylists, legal)
+    let admitted = match config.policy.mode {
+        PolicyMode::Open => Admitted::All,
+        PolicyMode::Allowlist => Admitted::load(&config.policy.allowlists)?,
+        PolicyMode::PinnedOnly => Admitted::Kept,
+    };
+    Ok(Denylists::load(&config.policy.denylists, legal)?.taking_away_from(admitted))
 }
 
 fn cache_status(store: &Store) -> serde_json::Value {

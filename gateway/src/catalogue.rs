@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use swarmgate_bittorrent::{ItemFiles, ItemRefused, PinRefused, Recheck, Trackers, UploadPolicy};
 use swarmgate_bittorrent_proto::magnet::Magnet;
-use swarmgate_content::{BoxFuture, InfoHash, InfoHashV2};
+use swarmgate_content::{BoxFuture, ContentId, InfoHash, InfoHashV2};
 use utoipa::ToSchema;
 
 /// The items of a torrent engine.
@@ -92,6 +92,11 @@ pub trait Catalogue: Send + Sync + Debug {
     fn recheck(&self, _id: &InfoHash) -> BoxFuture<'_, Option<Recheck>> {
         Box::pin(std::future::ready(None))
     }
+}
+
+/// By which a content is looked up here; `None` for what is no torrent.
+pub(crate) fn wire(id: &ContentId) -> Option<InfoHash> {
+    id.as_v1().or_else(|| id.as_v2().map(|v2| v2.truncated()))
 }
 
 /// An item that was added, or was there.

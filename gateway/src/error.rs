@@ -100,6 +100,8 @@ problem_kinds! {
     TorrentUrlRefused = 403 "torrent-url-refused" "That URL may not be fetched",
     /// The operator does not let this gateway publish what lies there.
     PublishRefused = 403 "publish-refused" "That path may not be published",
+    /// The operator serves chosen contents, and it is none of them (`policy.mode`). Nobody was asked for it.
+    NotAdmitted = 403 "not-admitted" "This gateway serves chosen contents alone",
     /// No route has this path.
     NoRoute = 404 "no-route" "Nothing is served at this path",
     /// The content is known and has no such file.
@@ -150,6 +152,10 @@ problem_kinds! {
     BadConfiguration = 422 "bad-configuration" "The configuration has mistakes",
     /// The client has too many streams open.
     TooManyStreams = 429 "too-many-streams" "Too many streams from one client",
+    /// A client without credentials has sent more than `limits.requests_per_minute`.
+    TooManyRequests = 429 "too-many-requests" "Too many requests from one client",
+    /// A client without credentials has asked for more than `limits.new_items_per_minute` that the gateway did not know.
+    TooManyNewItems = 429 "too-many-new-items" "Too many new contents from one client",
     /// The client has presented wrong credentials too often, or too many clients present some at once.
     TooManyAttempts = 429 "too-many-attempts" "Too many wrong credentials",
     /// The client, or all of them together, has too many WebSockets open at the tracker.
@@ -189,7 +195,7 @@ problem_kinds! {
 impl ProblemKind {
     /// When asking again may help, if ever.
     const fn retry_after(self) -> Option<Duration> {
-        if matches!(self, Self::ItemRemoved | Self::UnderWay) {
+        if matches!(self, Self::ItemRemoved | Self::UnderWay | Self::TooManyRequests | Self::TooManyNewItems) {
             Some(Duration::from_secs(1))
         } else if matches!(self, Self::TooManyAttempts) {
             Some(throttle::REFILL)
@@ -223,6 +229,8 @@ struct Facts {
     headers: HeaderMap,
     /// Whether a client that names neither JSON nor HTML is answered in plain text.
     in_words: bool,
+    /// When asking again helps, where that is known better than of its kind.
+    after: Option<Duration>,
 }
 
 /// What only the outermost layer knows of a request.
@@ -254,6 +262,7 @@ impl Problem {
             hints: Vec::new(),
             headers: HeaderMap::new(),
             in_words: false,
+            after: None,
         };
         Self { facts: Box::new(facts) }
     }
@@ -305,6 +314,18 @@ impl Problem {
         self
     }
 
+    /// Says when asking again helps, in whole seconds, at least one.
+    #[must_use]
+    pub fn after(mut self, wait: Duration) -> Self {
+        self.facts.after = Some(Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)));
+        self
+    }
+
+    /// When asking again may help, if ever.
+    fn retry_after(&self) -> Option<Duration> {
+        self.facts.after.or_else(|| self.facts.kind.retry_after())
+    }
+
     /// Answers a client that names neither JSON nor HTML in plain text, as programs for IPFS expect it.
     #[must_use]
     pub fn in_words(mut self) -> Self {
@@ -338,7 +359,7 @@ impl Problem {
         if let Some(stage) = stage {
             put("stage", json!(stage));
         }
-        if let Some(wait) = kind.retry_after() {
+        if let Some(wait) = self.retry_after() {
             put("retry_after_s", json!(wait.as_secs()));
         }
         if let Some(id) = item {
@@ -392,7 +413,7 @@ impl Problem {
         headers.insert(VARY, HeaderValue::from_static("accept"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
-        if let Some(wait) = self.facts.kind.retry_after() {
+        if let Some(wait) = self.retry_after() {
             headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs()));
         }
         headers.extend(self.facts.headers.clone());
@@ -529,6 +550,15 @@ mod tests {
         for kind in ProblemKind::ALL {
             assert!(kind.status().is_client_error() || kind.status().is_server_error(), "{kind:?}");
         }
+    }
+
+    #[test]
+    fn the_time_to_wait_is_that_of_the_occurrence_where_it_is_known() {
+        let wait = |problem: Problem| problem.render(AUDIENCE).headers()[RETRY_AFTER].to_str().unwrap().to_owned();
+        let problem = || Problem::new(ProblemKind::TooManyRequests, "x");
+        assert_eq!(wait(problem()), "1");
+        assert_eq!(wait(problem().after(Duration::from_millis(2001))), "3");
+        assert_eq!(problem().after(Duration::from_secs(60)).document(AUDIENCE)["retry_after_s"], 60);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One content request on its way: what was asked, how long it may take, and the slot it holds.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,11 +14,12 @@ use swarmgate_content::{ContentId, ContentMeta, FetchError, FetchErrorKind, Reso
 use crate::admission::Slot;
 use crate::auth::link::Place;
 use crate::auth::{Access, Entry, Scope};
+use crate::catalogue::wire;
 use crate::error::{Problem, ProblemKind};
-use crate::links;
 use crate::query::ContentQuery;
 use crate::server::Peer;
 use crate::state::{GatewayState, HttpOptions};
+use crate::{links, rates};
 
 /// What `wait=0` still allows: the time to read what is known from the cache's disk.
 const KNOWN_ONLY: Duration = Duration::from_millis(500);
@@ -42,6 +44,8 @@ pub struct Exchange {
     pub peer: Option<Peer>,
     /// By what right.
     pub entry: Entry,
+    /// Whom it counts for, where its client may ask for so many new contents only.
+    stranger: Option<IpAddr>,
     /// Its slot.
     pub slot: Slot,
     /// When it came.
@@ -77,7 +81,8 @@ impl Exchange {
         let cache_alone = query.sources.as_ref().is_some_and(BTreeSet::is_empty);
         let patience = if cache_alone { Patience::for_the_cache(asked) } else { patience };
         let (head, entry) = (parts.method == Method::HEAD, Entry::of(&parts.extensions));
-        Ok(Self { state, query, magnet, head, headers: parts.headers.clone(), peer, entry, slot, asked, patience })
+        let (headers, stranger) = (parts.headers.clone(), rates::stranger_of(&state.options, &parts.extensions));
+        Ok(Self { state, query, magnet, head, headers, peer, entry, stranger, slot, asked, patience })
     }
 
     /// What signs links of an answer that was made for this client: whoever has them reads the content too, for as long as
@@ -94,12 +99,22 @@ impl Exchange {
         Some(self.state.link_key.sign(&place.content(), expires))
     }
 
+    /// Counts a torrent that the gateway takes up for this request.
+    fn count_if_new(&self, id: &ContentId) -> Result<(), Problem> {
+        let Some(stranger) = self.stranger else { return Ok(()) };
+        let is_known = wire(id).is_some_and(|wire| self.state.catalogue.item(&wire).is_some());
+        if is_known { Ok(()) } else { self.state.rates.new_item(stranger, self.asked) }
+    }
+
     /// Finds out what a content is.
     ///
     /// # Errors
-    /// The protocol's error, or one for the deadline; 410 or 451 when it is not served.
+    /// The protocol's error, or one for the deadline; 403, 410 or 451 when it is not served, 429 when the client has asked
+    /// for too much that is new.
     pub async fn resolve(&self, id: ContentId) -> Result<Arc<ContentMeta>, Problem> {
+        self.state.denylists.admitted().check_torrent(&id, &*self.state.catalogue)?;
         self.state.denylists.check_content(&id, "")?;
+        self.count_if_new(&id)?;
         let started = Instant::now();
         let deadline = self.patience.until.unwrap_or(started + self.state.options.resolve);
         let hints = self.magnet.hints.clone();

@@ -19,6 +19,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use crate::auth::{self, Access, Entry, Scope};
 use crate::error::{Audience, Problem, ProblemKind};
 use crate::links::below_base;
+use crate::rates;
 use crate::routes::ipfs::{address, host, known};
 use crate::server::Peer;
 use crate::state::{Gateway, GatewayState, HttpOptions};
@@ -62,7 +63,10 @@ pub async fn edge(State(state): State<GatewayState>, mut request: Request, next:
         Ok(()) => {
             let access = state.keys.identify(request.headers(), client_of(&request)).await;
             request.extensions_mut().insert(access);
-            next.run(request).await
+            match count(&state, route, &request, arrived) {
+                Ok(()) => next.run(request).await,
+                Err(problem) => problem.into_response(),
+            }
         }
         Err(problem) => problem.into_response(),
     };
@@ -119,6 +123,12 @@ fn answered(state: &GatewayState, request: &Answered<'_>, response: &mut Respons
     } else {
         tracing::debug!(request = %id, %method, path, status, took = ?arrived.elapsed(), "answered");
     }
+}
+
+/// Counts a request, where its client may send only so many. Probes are not counted.
+fn count(state: &GatewayState, route: Route, request: &Request, now: Instant) -> Result<(), Problem> {
+    let stranger = rates::stranger_of(&state.options, request.extensions()).filter(|_| route != Route::Ops);
+    stranger.map_or(Ok(()), |stranger| state.rates.request(stranger, now))
 }
 
 fn admit(options: &HttpOptions, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {

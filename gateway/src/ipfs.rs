@@ -71,7 +71,11 @@ pub fn delivery_options(config: &Config) -> DeliveryOptions {
 /// [`DeliveryError`].
 pub async fn start_delivery(config: &Config, store: &Store, denylists: &Denylists) -> Result<Delivery, DeliveryError> {
     let (uploads, denylists) = (config.seeding.policy != SeedingPolicy::Off, denylists.clone());
-    let may_serve = move |cid: &Cid| uploads && cid.hash().code() != SHA1_CODE && denylists.may_serve(cid);
+    let here = store.clone();
+    let may_serve = move |cid: &Cid| {
+        let is_served = || denylists.admitted().may_give(cid, &here) && denylists.may_serve(cid);
+        uploads && cid.hash().code() != SHA1_CODE && is_served()
+    };
     Delivery::start(&delivery_options(config), store, Arc::new(may_serve)).await
 }
 

@@ -102,6 +102,7 @@ pub mod proxies;
 pub mod publish;
 pub mod query;
 pub mod range;
+pub mod rates;
 pub mod reload;
 pub mod respond;
 pub mod routes;

@@ -15,6 +15,7 @@ use swarmgate_swarm::Pace;
 use utoipa::ToSchema;
 
 use crate::pace::ClientPace;
+use crate::rates::Rates;
 
 /// The limits in force.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +27,7 @@ struct Limits {
     clients: Limit,
     item: Limit,
     client: Limit,
+    rates: Rates,
 }
 
 /// What became of a configuration that was taken over.
@@ -64,7 +66,7 @@ impl Live {
     pub fn new(config: &Config) -> Arc<Self> {
         let limits = Limits::default();
         limits.follow(config);
-        let Limits { upload, download, item_upload, item_download, clients, item, client } = limits.clone();
+        let Limits { upload, download, item_upload, item_download, clients, item, client, rates: _ } = limits.clone();
         Arc::new(Self {
             config: Mutex::new(config.clone()),
             limits,
@@ -84,6 +86,12 @@ impl Live {
     #[must_use]
     pub fn clients(&self) -> ClientPace {
         self.clients.clone()
+    }
+
+    /// How often strangers may ask.
+    #[must_use]
+    pub fn rates(&self) -> Rates {
+        self.limits.rates.clone()
     }
 
     /// Has the torrent engine follow too.
@@ -145,6 +153,7 @@ impl Limits {
         self.clients.set(config.limits.bandwidth.bytes_per_second());
         self.item.set(config.limits.item_bandwidth.bytes_per_second());
         self.client.set(config.limits.client_bandwidth.bytes_per_second());
+        self.rates.set(config.limits.requests_per_minute, config.limits.new_items_per_minute);
     }
 }
 

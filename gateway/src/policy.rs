@@ -1,5 +1,5 @@
 //! What the operator does not serve: denylists, asked before anything is looked up and again for what was found, and of
-//! each block that a peer wants.
+//! each block that a peer wants. [`Admitted`] says what is served at all.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,13 +13,19 @@ use utoipa::ToSchema;
 
 use crate::error::{Problem, ProblemKind};
 
+mod admitted;
+
+pub use admitted::Admitted;
+
 /// How much of a list's file is read at a time, in bytes.
 const READ_BYTES: usize = 64 * 1024;
 
 /// A list cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("policy.denylists: {path}: {source}", path = .path.display())]
-pub struct DenylistError {
+#[error("{option}: {path}: {source}", path = .path.display())]
+pub struct ListError {
+    /// The option that names it.
+    option: &'static str,
     /// Which.
     path: PathBuf,
     /// Why.
@@ -31,6 +37,7 @@ pub struct DenylistError {
 pub struct Denylists {
     lists: Arc<[List]>,
     legal: bool,
+    admitted: Admitted,
 }
 
 #[derive(Debug)]
@@ -85,16 +92,28 @@ impl Denylists {
     #[must_use]
     pub fn new(lists: Vec<(String, Denylist)>, legal: bool) -> Self {
         let lists = lists.into_iter().map(|(name, rules)| List { name, rules, file: None }).collect();
-        Self { lists, legal }
+        Self { lists, legal, admitted: Admitted::All }
+    }
+
+    /// The same, where something else than everything is served in the first place.
+    #[must_use]
+    pub fn taking_away_from(self, admitted: Admitted) -> Self {
+        Self { admitted, ..self }
+    }
+
+    /// What is served in the first place.
+    #[must_use]
+    pub const fn admitted(&self) -> &Admitted {
+        &self.admitted
     }
 
     /// Reads lists from files; their bad lines are logged and skipped.
     ///
     /// # Errors
-    /// [`DenylistError`] when a file cannot be read: an operator who names a list wants it to hold.
-    pub fn load(paths: &[PathBuf], legal: bool) -> Result<Self, DenylistError> {
+    /// [`ListError`] when a file cannot be read: an operator who names a list wants it to hold.
+    pub fn load(paths: &[PathBuf], legal: bool) -> Result<Self, ListError> {
         let lists = paths.iter().map(|path| load(path)).collect::<Result<_, _>>()?;
-        Ok(Self { lists, legal })
+        Ok(Self { lists, legal, admitted: Admitted::All })
     }
 
     /// The lists, in the order in which they are asked.
@@ -197,8 +216,8 @@ impl List {
     }
 }
 
-fn load(path: &Path) -> Result<List, DenylistError> {
-    let failed = |source| DenylistError { path: path.to_owned(), source };
+fn load(path: &Path) -> Result<List, ListError> {
+    let failed = |source| ListError { option: "policy.denylists", path: path.to_owned(), source };
     let mut file = std::fs::File::open(path).map_err(failed)?;
     let (mut parser, mut buffer) = (Parser::default(), vec![0; READ_BYTES]);
     loop {

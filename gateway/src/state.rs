@@ -33,6 +33,7 @@ use crate::pointers::Pointers;
 use crate::policy::Denylists;
 use crate::prefetch::Prefetches;
 use crate::publish::Jobs;
+use crate::rates::Rates;
 use crate::reload::Reloader;
 use crate::routes::ipfs::known::KnownAnswers;
 use crate::streams::Streams;
@@ -86,6 +87,8 @@ pub struct Parts {
     pub reloader: Option<Arc<Reloader>>,
     /// How fast clients are served.
     pub pace: ClientPace,
+    /// How often strangers may ask.
+    pub rates: Rates,
     /// Cancelled when the gateway begins to stop: event streams end, `/readyz` says so.
     pub closing: CancellationToken,
 }

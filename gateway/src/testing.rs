@@ -27,6 +27,7 @@ use url::Url;
 use crate::catalogue::{AddError, Added, Catalogue, ItemStatus, PieceMap};
 use crate::pace::ClientPace;
 use crate::policy::Denylists;
+use crate::rates::Rates;
 use crate::server::{ServeLimits, router, serve};
 use crate::state::{FetchTorrent, FetchTorrentError, GatewayState, HttpOptions, Parts};
 
@@ -481,6 +482,7 @@ impl World {
             live: None,
             reloader: None,
             pace: ClientPace::default(),
+            rates: Rates::default(),
             closing: shutdown.clone(),
         };
         exchange(&mut parts);

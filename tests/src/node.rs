@@ -231,6 +231,7 @@ fn seeder_options() -> BitTorrentOptions {
         max_partial_bytes: 1 << 20,
         keep_behind_bytes: 0,
         finding: FindingOptions::default(),
+        restored: None,
     }
 }
 

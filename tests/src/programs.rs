@@ -44,6 +44,10 @@ pub enum Program {
     Miniupnpd,
     /// tcpdump.
     Tcpdump,
+    /// mpv.
+    Mpv,
+    /// ffmpeg.
+    Ffmpeg,
 }
 
 impl Program {
@@ -68,6 +72,8 @@ impl Program {
             Self::Nft => "SWARMGATE_NFT",
             Self::Miniupnpd => "SWARMGATE_MINIUPNPD",
             Self::Tcpdump => "SWARMGATE_TCPDUMP",
+            Self::Mpv => "SWARMGATE_MPV",
+            Self::Ffmpeg => "SWARMGATE_FFMPEG",
         }
     }
 

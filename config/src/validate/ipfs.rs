@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use url::Host;
 
 use super::{overlap, when};
+use crate::ipfs::PolicyMode;
 use crate::options::Config;
 use crate::urls::ServerUrl;
 
@@ -91,6 +92,16 @@ pub(super) fn legal_status_is_one(config: &Config) -> Vec<String> {
     when(!matches!(config.policy.legal_status, 410 | 451), || "has to be 410 or 451".to_owned())
 }
 
+pub(super) fn allowlists_fit_the_mode(config: &Config) -> Vec<String> {
+    let (listed, has_lists) = (config.policy.mode == PolicyMode::Allowlist, !config.policy.allowlists.is_empty());
+    let reason = match (listed, has_lists) {
+        (true, false) => "names no file, so that nothing would be served; name one, or set `policy.mode` to `open`",
+        (false, true) => "is read in one mode alone; set `policy.mode` to `allowlist`, or leave this out",
+        (true, true) | (false, false) => return Vec::new(),
+    };
+    vec![reason.to_owned()]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,5 +178,15 @@ mod tests {
     fn a_refusal_is_gone_or_unavailable() {
         assert_eq!(reasons(legal_status_is_one, |_| {}), 0);
         assert_eq!(reasons(legal_status_is_one, |config| config.policy.legal_status = 404), 1);
+    }
+
+    #[test]
+    fn an_allowlist_is_named_where_one_is_read() {
+        let name = |config: &mut Config| config.policy.allowlists = vec!["/etc/list".into()];
+        let list = |config: &mut Config| config.policy.mode = PolicyMode::Allowlist;
+        assert_eq!(reasons(allowlists_fit_the_mode, |_| {}), 0);
+        assert_eq!(reasons(allowlists_fit_the_mode, list), 1);
+        assert_eq!(reasons(allowlists_fit_the_mode, name), 1);
+        assert_eq!(reasons(allowlists_fit_the_mode, |config| (name(config), list(config)).0), 0);
     }
 }

@@ -16,10 +16,14 @@ use crate::error::ProblemKind;
 const PROBLEM: &str = "application/problem+json";
 
 /// What any request may be answered with, whatever it asks for.
-const ALWAYS: [(&str, &str); 3] = [
+const ALWAYS: [(&str, &str); 4] = [
     ("401", "A token is set, and the request brings none that is right"),
     ("414", "The URL is longer than 8 KiB"),
     ("421", "The request is for a host that is not among the gateway's names"),
+    (
+        "429",
+        "The client asks too often, or has presented wrong credentials too often; Retry-After says when to ask again",
+    ),
 ];
 
 /// What a request that changes something may be answered with besides.

@@ -1,6 +1,6 @@
 //! Items: add, look at, change, remove.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
@@ -22,7 +22,7 @@ use crate::catalogue::{Added, ItemStatus};
 use crate::error::{Problem, ProblemKind};
 use crate::routes::torrent_url;
 use crate::state::GatewayState;
-use crate::{links, query};
+use crate::{links, query, rates};
 
 /// Largest `.torrent` file taken, in bytes: 32 MiB. The operator's own tools send it, so it may be larger than what
 /// strangers' URLs give.
@@ -51,7 +51,8 @@ pub(super) struct AddRequest {
 /// Adds an item: 201 when its files are known, 202 when they are being looked for, 200 when it was there.
 ///
 /// # Errors
-/// 415 for a body of another type, 413 for one too large, 400 or 422 for one that describes no torrent.
+/// 415 for a body of another type, 413 for one too large, 400 or 422 for one that describes no torrent, 403 for what is not
+/// served here, 429 for a stranger that has added too much.
 #[utoipa::path(
     post,
     path = "/api/v1/items",
@@ -63,7 +64,7 @@ pub(super) struct AddRequest {
         (status = CREATED, description = "Its files are known", body = ItemStatus, headers(("Location" = String, description = "The item"))),
         (status = ACCEPTED, description = "Its files are being looked for", body = ItemStatus, headers(("Location" = String, description = "The item"))),
         (status = BAD_REQUEST, description = "The body or a parameter cannot be read"),
-        (status = FORBIDDEN, description = "The URL leads to where the gateway may not be sent"),
+        (status = FORBIDDEN, description = "The URL leads to where the gateway may not be sent, or the content is none that this gateway serves"),
         (status = PAYLOAD_TOO_LARGE, description = "More than 64 KiB, or a .torrent of more than 32 MiB"),
         (status = UNSUPPORTED_MEDIA_TYPE, description = "A body of another type"),
         (status = UNPROCESSABLE_ENTITY, description = "It describes no torrent"),
@@ -75,11 +76,15 @@ pub(super) struct AddRequest {
 )]
 pub async fn add(State(state): State<GatewayState>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
+    if let Some(stranger) = rates::stranger_of(&state.options, &parts.extensions) {
+        state.rates.new_item(stranger, Instant::now())?;
+    }
     let content_type = parts.headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let (added, pin) = match essence.as_str() {
         "application/x-bittorrent" => {
             let (bytes, pin) = (read(body, MAX_TORRENT_BYTES).await?, pin(&parts.uri)?);
+            state.denylists.admitted().check_file(&bytes, stays(pin), &*state.catalogue)?;
             (state.catalogue.add_torrent(bytes, stays(pin)).await?, pin)
         }
         "application/json" => {
@@ -116,6 +121,7 @@ async fn add_uri(state: &GatewayState, uri: &str, keep: bool) -> Result<Added, P
         Some("magnet") => Magnet::parse(uri).map_err(|error| invalid(error.to_string()))?,
         Some(_) | None => query::topic(&ContentId::parse_torrent(uri).map_err(|error| invalid(error.to_string()))?),
     };
+    state.denylists.admitted().check_magnet(&magnet, keep, &*state.catalogue)?;
     Ok(state.catalogue.add_magnet(&magnet, keep)?)
 }
 

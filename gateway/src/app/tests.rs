@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use swarmgate_config::{AuthMode, IpfsMode, Rate, Secret, Size, Span, Switch, Turns};
+use swarmgate_config::{AuthMode, IpfsMode, PolicyMode, Rate, Secret, Size, Span, Switch, Turns};
 
 use super::*;
 
@@ -30,7 +30,7 @@ const ELSEWHERE: [&str; 15] = [
 type Change = fn(&mut Config);
 
 /// Every other option, changed to something that is not its default.
-const CHANGES: [(&str, Change); 95] = [
+const CHANGES: [(&str, Change); 99] = [
     ("server.listen", |c| c.server.listen = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into()]),
     ("server.trusted_proxies", |c| c.server.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()]),
     ("server.public_url", |c| c.server.public_url = "https://media.example/".parse().ok()),
@@ -93,6 +93,10 @@ const CHANGES: [(&str, Change); 95] = [
     ("hybrid.cost_ipfs", |c| c.hybrid.cost_ipfs = Span::from_secs(7)),
     ("hybrid.cost_http", |c| c.hybrid.cost_http = Span::from_secs(7)),
     ("policy.denylists", |c| c.policy.denylists = vec!["/nowhere/at/all".into()]),
+    ("policy.mode", |c| c.policy.mode = PolicyMode::PinnedOnly),
+    ("policy.allowlists", |c| {
+        (c.policy.mode, c.policy.allowlists) = (PolicyMode::Allowlist, vec!["/nowhere/at/all".into()]);
+    }),
     ("policy.legal_status", |c| c.policy.legal_status = 410),
     ("ipfs.ipns_max_ttl", |c| c.ipfs.ipns_max_ttl = Span::from_secs(7)),
     ("ipfs.total_wait", |c| c.ipfs.total_wait = Span::from_secs(7)),
@@ -120,6 +124,8 @@ const CHANGES: [(&str, Change); 95] = [
     ("limits.bandwidth", |c| c.limits.bandwidth = Rate::from_bytes(7)),
     ("limits.item_bandwidth", |c| c.limits.item_bandwidth = Rate::from_bytes(7)),
     ("limits.client_bandwidth", |c| c.limits.client_bandwidth = Rate::from_bytes(7)),
+    ("limits.requests_per_minute", |c| c.limits.requests_per_minute = 7),
+    ("limits.new_items_per_minute", |c| c.limits.new_items_per_minute = 7),
     ("items.max_active_downloads", |c| c.items.max_active_downloads = 7),
     ("items.max_active_seeds", |c| c.items.max_active_seeds = 7),
     ("items.idle_grace", |c| c.items.idle_grace = Span::from_secs(7)),

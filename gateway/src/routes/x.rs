@@ -14,6 +14,7 @@ use swarmgate_content::{Cid, ContentId, InfoHash};
 use swarmgate_hybrid::manifest::{Manifest, ManifestFile, SignedManifest};
 use swarmgate_ipfs::SessionOptions;
 use swarmgate_ipfs_proto::codec::Codec;
+use swarmgate_ipfs_proto::content_path::Root;
 use url::form_urlencoded;
 
 use crate::error::{Problem, ProblemKind};
@@ -66,9 +67,10 @@ async fn manifest(state: &GatewayState, cid: &Cid) -> Result<SignedManifest, Pro
     if cid.codec() != Codec::DagCbor.code() {
         return Err(none("a manifest is a block of DAG-CBOR".to_owned()));
     }
-    state.denylists.check_cid(cid)?;
     let off = || Problem::new(ProblemKind::Unsupported, "IPFS is switched off").item(id);
     let ipfs = state.ipfs.as_ref().ok_or_else(off)?;
+    state.denylists.admitted().check_root(&Root::Ipfs(*cid), ipfs.pins().store())?;
+    state.denylists.check_cid(cid)?;
     let block = ipfs.session(SessionOptions::default()).block(cid).await?;
     SignedManifest::read(block.as_ref()).map_err(|error| none(error.to_string()))
 }

@@ -11,6 +11,7 @@ mod items;
 mod links;
 mod operating;
 mod ranges;
+mod rates;
 mod rows;
 mod streams;
 mod ui;

@@ -251,6 +251,10 @@ impl Engine {
                 continue;
             };
             let id = record.id(infohash);
+            if !self.options.restores(&id) {
+                tracing::debug!(%infohash, "an item is not taken up: it is not among those that may be");
+                continue;
+            }
             self.remember(infohash, Record { kept: true, ..record });
             self.items.lock().link(infohash, id);
         }

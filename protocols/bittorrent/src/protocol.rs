@@ -4,6 +4,7 @@
 //! Nobody need add an item: asking for its infohash makes it known and active. When no one has read it for the grace
 //! it is dropped, and its data stays in the cache.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -74,6 +75,17 @@ pub struct BitTorrentOptions {
     pub keep_behind_bytes: u64,
     /// How peers are found and which are let in.
     pub finding: FindingOptions,
+    /// The torrents that are taken up again at the start, by either name; `None` takes up all that were asked to stay.
+    /// What is not taken up is remembered for another start.
+    pub restored: Option<Arc<BTreeSet<ContentId>>>,
+}
+
+impl BitTorrentOptions {
+    /// Whether a torrent that was asked to stay is taken up again.
+    pub(crate) fn restores(&self, id: &TorrentId) -> bool {
+        let names = [id.v1().map(ContentId::BtV1), id.v2().map(ContentId::BtV2)];
+        self.restored.as_ref().is_none_or(|all| names.iter().flatten().any(|name| all.contains(name)))
+    }
 }
 
 /// The protocol's sockets, bound at start-up. Without a TCP listener nobody can dial us.

@@ -166,6 +166,7 @@ impl Node {
             max_partial_bytes: 4 << 20,
             keep_behind_bytes: 0,
             finding: FindingOptions::default(),
+            restored: None,
         };
         let any = || Binding::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), "the kit");
         let sockets = BitTorrentSockets {

@@ -9,7 +9,7 @@
 //! * [`content_path`]: what a client asks for, in every spelling.
 //! * [`ipns`] and [`dnslink`]: where a name points.
 //! * [`routing`]: who has a block, as HTTP servers tell it.
-//! * [`denylist`]: what is not served.
+//! * [`denylist`]: what is not served; [`allowlist`]: what alone is.
 //!
 //! What is absent here: async, sockets, files, a clock, randomness. Time is an argument, and nothing depends on the
 //! order of a hash map, so a history replays as it was.
@@ -27,6 +27,7 @@
 //! They are not. `blocksizes` say where to look, before anything is fetched; a block that turns out shorter or longer
 //! than its parent said ends the walk with an error that names it. A DAG that contradicts itself has no right bytes.
 
+pub mod allowlist;
 pub mod bitswap;
 pub mod block;
 pub mod build;

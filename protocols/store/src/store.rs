@@ -194,6 +194,12 @@ impl Store {
         self.inner.tell_gone(&gone.keys);
     }
 
+    /// Whether some root has this block, which may still have to come.
+    #[must_use]
+    pub fn is_pinned(&self, hash: &BlockHash) -> bool {
+        self.inner.state.lock().ledger.is_pinned(&Key::from(hash))
+    }
+
     /// The names of all roots that are pinned.
     #[must_use]
     pub fn pinned_roots(&self) -> Vec<String> {

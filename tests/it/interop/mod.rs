@@ -23,6 +23,7 @@ mod ipfs_to_peers;
 mod loopback_alone;
 mod matrix;
 mod operators;
+mod players;
 mod port_mapping;
 mod private;
 mod publishing;

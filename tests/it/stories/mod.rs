@@ -22,6 +22,8 @@ mod invariants;
 mod items;
 mod lifecycle;
 mod pace;
+mod players;
+mod policy;
 mod private;
 mod ranges;
 mod reload;

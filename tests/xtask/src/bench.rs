@@ -136,6 +136,15 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 3)]
         runs: u32,
     },
+    /// The program's size, the time from its start until it is ready, and its memory at rest; fails beyond their bounds
+    Start {
+        /// Starts
+        #[arg(long, default_value_t = 5)]
+        runs: u32,
+        /// Seconds of rest before memory is looked at
+        #[arg(long, default_value_t = 10)]
+        rest: u32,
+    },
     /// IPFS content that is held, under load, beside Kubo's gateway with the same
     IpfsCached {
         /// Size of the large file
@@ -205,6 +214,9 @@ pub(crate) fn run(bench: &Bench) -> Result<(), String> {
         }
         Bench::Publish { size_mib, runs } => {
             script("publish.py", &[])?.args(["--size", &size_mib.to_string(), "--runs", &runs.to_string()])
+        }
+        Bench::Start { runs, rest } => {
+            script("start.py", &[])?.args(["--runs", &runs.to_string(), "--rest", &rest.to_string()])
         }
         Bench::IpfsCached { size_mib, seconds, runs } => {
             Cmd::cargo("build --package swarmgate-tests --bin http-load --release").run()?;

@@ -8,7 +8,7 @@
 //! cargo xtask fuzz [NAME]           one fuzz target, or all
 //! cargo xtask sim SEED              one simulated world again
 //! cargo xtask bench NAME            download, transports, stream, rtc, http, tracker, ipfs, ipfs-cached, beside what others
-//!                                   do; scale, picker
+//!                                   do; scale, picker, start
 //! cargo xtask provision             the programs that the above need, installed ahead of time
 //! ```
 #![expect(clippy::print_stdout, reason = "a command line tool reports on standard output")]

@@ -86,11 +86,14 @@ pub(crate) enum Tool {
     Caddy,
     Wrk,
     Tcpdump,
+    Mpv,
+    /// It makes films too.
+    Ffmpeg,
 }
 
 impl Tool {
     /// What the interop stories run that is not ours.
-    pub(crate) const PEERS: [Self; 16] = [
+    pub(crate) const PEERS: [Self; 18] = [
         Self::Libtorrent,
         Self::Aria2,
         Self::Rqbit,
@@ -107,6 +110,8 @@ impl Tool {
         Self::Miniupnpd,
         Self::Tcpdump,
         Self::Schemathesis,
+        Self::Mpv,
+        Self::Ffmpeg,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -130,6 +135,8 @@ impl Tool {
             Self::Caddy => "caddy",
             Self::Wrk => "wrk",
             Self::Tcpdump => "tcpdump",
+            Self::Mpv => "mpv",
+            Self::Ffmpeg => "ffmpeg",
         }
     }
 
@@ -153,6 +160,8 @@ impl Tool {
             Self::Nft => Some("SWARMGATE_NFT"),
             Self::Miniupnpd => Some("SWARMGATE_MINIUPNPD"),
             Self::Tcpdump => Some("SWARMGATE_TCPDUMP"),
+            Self::Mpv => Some("SWARMGATE_MPV"),
+            Self::Ffmpeg => Some("SWARMGATE_FFMPEG"),
             Self::CargoDeny | Self::Wrk => None,
         }
     }
@@ -224,6 +233,8 @@ impl Shop {
             Tool::Caddy => self.debian("caddy", "caddy"),
             Tool::Wrk => self.debian("wrk", "wrk"),
             Tool::Tcpdump => self.debian("tcpdump", "tcpdump"),
+            Tool::Mpv => self.debian("mpv", "mpv"),
+            Tool::Ffmpeg => self.debian("ffmpeg", "ffmpeg"),
         }
     }
 

@@ -19,7 +19,7 @@ use crate::auth::{Access, Scope};
 use crate::error::{Problem, ProblemKind};
 use crate::exchange::Patience;
 use crate::routes::ipfs::address::Address;
-use crate::routes::ipfs::ask::Ask;
+use crate::routes::ipfs::ask::{Ask, Format};
 use crate::server::Peer;
 use crate::state::{GatewayState, HttpOptions};
 
@@ -126,12 +126,18 @@ impl Inquiry {
     /// Takes a request in.
     ///
     /// # Errors
-    /// 501 when IPFS is switched off, 429 or 503 when no slot is free, 410 or 451 when the address is not served.
+    /// 501 when IPFS is switched off, 429 or 503 when no slot is free, 403, 410 or 451 when the address is not served.
     pub fn begin(state: GatewayState, parts: &Parts, address: Address, ask: Ask) -> Result<Self, Problem> {
         let asked = Instant::now();
         let Some(ipfs) = state.ipfs.clone() else {
             return Err(Problem::new(ProblemKind::Unsupported, "IPFS is switched off at this gateway"));
         };
+        let admitted = state.denylists.admitted();
+        admitted.check_root(&address.path.root, ipfs.pins().store())?;
+        if admitted.may_change() && ask.format == Some(Format::IpnsRecord) {
+            // A record is no content, and would be fetched for whoever asks.
+            return Err(admitted.refusal());
+        }
         // What is blocked is blocked with all below it.
         state.denylists.check_path(&ContentPath::new(address.path.root.clone()))?;
         state.denylists.check_path(&address.path)?;
@@ -169,6 +175,7 @@ impl Inquiry {
         let named = self.ipfs.names().resolve(&ContentPath::new(path.root.clone())).await?;
         let whole = path.onto(&named.path);
         let whole = whole.map_err(|error| Problem::new(ProblemKind::BadPath, error.to_string()))?;
+        self.state.denylists.admitted().check_target(&whole.root, self.ipfs.pins().store())?;
         self.state.denylists.check_path(&whole)?;
         Ok(Place { path: whole, root: named.path, lifetime: Lifetime::Named(named.valid_for) })
     }

@@ -6,6 +6,7 @@
 //! about a request leads to the long way, which alone knows how to refuse, to search and to explain.
 //!
 //! Denylists need no second look: they are read at start and hold until the end, so nothing that they block is known.
+//! Where pinned blocks alone are served, nothing is known: a pin may go.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -35,7 +36,7 @@ use crate::routes::ipfs::host::{self, Role};
 use crate::routes::ipfs::inquiry::{Inquiry, waits};
 use crate::server::Peer;
 use crate::state::GatewayState;
-use crate::{auth, guard, links};
+use crate::{auth, guard, links, rates};
 
 /// Answers that are kept; some 2 KiB of memory each, with the longest target 3 KiB.
 const MAX_KNOWN: usize = 1024;
@@ -74,7 +75,8 @@ impl Known {
         let (address, ask) = (&inquiry.address, &inquiry.ask);
         let asks_nobody = ask.wait.is_none() && ask.hints.is_empty() && ask.sources.is_none();
         let is_immutable = matches!((&address.mount, &address.path.root), (Mount::Path(_), Root::Ipfs(_)));
-        if inquiry.head || !asks_nobody || !is_immutable || !is_plain(&inquiry.headers) {
+        let may_be_refused = inquiry.state.denylists.admitted().may_change();
+        if may_be_refused || inquiry.head || !asks_nobody || !is_immutable || !is_plain(&inquiry.headers) {
             return None;
         }
         let target = match &address.query {
@@ -166,6 +168,10 @@ pub fn answer<B>(state: &GatewayState, peer: &Peer, request: &Request<B>, asked:
     let mut rows = known.headers.clone();
     let plan = Plan::of(selection, known.len, &mut rows).ok()?;
     rows.insert(CONTENT_LENGTH, HeaderValue::from(plan.segments.iter().map(Segment::len).sum::<u64>()));
+    if let Some(stranger) = rates::stranger(&state.options, access, client) {
+        // Refusals are told on the long way.
+        state.rates.request(stranger, asked).ok()?;
+    }
     let slot = state.admission.admit(Some(client)).ok()?;
     let id = ContentId::Ipfs(known.cid);
     let pump = Pump::over(state, id, far(state, &known), plan.segments, slot, Some(peer.clone()));

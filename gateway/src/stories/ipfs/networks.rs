@@ -1,9 +1,13 @@
 //! When blocks have to come from somewhere, and when they do not; and what is not served at all.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use swarmgate_ipfs_proto::allowlist::Allowlist;
+
 use super::world::{Dag, IpfsWorld, Setting, noise};
+use crate::policy::Admitted;
 use crate::state::HttpOptions;
 
 async fn with_source(options: HttpOptions) -> IpfsWorld {
@@ -97,6 +101,69 @@ async fn what_the_operator_does_not_serve_is_gone() {
             assert_eq!((answer.status, answer.problem().as_str()), (status, problem), "{path}");
         }
         assert_eq!(world.get(&format!("/ipfs/{}/good.txt", root.cid())).await.text(), "fine\n");
+    }
+}
+
+/// Fails unless a path is refused as none of those that are served.
+async fn is_not_admitted(world: &IpfsWorld, path: &str) {
+    let answer = world.accept(path, "application/json").await;
+    assert_eq!((answer.status, answer.problem().as_str()), (403, "not-admitted"), "{path}");
+}
+
+#[tokio::test]
+async fn with_an_allowlist_what_it_names_is_served_and_nothing_else() {
+    let (file, other) = (Dag::file(b"listed\n"), Dag::directory(&[("b.txt", &Dag::file(b"other\n"))]));
+    let root = Dag::directory(&[("a.txt", &file)]);
+    let mut list = Allowlist::default();
+    for line in [root.cid().to_string(), "blog.example".to_owned()] {
+        list.add(line.as_bytes()).unwrap();
+    }
+    let links = ["blog.example", "else.example"].map(|host| (host, format!("/ipfs/{}", other.cid()))).to_vec();
+    let admitted = Admitted::Listed(Arc::new(list));
+    let setting = Setting { admitted, links, denylist: "/ipns/blog.example/x\n".to_owned(), ..Setting::default() };
+    let world = IpfsWorld::start(setting).await;
+    world.keep(&root).await;
+    world.keep(&other).await;
+    for _ in 0..2 {
+        assert_eq!(world.get(&format!("/ipfs/{}/a.txt", root.cid())).await.text(), "listed\n");
+    }
+    assert_eq!(world.get(&format!("/ipfs/{}?format=car", root.cid())).await.status, 200);
+    assert_eq!(world.get("/ipns/blog.example/b.txt").await.text(), "other\n");
+    for path in [
+        format!("/ipfs/{}", file.cid()),
+        format!("/ipfs/{}/b.txt", other.cid()),
+        format!("/ipfs/{}?format=raw", other.cid()),
+        "/ipns/else.example/b.txt".to_owned(),
+        format!("/bt/{}/", "ab".repeat(20)),
+    ] {
+        is_not_admitted(&world, &path).await;
+    }
+    assert_eq!(world.get("/ipns/blog.example/x").await.status, 410, "denylists take away from it");
+}
+
+#[tokio::test]
+async fn where_what_is_pinned_alone_is_served_it_is_until_its_pin_goes() {
+    let (file, other) = (Dag::file(b"pinned\n"), Dag::file(b"other\n"));
+    let root = Dag::directory(&[("a.txt", &file)]);
+    let links =
+        vec![("ours.example", format!("/ipfs/{}", root.cid())), ("else.example", format!("/ipfs/{}", other.cid()))];
+    let world = IpfsWorld::start(Setting { admitted: Admitted::Kept, links, ..Setting::default() }).await;
+    world.keep(&root).await;
+    world.keep(&other).await;
+    let paths =
+        [format!("/ipfs/{}/a.txt", root.cid()), format!("/ipfs/{}", file.cid()), "/ipns/ours.example/a.txt".to_owned()];
+    is_not_admitted(&world, &paths[0]).await;
+    world.ipfs.pins().keep(&root.cid(), false).await.unwrap();
+    for path in paths.iter().chain(&paths) {
+        assert_eq!(world.get(path).await.text(), "pinned\n", "{path}");
+    }
+    is_not_admitted(&world, &format!("/ipfs/{}", other.cid())).await;
+    is_not_admitted(&world, "/ipns/else.example").await;
+    let name = world.publish(&format!("/ipfs/{}", root.cid()), Duration::from_secs(60)).await;
+    is_not_admitted(&world, &format!("/ipns/{name}?format=ipns-record")).await;
+    world.ipfs.pins().remove(&root.cid()).await.unwrap();
+    for path in &paths {
+        is_not_admitted(&world, path).await;
     }
 }
 

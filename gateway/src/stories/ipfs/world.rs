@@ -28,7 +28,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::pace::ClientPace;
 use crate::pinning::Pinning;
-use crate::policy::Denylists;
+use crate::policy::{Admitted, Denylists};
+use crate::rates::Rates;
 use crate::server::{ServeLimits, router, serve};
 use crate::state::{GatewayState, HttpOptions, Parts};
 use crate::testing::{Answer, TestCatalogue, send};
@@ -45,6 +46,7 @@ pub(super) struct Setting {
     pub(super) links: Vec<(&'static str, String)>,
     pub(super) denylist: String,
     pub(super) legal: bool,
+    pub(super) admitted: Admitted,
     /// Whether there is a source besides the store.
     pub(super) source: bool,
 }
@@ -109,7 +111,8 @@ impl IpfsWorld {
             hybrid: None,
             publishing: None,
             pointers: None,
-            denylists: Denylists::new(vec![("test".to_owned(), rules)], setting.legal),
+            denylists: Denylists::new(vec![("test".to_owned(), rules)], setting.legal)
+                .taking_away_from(setting.admitted),
             tracker: None,
             mapping: None,
             gate: None,
@@ -120,6 +123,7 @@ impl IpfsWorld {
             live: None,
             reloader: None,
             pace: ClientPace::default(),
+            rates: Rates::default(),
             closing: shutdown.clone(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

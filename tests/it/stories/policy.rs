@@ -1,0 +1,124 @@
+//! What an operator serves at all: what is on a list, or what is kept. All else is neither fetched, served nor given away.
+//! And how often strangers may ask for it.
+
+use std::path::Path;
+
+use serde_json::Value;
+use swarmgate_config::{Config, PolicyMode};
+use swarmgate_tests::node::{self, Content, Node, Seeder};
+use swarmgate_tests::raw::Answer;
+
+use super::MIB;
+
+const TORRENT: [(&str, &str); 1] = [("content-type", "application/x-bittorrent")];
+const TEXT: [(&str, &str); 1] = [("content-type", "text/plain")];
+
+async fn get(node: &Node, path: &str) -> Answer {
+    node.connect().await.get(path, &[]).await
+}
+
+async fn add(node: &Node, kind: &[(&str, &str)], query: &str, body: &[u8]) -> Answer {
+    node.connect().await.ask("POST", &format!("/api/v1/items{query}"), kind, body).await
+}
+
+async fn items(node: &Node) -> Vec<Value> {
+    get(node, "/api/v1/items").await.json()["items"].as_array().cloned().unwrap_or_default()
+}
+
+fn assert_refused(what: &str, answer: &Answer) {
+    assert_eq!(answer.status, 403, "{what}: {}", answer.text());
+    assert_eq!(answer.json()["type"], "urn:swarmgate:problem:not-admitted", "{what}");
+}
+
+/// A configuration in which what the file names is served alone.
+fn listing(dir: &Path, ids: &str) -> Config {
+    let (mut config, list) = (node::config(&dir.join("cache")), dir.join("list"));
+    std::fs::create_dir_all(&config.cache.dir).unwrap();
+    std::fs::write(&list, ids).unwrap();
+    (config.policy.mode, config.policy.allowlists) = (PolicyMode::Allowlist, vec![list]);
+    config
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_an_allowlist_other_torrents_are_neither_fetched_nor_added() {
+    let dir = tempfile::tempdir().unwrap();
+    let [listed, other] = [71, 72].map(|seed| Content::single("film.mkv", seed, MIB + 321, 64 * 1024));
+    let (ours, theirs) = (Seeder::start(&listed).await, Seeder::start(&other).await);
+    let node = Node::start(&listing(dir.path(), &format!("# films\n{}\n", listed.infohash()))).await.unwrap();
+    node.learn(&listed, &[ours.address()]).await;
+    assert!(get(&node, &listed.path(0)).await.body == listed.bytes);
+
+    let (query, id) = (other.magnet_query(&[theirs.address()]), other.infohash());
+    for path in [
+        format!("/magnet?{query}"),
+        format!("/bt/{id}/?{query}"),
+        format!("/bt/{id}.torrent?{query}"),
+        format!("/bt/{id}.m3u8?{query}"),
+        format!("/bt/{id}.zip?{query}"),
+        other.path(0),
+    ] {
+        assert_refused(&path, &get(&node, &path).await);
+    }
+    assert_refused("a magnet", &add(&node, &TEXT, "", format!("magnet:?{query}").as_bytes()).await);
+    assert_refused("an infohash", &add(&node, &TEXT, "", id.to_string().as_bytes()).await);
+    assert_refused("a file", &add(&node, &TORRENT, "", &other.torrent()).await);
+    assert_eq!(add(&node, &TORRENT, "", &listed.torrent()).await.status, 200);
+    assert_eq!(items(&node).await.len(), 1);
+    assert_eq!(theirs.stats().bytes_uploaded, 0);
+    node.stop().await;
+    ours.stop().await;
+    theirs.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_taken_off_the_list_is_not_taken_up_again_and_not_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let content = Content::single("film.mkv", 73, MIB + 321, 64 * 1024);
+    let listed = content.infohash().to_string();
+    let node = Node::start(&listing(dir.path(), &listed)).await.unwrap();
+    assert_eq!(add(&node, &TORRENT, "", &content.torrent()).await.status, 201);
+    node.stop().await;
+    for (ids, count) in [("ab".repeat(20), 0), (listed, 1)] {
+        let node = Node::start(&listing(dir.path(), &ids)).await.unwrap();
+        assert_eq!(items(&node).await.len(), count, "with {ids} on the list");
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_what_is_kept_alone_is_served_a_torrent_is_once_it_was_added_to_stay() {
+    let content = Content::single("film.mkv", 74, MIB + 321, 64 * 1024);
+    let seeder = Seeder::start(&content).await;
+    let node = Node::with(|config| config.policy.mode = PolicyMode::PinnedOnly).await;
+    let query = content.magnet_query(&[seeder.address()]);
+    let (path, magnet) = (format!("/magnet?{query}"), format!("magnet:?{query}"));
+    assert_refused("a request", &get(&node, &path).await);
+    assert_refused("an addition for a while", &add(&node, &TEXT, "?pin=false", magnet.as_bytes()).await);
+    assert_eq!(seeder.stats().bytes_uploaded, 0);
+
+    let added = add(&node, &TEXT, "", magnet.as_bytes()).await;
+    assert!(matches!(added.status, 201 | 202), "{}", added.text());
+    let answer = get(&node, &path).await;
+    assert!(answer.status == 200 && answer.body == content.bytes, "{}", answer.status);
+    let item = format!("/api/v1/items/{}", content.infohash());
+    assert_eq!(node.connect().await.ask("DELETE", &item, &[], b"").await.status, 204);
+    assert_refused("what is kept no longer", &get(&node, &path).await);
+    node.stop().await;
+    seeder.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn how_often_strangers_may_ask_is_changed_while_it_runs() {
+    let node = Node::with(|config| {
+        config.server.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+        config.limits.requests_per_minute = 2;
+    })
+    .await;
+    let stranger = [("x-forwarded-for", "203.0.113.9")];
+    let ask = async || node.connect().await.get("/api/v1/version", &stranger).await.status;
+    assert_eq!([ask().await, ask().await, ask().await], [200, 200, 429]);
+    let change = br#"{"limits.requests_per_minute": 0}"#;
+    assert_eq!(node.connect().await.ask("PATCH", "/api/v1/config", &[], change).await.status, 200);
+    assert_eq!(ask().await, 200);
+    node.stop().await;
+}
