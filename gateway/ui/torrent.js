@@ -98,9 +98,16 @@ function watch(torrent, file, signal) {
     { class: "watch" },
     h("h1", {}, nameOf(file)),
     playing ?? viewer(file),
-    h("p", { class: "actions" }, fileActions(torrent, file, "button")),
+    h("p", { class: "actions" }, fileActions(torrent, file, "button"), playing && mayJoin(torrent) && joinLink(torrent, file)),
     playing && h("details", { class: "elsewhere" }, h("summary", {}, "Play elsewhere"), h("p", {}, "In a player on this machine, or on another that reaches this gateway:"), h("div", { class: "command" }, h("code", {}, `mpv "${file.href}"`), copyButton("Copy", `mpv "${file.href}"`))),
   );
+}
+
+/** Whether a browser can be a peer of the swarm: it speaks v1, meets peers at the gateway's tracker, and nobody forbids it. */
+const mayJoin = ({ infohash, private: isPrivate }) => document.querySelector('meta[name="peers"]') && infohash.length === 40 && !isPrivate;
+
+function joinLink({ infohash }, { index }) {
+  return h("a", { class: "button", href: at(`ui/watch#${infohash}/${index}`).href, title: "Your browser joins the swarm: it gives others what it has, and they see its address" }, "Watch as a peer");
 }
 
 function viewer(file) {

@@ -33,6 +33,7 @@ mod transports;
 mod turnserver;
 mod v2;
 mod visitors;
+mod watching_as_a_peer;
 mod we_seed;
 mod webtorrent;
 mod webtorrent_crowds;
