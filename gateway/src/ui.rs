@@ -48,7 +48,7 @@ macro_rules! assets {
 }
 
 /// All files of the application.
-pub const ASSETS: [Asset; 20] = assets! {
+pub const ASSETS: [Asset; 22] = assets! {
     "style.css": STYLE,
     "icon.svg": PICTURE,
     "copy.js": SCRIPT,
@@ -58,6 +58,8 @@ pub const ASSETS: [Asset; 20] = assets! {
     "words.js": SCRIPT,
     "pasted.js": SCRIPT,
     "home.js": SCRIPT,
+    "links.js": SCRIPT,
+    "peers.js": SCRIPT,
     "problem.js": SCRIPT,
     "torrent.js": SCRIPT,
     "dag.js": SCRIPT,

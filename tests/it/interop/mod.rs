@@ -33,6 +33,8 @@ mod transports;
 mod turnserver;
 mod v2;
 mod visitors;
+mod visitors_live;
+mod visitors_share;
 mod watching_as_a_peer;
 mod we_seed;
 mod webtorrent;
