@@ -14,6 +14,8 @@ const [AHEAD, MOST_ASKED] = [8 * 1024 * 1024, 4];
 const ASK_AGAIN_MS = 15_000;
 /** Browsers put a worker to sleep that has heard nothing for 30 s. */
 const AWAKE_EVERY_MS = 15_000;
+/** After that long without a peer the page says what may be in the way. */
+const SLOW_MS = 20_000;
 
 const main = document.querySelector("main");
 const left = new AbortController();
@@ -49,10 +51,12 @@ async function show() {
   signal.addEventListener("abort", () => client.destroy());
   const torrent = client.add(`magnet:?xt=urn:btih:${id}&tr=${encodeURIComponent(tracker().href)}`, { store: Pieces, deselect: true });
   torrent.on("wire", () => say(state, `${count(torrent.numPeers, "peer")} found.`));
+  const slow = setTimeout(() => torrent.numPeers || say(state, "No peer has answered yet. Does UDP pass between this browser and the gateway?"), SLOW_MS);
   await new Promise((done, failed) => {
     torrent.once("ready", done);
-    for (const one of [client, torrent]) one.on("error", failed);
-  });
+    const broken = ({ message }) => failed(new Problem({ title: "The swarm cannot be joined", detail: message }));
+    for (const one of [client, torrent]) one.on("error", broken);
+  }).finally(() => clearTimeout(slow));
   const film = torrent.files.find(({ offset, length }) => offset === file.offset && length === file.len);
   if (!film) throw new Problem({ title: "There is no such film", detail: "The swarm's list of files is another than the gateway's." });
   if (!signal.aborted) play(meta, file, href, torrent, film);
