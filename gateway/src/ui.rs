@@ -48,7 +48,7 @@ macro_rules! assets {
 }
 
 /// All files of the application.
-pub const ASSETS: [Asset; 22] = assets! {
+pub const ASSETS: [Asset; 23] = assets! {
     "style.css": STYLE,
     "icon.svg": PICTURE,
     "copy.js": SCRIPT,
@@ -58,6 +58,7 @@ pub const ASSETS: [Asset; 22] = assets! {
     "words.js": SCRIPT,
     "pasted.js": SCRIPT,
     "home.js": SCRIPT,
+    "keep.js": SCRIPT,
     "links.js": SCRIPT,
     "peers.js": SCRIPT,
     "problem.js": SCRIPT,

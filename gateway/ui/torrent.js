@@ -1,7 +1,8 @@
 // One torrent: its files, what can be done with them, and the player when the address names one that plays.
 import { at, get, happenings, Problem, send, tell } from "./api.js";
-import { announce, copyButton, h, say } from "./dom.js";
+import { copyButton, h, say } from "./dom.js";
 import { factsOf } from "./home.js";
+import { keepButton } from "./keep.js";
 import { archives, elsewhere, linkButton, playlistLink } from "./links.js";
 import { peers } from "./peers.js";
 import { player } from "./player.js";
@@ -147,36 +148,21 @@ async function overview(torrent, current, path, signal) {
   const facts = h("p", { class: "facts" }, `${count(torrent.files.length, "file")}, ${bytes(total)}`);
   const films = torrent.files.filter(isFilm);
   const best = films.reduce((one, other) => (one && rank(one) >= rank(other) ? one : other), null);
-  const keep = h("button", { type: "button", "aria-pressed": "false", hidden: true, onclick: togglePinned }, "Keep");
+  const keep = keepButton(torrent.infohash);
   const remove = h("button", { type: "button", hidden: true, onclick: removeIt }, "Remove");
   const hashes = h("div", { class: "hashes" }, hash(torrent.infohash.length === 64 ? "v2" : "Infohash", torrent.infohash));
   const heading = current ? h("h2", {}, torrent.name) : h("h1", {}, torrent.name);
 
   async function refresh() {
+    const asked = performance.now();
     const item = await get(`items/${torrent.infohash}`, { signal }).catch(() => null);
     if (signal.aborted) return;
     remove.hidden = !item;
     // A gateway that pins nothing says nothing of it.
-    keep.hidden = item?.pinned === undefined;
+    keep.show(item?.pinned, asked);
     if (!item) return;
     say(facts, `${count(torrent.files.length, "file")} · ${factsOf(item)}${torrent.private ? " · private" : ""}`);
     if (item.infohash_v2 && torrent.infohash.length === 40 && hashes.children.length === 1) hashes.replaceChildren(hash("v1", torrent.infohash), hash("v2", item.infohash_v2));
-    keep.setAttribute("aria-pressed", String(item.pinned));
-    say(keep, item.pinned ? "Kept" : "Keep");
-    keep.title = item.pinned ? "The cache drops nothing of it; press to let it" : "Have the cache keep all of it, until it is removed or let go";
-  }
-
-  async function togglePinned() {
-    const letGo = keep.getAttribute("aria-pressed") === "true";
-    keep.disabled = true;
-    try {
-      await tell(letGo ? "DELETE" : "PUT", `items/${torrent.infohash}/pin`);
-      announce(letGo ? "No longer kept" : "Kept");
-      await refresh();
-    } catch (error) {
-      announce(error.message);
-    }
-    keep.disabled = false;
   }
 
   async function removeIt() {
@@ -203,7 +189,7 @@ async function overview(torrent, current, path, signal) {
       torrent.files.length > 1 && folder && archives(folder, ["zip", "tar"], below ? below.slice(0, -1) : torrent.name, "button"),
       h("a", { class: "button", href: at(`bt/${torrent.infohash}.torrent`).href }, ".torrent"),
       copyButton("Copy magnet", torrent.magnet),
-      keep,
+      keep.node,
       remove,
     ),
     hashes,

@@ -1,14 +1,14 @@
 //! What people take away from a page: archives, infohashes, and links for players and for others.
 
 use reqwest::header::RANGE;
-use swarmgate_tests::gateway::Gateway;
+use swarmgate_tests::gateway::{self, Gateway};
 use swarmgate_tests::http::{self, Answer};
 use swarmgate_tests::payload::Payload;
 use swarmgate_tests::torrent_v2::{Kind, TorrentV2};
 use swarmgate_tests::visitor::{Browser, Visitor, Window};
 
 use super::visitors::{SUBTITLES, is_fine, seeded_film};
-use super::{PIECE_LEN, scratch};
+use super::{PIECE_LEN, TRANSFER_WITHIN, scratch};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -139,6 +139,31 @@ async fn what_is_kept_is_pinned_until_it_is_let_go() {
         assert_eq!(item["pinned"], kept, "{item}");
     }
     is_fine(&visitor, "torrent").await;
+}
+
+#[tokio::test]
+async fn what_is_kept_of_ipfs_is_let_go_and_kept_again() {
+    let dir = scratch();
+    let Some(browser) = Browser::start(dir.path()).await else { return };
+    let payload = Payload::tree("folder", 92);
+    payload.lay_out(dir.path());
+    let folder = dir.path().join(&payload.name).display().to_string();
+    let args = ["--output", "json", "add", &folder];
+    let Some((added, log)) = gateway::run(dir.path(), &args, TRANSFER_WITHIN).await else { return };
+    let cid = log.split('"').find(|word| word.starts_with("bafy")).unwrap_or_else(|| panic!("{added}: {log}"));
+    let Some(gateway) = Gateway::start(dir.path()).await else { return };
+    let visitor = browser.visitor(Window::Desktop).await;
+    visitor.visits(&gateway.url(&format!("/#/ipfs/{cid}"))).await;
+    let pin = gateway.url(&format!("/api/v1/items/{cid}/pin"));
+    // What was added is pinned.
+    visitor.sees("that it is kept", "return document.querySelector('button[aria-pressed=true]') !== null").await;
+    for (kept, status) in [(false, 404_u16), (true, 200)] {
+        visitor.clicks(".dag button[aria-pressed]").await;
+        let pressed = format!("return document.querySelector('.dag button[aria-pressed={kept}]') !== null");
+        visitor.sees("the button", &pressed).await;
+        assert_eq!(http::get(&pin).await.status, status);
+    }
+    is_fine(&visitor, "folder").await;
 }
 
 /// The rules that are functions of their arguments, asked of the module as it is served.
