@@ -15,6 +15,7 @@ use crate::limits::Limits;
 use crate::listen::Listen;
 use crate::networks::{Bittorrent, Network, Webtorrent};
 use crate::seeding::Seeding;
+use crate::ui::Ui;
 use crate::urls::{optional_url, or_empty};
 use crate::values::{Secret, Size, Span, networks};
 
@@ -52,6 +53,8 @@ pub struct Config {
     pub items: Items,
     /// What clients of the API may have published.
     pub publish: Publish,
+    /// The pages for browsers.
+    pub ui: Ui,
     /// When the configuration is read again.
     pub reload: Reload,
     /// What the gateway says about itself.

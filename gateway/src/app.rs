@@ -63,6 +63,7 @@ use crate::server::{self, ServeLimits};
 use crate::settings;
 use crate::state::{Anonymous, FetchTorrent, GatewayState, HttpOptions, Parts};
 use crate::torrents::{NoTorrents, Torrents};
+use crate::ui::Installed;
 
 /// How long running responses may go on once the application is asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -107,6 +108,14 @@ pub enum StartupError {
     /// The key of signed links.
     #[error("the key of signed links in {0}: {1}")]
     LinkKey(std::path::PathBuf, #[source] std::io::Error),
+    /// The webtorrent that the operator installed.
+    #[error("ui.webtorrent {}: {source}", path.display())]
+    WebTorrentScript {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why it cannot be served.
+        source: std::io::Error,
+    },
     /// A list of what is not served, or of what alone is.
     #[error(transparent)]
     List(#[from] ListError),
@@ -662,6 +671,9 @@ pub(crate) fn link_key(config: &Config) -> Result<LinkKey, StartupError> {
 fn http_options(config: &Config) -> Result<HttpOptions, StartupError> {
     let read = |path: &Path| Ok::<_, StartupError>((path.to_owned(), Credentials::read(path)?));
     let credentials = config.auth.required_credentials().map(read).transpose()?;
+    let path = &config.ui.webtorrent;
+    let installed = (!path.as_os_str().is_empty()).then(|| Installed::read(path)).transpose();
+    let webtorrent = installed.map_err(|source| StartupError::WebTorrentScript { path: path.clone(), source })?;
     Ok(HttpOptions {
         resolve: config.deadlines.resolve.duration(),
         first_byte: config.deadlines.first_byte.duration(),
@@ -688,6 +700,7 @@ fn http_options(config: &Config) -> Result<HttpOptions, StartupError> {
         tracker_origins: config.webtorrent.tracker_origins.clone(),
         torrent_url_enabled: config.allows_torrent_url(),
         publish_dirs: config.publish.dirs.clone(),
+        webtorrent,
         show_attempts: config.server.is_loopback_only(),
         log_names: config.observe.log_names,
     })

@@ -23,6 +23,8 @@ pub struct Listing<'a> {
     files: Vec<(usize, &'a FileEntry)>,
     /// The tracker that magnets name.
     tracker: Option<String>,
+    /// What signs links that are copied, where they would need credentials else.
+    signature: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -62,7 +64,7 @@ impl<'a> Listing<'a> {
     pub fn of(meta: &'a ContentMeta, folder: &'a [String]) -> Option<Self> {
         let below = |(_, file): &(usize, &FileEntry)| !file.padding && lies_below(folder, &file.path);
         let files: Vec<_> = meta.files.iter().enumerate().filter(below).collect();
-        (folder.is_empty() || !files.is_empty()).then_some(Self { meta, folder, files, tracker: None })
+        (folder.is_empty() || !files.is_empty()).then_some(Self { meta, folder, files, tracker: None, signature: None })
     }
 
     /// Names a tracker in magnets, unless the content is private and has its own (BEP 27).
@@ -70,6 +72,12 @@ impl<'a> Listing<'a> {
     pub fn with_tracker(self, tracker: Option<String>) -> Self {
         let tracker = tracker.filter(|_| !self.meta.private);
         Self { tracker, ..self }
+    }
+
+    /// Signs the links that a page has for copying; all others are for whoever reads the page.
+    #[must_use]
+    pub fn signed(self, signature: Option<String>) -> Self {
+        Self { signature, ..self }
     }
 
     fn magnet(&self) -> String {
@@ -136,6 +144,10 @@ impl<'a> Listing<'a> {
     fn file_row(&self, index: usize, file: &FileEntry) -> Markup {
         let url = self.url(index, file);
         let plays = media::playable(name(file)) != Playable::No;
+        let copied = match &self.signature {
+            Some(signature) => links::signed(&url, signature),
+            None => url.clone(),
+        };
         html! {
             tr {
                 td { a href=(url) { (name(file)) } }
@@ -143,7 +155,7 @@ impl<'a> Listing<'a> {
                 td.actions {
                     @if plays { a href={ (url) "?format=m3u8" } { "Play" } " " }
                     a href={ (url) "?download=true" } { "Save" } " "
-                    button type="button" data-copy=(url) { "Copy link" }
+                    button type="button" data-copy=(copied) { "Copy link" }
                 }
             }
         }

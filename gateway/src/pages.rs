@@ -24,6 +24,34 @@ pub fn application_policy(subdomain_hosts: &[String]) -> String {
     )
 }
 
+/// What the page may load and send where a browser watches as a peer: the application's modules and the webtorrent beside
+/// them, the gateway's tracker, and what its own worker hands to the player. WebRTC is under no policy.
+pub const WATCH_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; worker-src 'self'; \
+                                img-src 'self'; connect-src 'self'; media-src 'self'; form-action 'self'; \
+                                base-uri 'none'; frame-ancestors 'none'";
+
+/// What the application knows of the gateway before it asks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Facts {
+    /// Whether this client may see what the API says; else it is asked for a token.
+    pub may_see: bool,
+    /// Whether links to content must be signed to be good for everybody.
+    pub signs_links: bool,
+    /// Whether there is a webtorrent to watch as a peer with.
+    pub peers: bool,
+}
+
+impl Facts {
+    /// For the head of a page.
+    fn metas(self) -> Markup {
+        html! {
+            meta name="api" content=(if self.may_see { "open" } else { "token" });
+            meta name="links" content=(if self.signs_links { "signed" } else { "open" });
+            @if self.peers { meta name="peers" content="webtorrent"; }
+        }
+    }
+}
+
 /// Most items on the start page.
 const MAX_ITEMS: usize = 100;
 
@@ -57,10 +85,9 @@ fn look(up: &str) -> Markup {
     }
 }
 
-/// The start page: where to put a link, and what there is. Where scripts run, the application takes its place, and asks
-/// for a token unless this client `may_see` what the API says.
+/// The start page: where to put a link, and what there is. Where scripts run, the application takes its place.
 #[must_use]
-pub fn home(items: &[ItemStatus], may_see: bool) -> Markup {
+pub fn home(items: &[ItemStatus], facts: Facts) -> Markup {
     let body = html! {
         form.open action="open" method="get" {
             label for="uri" { "Magnet link, infohash, CID, IPNS name or URL of a .torrent" }
@@ -88,13 +115,35 @@ pub fn home(items: &[ItemStatus], may_see: bool) -> Markup {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 title { "swarmgate" }
-                meta name="api" content=(if may_see { "open" } else { "token" });
+                (facts.metas())
                 (look(""))
                 script type="module" src="ui/app.js" {}
             }
             body {
                 header.top { a.brand href="./" { "swarmgate" } }
                 main { h1 { "Paste a link" } (body) }
+            }
+        }
+    }
+}
+
+/// The page where a browser watches as a peer of a swarm. It stands at `ui/watch`; which film, is said behind `#`.
+#[must_use]
+pub fn watch(facts: Facts) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "Watch as a peer – swarmgate" }
+                (facts.metas())
+                (look("../"))
+                script type="module" src="watch.js" {}
+            }
+            body {
+                header.top { a.brand href="../" { "swarmgate" } }
+                main { h1 { "Watch as a peer" } p { "This page needs scripts: your browser becomes a peer of the swarm." } }
             }
         }
     }

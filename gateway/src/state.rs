@@ -38,6 +38,7 @@ use crate::reload::Reloader;
 use crate::routes::ipfs::known::KnownAnswers;
 use crate::streams::Streams;
 use crate::telemetry::Telemetry;
+use crate::ui::Installed;
 
 /// Gives facts about the cache for `/api/v1/status`.
 pub type CacheStatus = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
@@ -171,6 +172,8 @@ pub struct HttpOptions {
     pub torrent_url_enabled: bool,
     /// Directories below which the API may publish. Default none.
     pub publish_dirs: Vec<PathBuf>,
+    /// The webtorrent with which viewers' browsers join swarms. Default none: none is offered.
+    pub webtorrent: Option<Installed>,
     /// Whether error answers list what was tried. Default true; switch it off on gateways open to strangers.
     pub show_attempts: bool,
     /// Whether content names and paths may be logged at `info`. Default false.
@@ -247,6 +250,7 @@ impl Default for HttpOptions {
             tracker_origins: Vec::new(),
             torrent_url_enabled: true,
             publish_dirs: Vec::new(),
+            webtorrent: None,
             show_attempts: true,
             log_names: false,
         }

@@ -1,6 +1,8 @@
 // A path of IPFS: a folder's entries, or a file that is played or shown. What it is, is read from its blocks.
 import { at, Problem, send } from "./api.js";
 import { copyButton, h, say } from "./dom.js";
+import { isPinned, keepButton } from "./keep.js";
+import { elsewhere, linkButton } from "./links.js";
 import { place } from "./pasted.js";
 import { player } from "./player.js";
 import { of as subtitlesOf } from "./subtitles.js";
@@ -57,11 +59,11 @@ async function directory(namespace, path, url, cid, found, signal) {
   const website = entries.some(({ name }) => name === "index.html");
   const into = (name) => `#/${[namespace, ...path, name].map(encodeURIComponent).join("/")}`;
   const row = ({ name, size }) =>
-    h("li", { class: "file" }, h("a", { class: "name", href: into(name) }, name), h("span", { class: "facts" }, bytes(size)), h("span", { class: "row-actions" }, h("a", { href: `${url}/${encodeURIComponent(name)}?download=true`, "aria-label": `Download ${name}` }, "Download"), copyButton("Copy link", `${url}/${encodeURIComponent(name)}`, { class: "link", "aria-label": `Copy link of ${name}` })));
+    h("li", { class: "file" }, h("a", { class: "name", href: into(name) }, name), h("span", { class: "facts" }, bytes(size)), h("span", { class: "row-actions" }, h("a", { href: `${url}/${encodeURIComponent(name)}?download=true`, "aria-label": `Download ${name}` }, "Download"), linkButton("Copy link", `${url}/${encodeURIComponent(name)}`, { class: "link", "aria-label": `Copy link of ${name}` })));
   return [
     h("h1", {}, path.length > 1 ? path[path.length - 1] : "Folder"),
     h("p", { class: "facts" }, `${count(entries.length, "entry").replace("entrys", "entries")}, ${bytes(entries.reduce((sum, { size }) => sum + size, 0))}`),
-    h("p", { class: "actions" }, website && h("a", { class: "button primary", href: `${url}/` }, "Open as a website"), h("a", { class: "button", href: `${url}?format=tar` }, "tar"), h("a", { class: "button", href: `${url}?format=car` }, "CAR"), copyButton("Copy link", `${url}/`)),
+    h("p", { class: "actions" }, website && h("a", { class: "button primary", href: `${url}/` }, "Open as a website"), h("a", { class: "button", href: `${url}?format=tar` }, "tar"), h("a", { class: "button", href: `${url}?format=car` }, "CAR"), linkButton("Copy link", `${url}/`), keep(cid, signal)),
     identity(cid),
     h("ul", { class: "tree" }, entries.slice(0, MOST_ENTRIES).map(row)),
     entries.length >= MOST_ENTRIES && h("p", { class: "quiet" }, "There is more: the CAR and the tar have all of it."),
@@ -85,21 +87,32 @@ async function entriesOf(found, signal) {
 
 const identity = (cid) => cid && h("p", { class: "hash" }, cid, " ", copyButton("Copy CID", cid, { class: "link" }));
 
+/** The button that keeps what a CID names, once it is known whether it is kept. */
+function keep(cid, signal) {
+  if (!cid) return null;
+  const button = keepButton(cid);
+  const asked = performance.now();
+  isPinned(cid, signal).then((pinned) => button.show(pinned, asked));
+  return button.node;
+}
+
 async function file(namespace, path, url, cid, found, signal) {
   const name = path.length > 1 ? path[path.length - 1] : short(path[0]);
   const head = await send(url, { method: "HEAD", signal, headers: { accept: "*/*" } });
   const type = head.headers.get("content-type") ?? "application/octet-stream";
   const size = Number(head.headers.get("content-length")) || found?.size || 0;
   const [sort] = type.split("/");
+  const plays = sort === "video" || sort === "audio" || FILM.test(name);
   const shown =
-    sort === "video" || sort === "audio" || FILM.test(name)
+    plays
       ? player({ url, title: name, sound: sort === "audio", key: cid || url, subtitles: await beside(namespace, path, signal) }, signal)
       : sort === "image" && !type.startsWith("image/svg") && h("img", { class: "picture", src: url, alt: name });
   return [
     h("h1", {}, name),
     shown,
     h("p", { class: "facts" }, `${bytes(size)}, ${type.split(";")[0]}`),
-    h("p", { class: "actions" }, !shown && h("a", { class: "button primary", href: url }, "Open"), h("a", { class: "button", href: `${url}?download=true&filename=${encodeURIComponent(name)}` }, "Download"), copyButton("Copy link", url), h("a", { class: "button", href: `${url}?format=car` }, "CAR")),
+    h("p", { class: "actions" }, !shown && h("a", { class: "button primary", href: url }, "Open"), h("a", { class: "button", href: `${url}?download=true&filename=${encodeURIComponent(name)}` }, "Download"), linkButton("Copy link", url), h("a", { class: "button", href: `${url}?format=car` }, "CAR"), keep(cid, signal)),
+    plays && elsewhere(url),
     identity(cid),
   ];
 }

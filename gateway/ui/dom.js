@@ -61,19 +61,23 @@ export function announce(text) {
   requestAnimationFrame(() => (voice.textContent = text));
 }
 
-/** A button that copies an absolute URL or a text. */
+/**
+ * A button that copies a text. `text` may be a function, which may take its time and give `{ text, note }` too: then the
+ * note is shown in place of “Copied”.
+ */
 export function copyButton(label, text, more = {}) {
   const button = h("button", { type: "button", onclick: copy, ...more }, label);
   async function copy() {
-    const value = typeof text === "function" ? text() : String(text);
+    const found = typeof text === "function" ? await text() : text;
+    const { text: value, note = "Copied" } = typeof found === "object" ? found : { text: String(found) };
     try {
       await navigator.clipboard.writeText(value);
-      announce("Copied");
-      button.textContent = "Copied";
-      setTimeout(() => (button.textContent = label), 1500);
+      announce(note);
+      button.textContent = note;
+      setTimeout(() => (button.textContent = label), 2500);
     } catch {
       // Without a secure origin there is no clipboard; the text can still be copied by hand.
-      prompt("Copy", value);
+      prompt(note === "Copied" ? "Copy" : note, value);
     }
   }
   return button;

@@ -1,5 +1,5 @@
 // What went wrong, as people read it: which source failed, how, and what can be done.
-import { Problem, useToken } from "./api.js";
+import { at, Problem, useToken } from "./api.js";
 import { h } from "./dom.js";
 import { asked, became } from "./words.js";
 
@@ -17,7 +17,7 @@ export function problem(error, again) {
     detail && detail !== title && h("p", {}, detail),
     attempts.length > 0 && [h("h2", {}, "What was tried"), h("ul", { class: "attempts" }, attempts.map(attempt))],
     hints.map((hint) => h("p", { class: "hint" }, hint)),
-    status === 401 ? tokenForm(again) : h("p", { class: "actions" }, again && h("button", { type: "button", class: "primary", onclick: again }, "Try again"), h("a", { class: "button", href: "#/" }, "Start page")),
+    status === 401 ? tokenForm(again) : h("p", { class: "actions" }, again && h("button", { type: "button", class: "primary", onclick: again }, "Try again"), h("a", { class: "button", href: at("#/").href }, "Start page")),
     (status || stage) && h("p", { class: "fine" }, [status && `HTTP ${status}`, stage && `at ${stage}`, instance].filter(Boolean).join(" · ")),
   );
 }

@@ -1,7 +1,10 @@
 // One torrent: its files, what can be done with them, and the player when the address names one that plays.
 import { at, get, happenings, Problem, send, tell } from "./api.js";
-import { announce, copyButton, h, say } from "./dom.js";
+import { copyButton, h, say } from "./dom.js";
 import { factsOf } from "./home.js";
+import { keepButton } from "./keep.js";
+import { archives, elsewhere, linkButton, playlistLink } from "./links.js";
+import { peers } from "./peers.js";
 import { player } from "./player.js";
 import { of as subtitlesOf } from "./subtitles.js";
 import { bytes, count, span } from "./words.js";
@@ -98,9 +101,16 @@ function watch(torrent, file, signal) {
     { class: "watch" },
     h("h1", {}, nameOf(file)),
     playing ?? viewer(file),
-    h("p", { class: "actions" }, fileActions(torrent, file, "button")),
-    playing && h("details", { class: "elsewhere" }, h("summary", {}, "Play elsewhere"), h("p", {}, "In a player on this machine, or on another that reaches this gateway:"), h("div", { class: "command" }, h("code", {}, `mpv "${file.href}"`), copyButton("Copy", `mpv "${file.href}"`))),
+    h("p", { class: "actions" }, fileActions(torrent, file, "button"), playing && mayJoin(torrent) && joinLink(torrent, file)),
+    playing && elsewhere(file.href),
   );
+}
+
+/** Whether a browser can be a peer of the swarm: it speaks v1, meets peers at the gateway's tracker, and nobody forbids it. */
+const mayJoin = ({ infohash, private: isPrivate }) => document.querySelector('meta[name="peers"]') && infohash.length === 40 && !isPrivate;
+
+function joinLink({ infohash }, { index }) {
+  return h("a", { class: "button", href: at(`ui/watch#${infohash}/${index}`).href, title: "Your browser joins the swarm: it gives others what it has, and they see its address" }, "Watch as a peer");
 }
 
 function viewer(file) {
@@ -128,8 +138,8 @@ function fileActions(torrent, file, kind = "") {
   return [
     isFilm(file) && !kind && h("a", { href: pageOf(torrent, file), ...label("Play") }, "Play"),
     h("a", { class: kind, href: `${file.href}?download=true`, download: name, ...label("Download") }, "Download"),
-    copyButton("Copy link", file.href, { class: kind ? "" : "link", ...label("Copy link of") }),
-    isFilm(file) && h("a", { class: kind, href: `${file.href}?format=m3u8`, ...label("M3U of") }, "M3U"),
+    linkButton("Copy link", file.href, { class: kind ? "" : "link", ...label("Copy link of") }),
+    isFilm(file) && playlistLink("M3U", `${file.href}?format=m3u8`, name, { class: kind, ...label("M3U of") }),
   ];
 }
 
@@ -138,26 +148,21 @@ async function overview(torrent, current, path, signal) {
   const facts = h("p", { class: "facts" }, `${count(torrent.files.length, "file")}, ${bytes(total)}`);
   const films = torrent.files.filter(isFilm);
   const best = films.reduce((one, other) => (one && rank(one) >= rank(other) ? one : other), null);
-  const keep = h("button", { type: "button", "aria-pressed": "false", hidden: true, onclick: toggleKept }, "Keep");
+  const keep = keepButton(torrent.infohash);
   const remove = h("button", { type: "button", hidden: true, onclick: removeIt }, "Remove");
+  const hashes = h("div", { class: "hashes" }, hash(torrent.infohash.length === 64 ? "v2" : "Infohash", torrent.infohash));
   const heading = current ? h("h2", {}, torrent.name) : h("h1", {}, torrent.name);
 
   async function refresh() {
+    const asked = performance.now();
     const item = await get(`items/${torrent.infohash}`, { signal }).catch(() => null);
     if (signal.aborted) return;
-    keep.hidden = remove.hidden = !item;
+    remove.hidden = !item;
+    // A gateway that pins nothing says nothing of it.
+    keep.show(item?.pinned, asked);
     if (!item) return;
     say(facts, `${count(torrent.files.length, "file")} · ${factsOf(item)}${torrent.private ? " · private" : ""}`);
-    keep.setAttribute("aria-pressed", String(item.kept));
-    keep.disabled = item.kept;
-    say(keep, item.kept ? "Kept" : "Keep");
-    keep.title = item.kept ? "It stays until it is removed" : "Fetch all of it and keep it";
-  }
-
-  async function toggleKept() {
-    await tell("POST", "items", { uri: torrent.infohash, pin: true });
-    announce("Kept");
-    await refresh();
+    if (item.infohash_v2 && torrent.infohash.length === 40 && hashes.children.length === 1) hashes.replaceChildren(hash("v1", torrent.infohash), hash("v2", item.infohash_v2));
   }
 
   async function removeIt() {
@@ -170,6 +175,7 @@ async function overview(torrent, current, path, signal) {
   signal.addEventListener("abort", () => clearInterval(timer));
   await refresh();
   const below = path.length > 0 && !current ? `${path.join("/")}/` : "";
+  const folder = folderUrl(torrent, below);
   return h(
     "section",
     { class: "torrent" },
@@ -179,14 +185,30 @@ async function overview(torrent, current, path, signal) {
       "p",
       { class: "actions" },
       best && !current && h("a", { class: "button primary", href: pageOf(torrent, best) }, films.length > 1 ? "Play the largest" : "Play"),
-      films.length > 0 && h("a", { class: "button", href: new URL("?format=m3u8", torrent.root).href }, "Playlist"),
+      films.length > 0 && playlistLink("Playlist", new URL("?format=m3u8", torrent.root).href, torrent.name, { class: "button" }),
+      torrent.files.length > 1 && folder && archives(folder, ["zip", "tar"], below ? below.slice(0, -1) : torrent.name, "button"),
       h("a", { class: "button", href: at(`bt/${torrent.infohash}.torrent`).href }, ".torrent"),
       copyButton("Copy magnet", torrent.magnet),
-      keep,
+      keep.node,
       remove,
     ),
+    hashes,
     tree(torrent, current, below),
+    peers(torrent.infohash, signal),
   );
+}
+
+/** A line with an infohash, and what copies it. */
+function hash(kind, digits) {
+  const label = kind === "Infohash" ? "Copy infohash" : `Copy ${kind} infohash`;
+  return h("p", { class: "hash" }, `${kind} ${digits} `, copyButton("Copy", digits, { class: "link", "aria-label": label }));
+}
+
+/** The URL of a folder by its path with a slash at its end; null when a part of it would not survive a browser. */
+function folderUrl(torrent, path) {
+  const parts = path.split("/").slice(0, -1);
+  if (parts.some((part) => !part || part === "." || part === "..")) return null;
+  return new URL(parts.map((part) => `${encodeURIComponent(part)}/`).join(""), torrent.root).href;
 }
 
 const rank = (file) => (file.type.startsWith("video/") ? 2 ** 50 : 0) + file.len;
@@ -217,7 +239,9 @@ function tree(torrent, current, below) {
 
   function branch(name, folder, path, only) {
     const details = h("details", {}, h("summary", {}, h("span", { class: "name" }, name), h("span", { class: "facts" }, `${count(folder.count, "file")}, ${bytes(folder.len)}`)));
-    const unfold = () => details.children.length > 1 || details.append(list(folder, path));
+    const url = folderUrl(torrent, path);
+    const whole = url && h("p", { class: "row-actions" }, archives(url, ["zip", "tar"], path.slice(0, -1)));
+    const unfold = () => details.children.length > 1 || details.append(...[whole, list(folder, path)].filter(Boolean));
     details.addEventListener("toggle", unfold);
     if (few || only || current?.path.startsWith(path)) {
       unfold();

@@ -44,6 +44,13 @@ export function span(millis) {
   return `${Math.round(seconds / 86400)} days`;
 }
 
+/** `14:05`, or `24 Nov, 14:05` on another day than `now`; both are Dates. */
+export function moment(when, now) {
+  const clockTime = when.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+  if (when.toDateString() === now.toDateString()) return clockTime;
+  return `${when.toLocaleDateString("en-GB", { day: "numeric", month: "short" })}, ${clockTime}`;
+}
+
 const NETWORKS = {
   bt: "BitTorrent",
   bittorrent: "BitTorrent",
@@ -73,4 +80,12 @@ export function became({ outcome, ms }) {
   if (outcome?.failed !== undefined) return { worked: false, text: `${outcome.failed}${after}` };
   if (outcome?.skipped !== undefined) return { worked: false, text: `not asked: ${outcome.skipped}` };
   return { worked: false, text: typeof outcome === "string" ? outcome : JSON.stringify(outcome) };
+}
+
+/** How a peer is reached: `TCP, encrypted`. */
+export function reached({ transport, encryption }) {
+  const way = { tcp: "TCP", utp: "uTP", webrtc: "WebRTC" }[transport] ?? transport;
+  // What passes by WebRTC is encrypted by DTLS, whatever the messages in it are.
+  const how = transport === "webrtc" ? "encrypted" : ({ none: "not encrypted", handshake: "handshake encrypted", rc4: "encrypted" }[encryption] ?? encryption);
+  return `${way}, ${how}`;
 }

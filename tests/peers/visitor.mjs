@@ -29,6 +29,8 @@ const FLAGS = [
   "--disable-component-update",
   "--disable-sync",
   "--disable-dev-shm-usage",
+  // Else a page that joins a swarm has no candidates on a machine that has nothing but loopback.
+  "--allow-loopback-in-peer-connection",
 ];
 const AXE = readFileSync(`${process.env.SWARMGATE_NODE_MODULES}/axe-core/axe.min.js`, "utf8");
 /** What a page takes to react to a click; what takes longer, a story waits for. */

@@ -30,7 +30,7 @@ const ELSEWHERE: [&str; 15] = [
 type Change = fn(&mut Config);
 
 /// Every other option, changed to something that is not its default.
-const CHANGES: [(&str, Change); 99] = [
+const CHANGES: [(&str, Change); 100] = [
     ("server.listen", |c| c.server.listen = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into()]),
     ("server.trusted_proxies", |c| c.server.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()]),
     ("server.public_url", |c| c.server.public_url = "https://media.example/".parse().ok()),
@@ -131,6 +131,7 @@ const CHANGES: [(&str, Change); 99] = [
     ("items.idle_grace", |c| c.items.idle_grace = Span::from_secs(7)),
     ("items.max_active", |c| c.items.max_active = 7),
     ("publish.dirs", |c| c.publish.dirs = vec!["/srv/films".into()]),
+    ("ui.webtorrent", |c| c.ui.webtorrent = "/nowhere/at/all".into()),
     ("observe.log_names", |c| c.observe.log_names = true),
 ];
 
@@ -187,6 +188,14 @@ fn each_option_changes_what_some_part_is_told() {
         change(&mut changed);
         assert_ne!(told(&changed), before, "{key} changes nothing");
     }
+}
+
+#[test]
+fn a_webtorrent_that_is_not_there_is_told_by_its_option() {
+    let mut config = Config::default();
+    config.ui.webtorrent = "/nowhere/at/all.js".into();
+    let error = http_options(&config).unwrap_err().to_string();
+    assert!(error.starts_with("ui.webtorrent /nowhere/at/all.js: "), "{error}");
 }
 
 #[tokio::test]

@@ -7,13 +7,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{StatusCode, Uri};
+use maud::Markup;
 use swarmgate_content::ContentId;
 use swarmgate_ipfs_proto::content_path::ContentPath;
 use url::form_urlencoded;
 
-use crate::auth::{Access, Scope};
+use crate::auth::{self, Access, Scope};
 use crate::error::{Problem, ProblemKind};
 use crate::guard;
+use crate::pages::Facts;
 use crate::routes::ui;
 use crate::state::GatewayState;
 use crate::{links, pages};
@@ -23,6 +25,7 @@ pub fn routes(state: &GatewayState) -> Router<GatewayState> {
     Router::new()
         .route("/", get(home))
         .route("/open", get(open))
+        .route("/ui/watch", get(watch))
         .merge(ui::routes())
         .route_layer(from_fn_with_state(state.clone(), guard::page))
 }
@@ -40,18 +43,40 @@ pub async fn home(State(state): State<GatewayState>, OriginalUri(uri): OriginalU
             return links::redirect(StatusCode::MOVED_PERMANENTLY, &format!("{}/", state.options.base_path));
         }
         // What there is, is the API's to tell.
-        let may_see = access.allows(Scope::Read);
-        let items = if may_see { state.catalogue.items() } else { Vec::new() };
+        let items = if access.allows(Scope::Read) { state.catalogue.items() } else { Vec::new() };
         let policy = pages::application_policy(&state.options.subdomain_hosts);
-        let rows = [
-            (CONTENT_TYPE, "text/html; charset=utf-8"),
-            (CONTENT_SECURITY_POLICY, policy.as_str()),
-            (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-            (CACHE_CONTROL, "no-store"),
-        ];
-        (rows, pages::home(&items, may_see).into_string()).into_response()
+        answer(&policy, pages::home(&items, facts(&state, access)))
     };
     std::future::ready(home()).await
+}
+
+/// Where a browser watches as a peer; 404 where the operator has installed nothing for that.
+async fn watch(State(state): State<GatewayState>, request: Request) -> Result<Response, Problem> {
+    let page = if state.options.webtorrent.is_some() {
+        Ok(answer(pages::WATCH_POLICY, pages::watch(facts(&state, Access::of(request.extensions())))))
+    } else {
+        Err(ui::none_installed())
+    };
+    std::future::ready(page).await
+}
+
+/// What the application is told before it asks.
+fn facts(state: &GatewayState, access: Access) -> Facts {
+    Facts {
+        may_see: access.allows(Scope::Read),
+        signs_links: !auth::content_is_open(&state.options),
+        peers: state.options.webtorrent.is_some() && state.tracker.is_some(),
+    }
+}
+
+fn answer(policy: &str, page: Markup) -> Response {
+    let rows = [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CONTENT_SECURITY_POLICY, policy),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (CACHE_CONTROL, "no-store"),
+    ];
+    (rows, page.into_string()).into_response()
 }
 
 async fn open(State(state): State<GatewayState>, request: Request) -> Result<Response, Problem> {

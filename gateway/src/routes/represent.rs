@@ -47,9 +47,14 @@ pub async fn folder(
     let list = list.with_tracker(links::tracker(&exchange.state, &exchange.headers));
     match format {
         Format::Html => {
-            let body = list.html().into_string();
+            let signature = exchange.signature(&meta.id);
+            let body = list.signed(signature.clone()).html().into_string();
             let mut response = respond::derived(&exchange, meta, "text/html; charset=utf-8", body);
             response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(pages::POLICY));
+            if signature.is_some() {
+                // It is good for whoever has it, and not for long.
+                response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+            }
             Ok(response)
         }
         Format::Json => Ok(respond::derived(&exchange, meta, "application/json", list.json())),

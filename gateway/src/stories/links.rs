@@ -78,6 +78,21 @@ async fn a_playlist_that_was_asked_for_with_credentials_plays_without() {
 }
 
 #[tokio::test]
+async fn a_link_that_is_copied_from_a_listing_plays_without_credentials() {
+    let (world, time) = shut(HttpOptions::default()).await;
+    let page = world.send("GET", &format!("/bt/{IH}/?format=html"), &[OPERATOR], b"").await;
+    assert_eq!((page.status, page.header("cache-control")), (200, Some("private, no-store")));
+    let text = page.text();
+    let copied = text.split("data-copy=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    let path = format!("/bt/{IH}/{}", copied.replace("&amp;", "&"));
+    assert!(path.starts_with(&format!("/bt/{IH}/notes.txt?exp=")), "{path}");
+    let answer = world.get(&path).await;
+    assert_eq!((answer.status, answer.body.as_slice()), (200, world.protocol.file(2)));
+    time.fetch_add(6 * 60 * 60, Ordering::SeqCst);
+    assert_eq!(world.get(&path).await.status, 403);
+}
+
+#[tokio::test]
 async fn a_link_to_a_playlist_is_one_to_what_it_lists_and_no_longer_than_itself() {
     let (world, time) = shut(HttpOptions::default()).await;
     let made = link(&world, &format!("{{\"path\": \"/bt/{IH}.m3u8\", \"ttl_s\": 60}}")).await;

@@ -1,9 +1,11 @@
 //! The application for browsers: what it is made of, and what it asks the API for beside what others ask.
 
+use crate::auth::TokenHash;
 use crate::pages;
 use crate::server::ServeLimits;
-use crate::state::HttpOptions;
+use crate::state::{Anonymous, HttpOptions};
 use crate::testing::{Behaviour, IH, World, world};
+use crate::ui::Installed;
 
 const FILES: &[(&str, u64)] = &[("film.mkv", 100_000)];
 
@@ -18,6 +20,7 @@ async fn the_start_page_loads_the_application_and_says_what_it_is_for_without_it
     let html = home.text();
     assert!(html.contains("<script type=\"module\" src=\"ui/app.js\">"), "{html}");
     assert!(html.contains("<meta name=\"api\" content=\"open\">"), "{html}");
+    assert!(html.contains("<meta name=\"links\" content=\"open\">"), "{html}");
     for part in ["action=\"open\"", "name=\"uri\"", &format!("href=\"bt/{IH}/\"")] {
         assert!(html.contains(part), "{part} in {html}");
     }
@@ -81,10 +84,61 @@ async fn the_pieces_of_an_item_are_told_in_runs() {
 async fn the_options_in_force_are_told_to_whoever_may_use_the_api() {
     let world = world(FILES).await;
     assert_eq!(world.get("/api/v1/config").await.json()["options"][0]["key"], "cache.max_size");
-    let token = Some(crate::auth::TokenHash::of("secret"));
+    let token = Some(TokenHash::of("secret"));
     let options = HttpOptions { token, ..HttpOptions::default() };
     let world = World::start(FILES, Behaviour::default(), options, ServeLimits::default()).await;
     assert_eq!(world.get("/api/v1/config").await.status, 401);
     let home = world.get("/").await.text();
     assert!(home.contains("<meta name=\"api\" content=\"token\">"), "the application asks for the token: {home}");
+}
+
+#[tokio::test]
+async fn links_are_signed_where_others_would_be_asked_for_credentials() {
+    for (anonymous_content, said) in [(Anonymous::Loopback, "signed"), (Anonymous::Always, "open")] {
+        let options = HttpOptions { token: Some(TokenHash::of("secret")), anonymous_content, ..HttpOptions::default() };
+        let world = World::start(FILES, Behaviour::default(), options, ServeLimits::default()).await;
+        let home = world.get("/").await.text();
+        assert!(home.contains(&format!("<meta name=\"links\" content=\"{said}\">")), "{anonymous_content:?}: {home}");
+    }
+}
+
+#[tokio::test]
+async fn an_installed_webtorrent_is_served_and_the_page_that_loads_it_may_load_nothing_else() {
+    const SCRIPT: &str = "export default class {}";
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("webtorrent.min.js");
+    std::fs::write(&path, SCRIPT).unwrap();
+    let options = HttpOptions { webtorrent: Some(Installed::read(&path).unwrap()), ..HttpOptions::default() };
+    let world = World::start(FILES, Behaviour::default(), options, ServeLimits::default()).await;
+    let script = world.get("/ui/webtorrent.min.js").await;
+    assert_eq!((script.status, script.header("content-type")), (200, Some("text/javascript; charset=utf-8")));
+    assert_eq!(script.text(), SCRIPT);
+    let tag = script.header("etag").unwrap();
+    assert_eq!(world.send("GET", "/ui/webtorrent.min.js", &[("If-None-Match", tag)], b"").await.status, 304);
+    let page = world.get("/ui/watch").await;
+    assert_eq!(page.status, 200);
+    assert!(page.text().contains("src=\"watch.js\""), "{}", page.text());
+    let policy = page.header("content-security-policy").unwrap();
+    for directive in [
+        "default-src 'none';",
+        "script-src 'self';",
+        "worker-src 'self';",
+        "connect-src 'self';",
+        "frame-ancestors 'none'",
+    ] {
+        assert!(policy.contains(directive), "{directive} in {policy}");
+    }
+    assert!(!policy.contains("unsafe") && !policy.contains("blob:") && !policy.contains('*'), "{policy}");
+    let home = world.get("/").await.text();
+    assert!(!home.contains("name=\"peers\""), "this gateway is no tracker, so nobody can be met there: {home}");
+}
+
+#[tokio::test]
+async fn where_none_is_installed_the_answer_says_how() {
+    let world = world(FILES).await;
+    for path in ["/ui/webtorrent.min.js", "/ui/watch"] {
+        let answer = world.get(path).await;
+        assert_eq!((answer.status, answer.problem().as_str()), (404, "no-route"), "{path}");
+        assert!(answer.text().contains("ui.webtorrent"), "{}", answer.text());
+    }
 }

@@ -18,7 +18,7 @@ const SECONDS: u32 = 60;
 /// How soon a film plays where somebody has sought to, in milliseconds.
 const SOUGHT_WITHIN_MS: f64 = 1500.0;
 
-const SUBTITLES: &str = "1\r\n00:00:00,500 --> 00:00:59,000\r\n<i>Grüße</i> from SubRip\r\n";
+pub(super) const SUBTITLES: &str = "1\r\n00:00:00,500 --> 00:00:59,000\r\n<i>Grüße</i> from SubRip\r\n";
 
 /// Seeks to four fifths and tells how many milliseconds later the film plays on, and where.
 const SEEK: &str = "const film = document.querySelector('video');
@@ -29,7 +29,7 @@ const SEEK: &str = "const film = document.querySelector('video');
     return { took: performance.now() - began, at: film.currentTime / film.duration };";
 
 /// Whether the film plays.
-const PLAYS: &str = "return document.querySelector('video')?.currentTime > 1";
+pub(super) const PLAYS: &str = "return document.querySelector('video')?.currentTime > 1";
 
 /// A film with subtitles and a text.
 async fn film(browser: &Browser, dir: &Path) -> Payload {
@@ -46,7 +46,7 @@ async fn film(browser: &Browser, dir: &Path) -> Payload {
 }
 
 /// The same with a seeder, and the magnet that names the seeder.
-async fn seeded_film(browser: &Browser, dir: &Path) -> Option<(Torrent, Peer, String)> {
+pub(super) async fn seeded_film(browser: &Browser, dir: &Path) -> Option<(Torrent, Peer, String)> {
     let payload = film(browser, dir).await;
     let torrent = Torrent::of(&payload, PIECE_LEN, None);
     let seeder = Client::Libtorrent.seed(&payload, &torrent, dir).await?;
@@ -62,7 +62,7 @@ async fn sought(visitor: &Visitor) {
 }
 
 /// Nobody is kept out by a page, and the browser has nothing to complain of.
-async fn is_fine(visitor: &Visitor, page: &str) {
+pub(super) async fn is_fine(visitor: &Visitor, page: &str) {
     assert_eq!(visitor.barriers().await, Vec::<String>::new(), "{page}");
     assert_eq!(visitor.complaints().await, Vec::<String>::new(), "{page}");
 }

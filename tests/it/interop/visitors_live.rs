@@ -1,0 +1,51 @@
+//! What people watch while the gateway works: peers, rates, streams, the cache.
+
+use swarmgate_tests::gateway::Gateway;
+use swarmgate_tests::http;
+use swarmgate_tests::visitor::{Browser, Window};
+
+use super::scratch;
+use super::visitors::{is_fine, seeded_film};
+
+/// So slow that a film of 8 MB is still being read when somebody looks.
+const SLOW: &str = "300KiB/s";
+
+#[tokio::test]
+async fn while_a_film_is_read_its_peers_its_stream_and_the_rates_are_seen() {
+    let dir = scratch();
+    let Some(browser) = Browser::start(dir.path()).await else { return };
+    let Some((torrent, seeder, magnet)) = seeded_film(&browser, dir.path()).await else { return };
+    let Some(gateway) = Gateway::start_with(dir.path(), &[("SWARMGATE_LIMITS__CLIENT_BANDWIDTH", SLOW)]).await else {
+        return;
+    };
+    let added = http::post(&gateway.url("/api/v1/items"), "text/plain", magnet.into_bytes()).await;
+    assert!(added.status.is_success(), "{}", added.text());
+    let url = gateway.url(&format!("/bt/{}/@1", torrent.info_hash));
+    let reader = tokio::spawn(async move { http::client().get(&url).send().await?.bytes().await });
+
+    let visitor = browser.visitor(Window::Desktop).await;
+    visitor.visits(&gateway.url("/#/status")).await;
+    let stream = "const row = [...document.querySelectorAll('.rows li')].find((it) => it.innerText.includes('first byte after'));
+        return row && /(BitTorrent|Cache) \\d+ %/.test(row.innerText) && /stall/.test(row.innerText) ? row.innerText : null";
+    let row = visitor.sees("the stream, with its mix and its stalls", stream).await;
+    assert!(row.as_str().is_some_and(|row| row.contains("Films & more")), "{row}");
+    let plot = "const points = document.querySelector('.plot polyline.out')?.getAttribute('points')?.split(' ') ?? [];
+        return points.length > 2 && /To clients [1-9]/.test(document.querySelector('.plot figcaption').innerText)";
+    visitor.sees("the rates over time", plot).await;
+    let budget =
+        "const bar = [...document.querySelectorAll('.bar')].find((it) => / of 1\\.00 GiB$/.test(it.ariaLabel ?? ''));
+        return bar?.children.length > 0";
+    visitor.sees("the cache's budget", budget).await;
+    visitor.reads("Breakers").await;
+    is_fine(&visitor, "status").await;
+
+    visitor.visits(&gateway.url(&format!("/#/bt/{}", torrent.info_hash))).await;
+    visitor.clicks(".peers summary").await;
+    visitor.reads(&seeder.address().to_string()).await;
+    let how = "return /(TCP|uTP), (not encrypted|handshake encrypted|encrypted)/.test(document.querySelector('.peers').innerText)";
+    visitor.sees("how it is reached", how).await;
+    let number = "return /^Peers: [1-9]/.test(document.querySelector('.peers summary').innerText)";
+    visitor.sees("how many they are", number).await;
+    is_fine(&visitor, "peers").await;
+    reader.abort();
+}
