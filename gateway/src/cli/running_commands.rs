@@ -162,10 +162,12 @@ pub(super) fn about(item: &Value) -> String {
     page += &format!(
         "state      {}{}\n",
         item["state"].as_str().unwrap_or("?"),
-        match (&item["pinned"], &item["kept"]) {
-            (Value::Bool(true), _) => ", pinned",
-            (_, Value::Bool(true)) => ", kept",
-            _ => "",
+        if item["pinned"] == true {
+            ", pinned"
+        } else if item["kept"] == true {
+            ", kept"
+        } else {
+            ""
         }
     );
     let total = item["total_len"]

@@ -183,7 +183,7 @@ impl Items {
             files: known.as_ref().map(|known| known.meta.files.iter().filter(|file| !file.padding).count()),
             kept: record.kept,
             pinned: record.pinned,
-            private: known.is_some_and(|known| known.meta.private),
+            private: record.private || known.is_some_and(|known| known.meta.private),
             last_error,
             queue_position,
             policy: record.policy,
@@ -216,7 +216,11 @@ impl Engine {
 
     /// What of a hint may be kept: no sources for a torrent known to be private, which has its own (BEP 27).
     pub(crate) fn welcome(&self, infohash: InfoHash, hints: &Hints) -> Record {
-        let private = self.items.lock().active.get(&infohash).is_some_and(|torrent| torrent.is_private());
+        let private = {
+            let items = self.items.lock();
+            let active = items.active.get(&infohash).is_some_and(|torrent| torrent.is_private());
+            active || items.records.get(&infohash).is_some_and(|record| record.private)
+        };
         let public = Some(hints).filter(|_| !private);
         Record {
             trackers: public.map(|hints| hints.trackers.clone()).unwrap_or_default(),

@@ -265,8 +265,9 @@ impl BitTorrentProtocol {
     pub async fn add_metainfo(&self, metainfo: Metainfo, keep: bool) -> Result<bool, AddItemError> {
         let Metainfo { id, infohash, info, info_bytes, announce, web_seeds, .. } = metainfo;
         let web_seeds = if info.private { Vec::new() } else { web_seeds };
-        let (name, v2) = (Some(info.name.clone()), id.v2());
-        let record = Record { trackers: announce.clone(), web_seeds, name, v2, kept: keep, ..Record::default() };
+        let (name, v2, private) = (Some(info.name.clone()), id.v2(), info.private);
+        let record =
+            Record { trackers: announce.clone(), web_seeds, name, v2, private, kept: keep, ..Record::default() };
         self.engine.keep_info(id, &info, &info_bytes).await;
         // A hybrid torrent may be here under its other name.
         let names = [Some(infohash), id.v2().map(|v2| v2.truncated())].into_iter().flatten();

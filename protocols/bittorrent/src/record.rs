@@ -43,6 +43,9 @@ pub(crate) struct Record {
     /// Whether all of it is fetched and held in the cache.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) pinned: bool,
+    /// Whether it is known to be private (BEP 27): strangers' trackers are not for it, while it is not active either.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) private: bool,
     /// Whether it asks nobody and serves nobody.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) paused: bool,
@@ -59,6 +62,7 @@ impl Record {
         self.kept |= other.kept;
         self.pinned |= other.pinned;
         self.paused |= other.paused;
+        self.private |= other.private;
         self.v2 = self.v2.or(other.v2);
         self.policy = other.policy.or(self.policy);
         self.complete |= other.complete;

@@ -95,8 +95,12 @@ impl BitTorrentProtocol {
     /// The item, unless it is known to be private, and its torrent while that is active.
     async fn public(&self, infohash: &InfoHash) -> Result<(InfoHash, Option<Arc<ActiveTorrent>>), ItemRefused> {
         let key = self.known_key(infohash)?;
-        let torrent = self.engine.items.lock().active.get(&key).cloned();
+        let (torrent, noted) = {
+            let items = self.engine.items.lock();
+            (items.active.get(&key).cloned(), items.records.get(&key).is_some_and(|record| record.private))
+        };
         let private = match &torrent {
+            _ if noted => true,
             Some(torrent) => torrent.is_private(),
             None => self.engine.stored_info(key).await.is_some_and(|(info, _)| info.private),
         };

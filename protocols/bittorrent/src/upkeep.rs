@@ -39,6 +39,7 @@ impl Items {
             record.uploaded = record.uploaded.saturating_add(totals.uploaded);
             record.downloaded = record.downloaded.saturating_add(totals.downloaded);
             record.complete = is_complete(torrent).unwrap_or(record.complete);
+            record.private |= torrent.is_private();
         }
         Some(record)
     }

@@ -7,6 +7,7 @@ use swarmgate_config::Size;
 use swarmgate_egress::testing::HttpStub;
 use swarmgate_tests::node::{self, Content, Node, Seeder};
 use swarmgate_tests::raw::Answer;
+use swarmgate_tests::torrent::escape;
 use swarmgate_tests::tracker::Tracker;
 use swarmgate_tests::wait;
 
@@ -163,6 +164,16 @@ async fn a_private_item_takes_no_peer_and_no_tracker_from_others() {
     }
     let rows = told(&node, &private, "/trackers").await["trackers"].clone();
     assert_eq!((rows.as_array().unwrap().len(), &rows[0]["url"]), (1, &json!(own.url())));
+    // Nor while it is paused, when there is no swarm to say that it is private.
+    assert_eq!(ask(&node, "POST", &private, "/pause", &Value::Null).await.status, 200);
+    let magnet = format!("magnet:?xt=urn:btih:{}&tr={}", private.infohash(), escape(&foreign.url()));
+    let kind = [("content-type", "text/plain")];
+    let again = node.connect().await.ask("POST", "/api/v1/items", &kind, magnet.as_bytes()).await;
+    assert_eq!((again.status, &again.json()["private"]), (200, &json!(true)), "{}", again.text());
+    let refused = ask(&node, "POST", &private, "/trackers", &json!({ "urls": [foreign.url()] })).await;
+    assert_eq!(refused.status, 409, "{}", refused.text());
+    assert_eq!(told(&node, &private, "/trackers").await["trackers"].as_array().unwrap().len(), 1);
+    assert_eq!(ask(&node, "POST", &private, "/resume", &Value::Null).await.status, 200);
     let port = node.app.bittorrent().unwrap().listen_address().unwrap().port();
     wait::until("its own tracker to be asked", PATIENCE, async || own.knows(port).then_some(())).await;
     assert!(foreign.is_empty() && stranger.stats().peers_connected == 0);
