@@ -1,7 +1,7 @@
 //! The gateway that runs already, spoken to over HTTP/1.1, at the address that the configuration names.
 //!
 //! Where the configuration has a certificate (`server.tls_cert`) that is over TLS, and that certificate alone is believed
-//! ([`pinned`]). Where it has none, nothing of TLS is set up, so that a probe starts at once.
+//! (`running/pinned.rs`). Where it has none, nothing of TLS is set up, so that a probe starts at once.
 
 use std::fmt;
 use std::net::SocketAddr;

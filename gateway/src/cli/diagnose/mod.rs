@@ -1,7 +1,7 @@
 //! `swarmgate diagnose`: what an operator gets wrong, looked for one thing after the other, each with what to do about
 //! it. Nothing is changed, and with `--offline` nobody outside of this machine is asked.
 //!
-//! Of a content it looks for what keeps that from coming ([`content`]).
+//! Of a content it looks for what keeps that from coming (`content`).
 //!
 //! What was found is judged by functions of plain values; the looking itself is beside them in each file.
 

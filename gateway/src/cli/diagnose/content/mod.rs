@@ -2,7 +2,7 @@
 //!
 //! A gateway with an empty cache of its own asks for the content's metadata and its first byte, over all networks of the
 //! configuration, and tells who was asked and how that went: trackers, the DHT, peers, web seeds, providers. What is made
-//! of it in the end is a rule of plain values ([`why`]).
+//! of it in the end is a rule of plain values (`why.rs`).
 
 mod why;
 
@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::json;
 use swarmgate_config::{Config, Span};
 use swarmgate_content::{
-    Attempt, AttemptOutcome, ByteRange, ContentId, ContentMeta, ContentReader, FetchError, FetchErrorKind, FileRef,
+    Attempt, AttemptOutcome, ByteRange, ContentMeta, ContentReader, FetchError, FetchErrorKind, FileRef,
     ResolveRequest, Stage,
 };
 use swarmgate_ipfs::patience::Patience;

@@ -24,7 +24,7 @@ pub(super) fn why(found: &Found) -> String {
 
 /// Why no byte came: the first thing that is wrong on the way from nobody to a byte.
 fn missing(found: &Found) -> String {
-    let of = |source: &str| found.attempts.iter().filter(move |attempt| attempt.source == source);
+    let of = |source: &'static str| found.attempts.iter().filter(move |attempt| attempt.source == source);
     let failed = |outcome: &AttemptOutcome| matches!(outcome, AttemptOutcome::Failed(_) | AttemptOutcome::Timeout);
     let (dialled, trackers) = (of("peer").count(), of("tracker").count());
     let unheard = of("tracker").filter(|attempt| failed(&attempt.outcome)).count();
