@@ -78,7 +78,13 @@ pub enum PinningError {
     TooMany,
     /// The list of pins cannot be read or written.
     #[error(transparent)]
-    Pins(#[from] PinError),
+    Pins(Box<PinError>),
+}
+
+impl From<PinError> for PinningError {
+    fn from(error: PinError) -> Self {
+        Self::Pins(Box::new(error))
+    }
 }
 
 impl Pinning {

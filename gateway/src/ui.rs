@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn every_file_of_the_folder_is_in_the_program() {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("ui");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("ui");
         let there = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let known: BTreeSet<_> = ASSETS.iter().map(|asset| asset.name.to_owned()).collect();
         assert_eq!(there.collect::<BTreeSet<_>>(), known);

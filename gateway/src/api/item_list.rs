@@ -243,8 +243,12 @@ mod tests {
         (1..).zip(names).map(|(byte, (name, size))| named(byte, name, size)).collect()
     }
 
+    fn uri(text: &str) -> Uri {
+        format!("/api/v1/items?{text}").parse().unwrap()
+    }
+
     fn query(text: &str) -> Result<ListQuery, Problem> {
-        ListQuery::parse(&format!("/api/v1/items?{text}").parse().unwrap())
+        ListQuery::parse(&uri(text))
     }
 
     fn sorted(sort: &str) -> String {

@@ -167,7 +167,7 @@ fn not_pinned() -> Problem {
 fn refused(error: PinningError) -> Problem {
     match error {
         PinningError::TooMany => Problem::new(ProblemKind::Busy, error.to_string()),
-        PinningError::Pins(error) => failed(error),
+        PinningError::Pins(error) => failed(*error),
     }
 }
 

@@ -210,7 +210,8 @@ async fn who_interrupts_ends_the_player_too() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    let played = run(&of(&world), &command, &surroundings(&[]), Output::Human, playing, &mut Vec::new());
+    let (config, surroundings, mut said) = (of(&world), surroundings(&[]), Vec::new());
+    let played = run(&config, &command, &surroundings, Output::Human, playing, &mut said);
     let failure = tokio::time::timeout(Duration::from_secs(30), played).await.unwrap().unwrap_err();
     assert_eq!(failure.exit, Exit::Interrupted);
     let pid = fs::read_to_string(&pid_file).unwrap();

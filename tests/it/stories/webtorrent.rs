@@ -105,7 +105,7 @@ async fn browsers(node: &Node, content: &Content) -> usize {
 async fn switch(node: &Node, on: bool) {
     let url = node.url("/api/v1/networks/webrtc");
     let answer = http::send(http::client().patch(&url).body(format!("{{\"enabled\":{on}}}")), &url).await;
-    assert_eq!((answer.status, answer.json()["enabled"].as_bool()), (200, Some(on)), "{}", answer.text());
+    assert_eq!((answer.status.as_u16(), answer.json()["enabled"].as_bool()), (200, Some(on)), "{}", answer.text());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
