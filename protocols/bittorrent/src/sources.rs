@@ -100,9 +100,8 @@ impl BitTorrentProtocol {
             (items.active.get(&key).cloned(), items.records.get(&key).is_some_and(|record| record.private))
         };
         let private = match &torrent {
-            _ if noted => true,
-            Some(torrent) => torrent.is_private(),
-            None => self.engine.stored_info(key).await.is_some_and(|(info, _)| info.private),
+            Some(torrent) => noted || torrent.is_private(),
+            None => noted || self.engine.stored_info(key).await.is_some_and(|(info, _)| info.private),
         };
         if private { Err(ItemRefused::Private) } else { Ok((key, torrent)) }
     }
