@@ -1,6 +1,6 @@
 //! The items: what is remembered of each, which are active, and what is read of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -248,12 +248,16 @@ impl Engine {
     pub(crate) async fn restore(&self) -> Result<(), StartError> {
         let store = &self.environment.context.store;
         let records = store.list_records(ITEMS_TABLE).await.map_err(|error| StartError::Records(error.to_string()))?;
+        let mut pinned = BTreeSet::new();
         for (key, value) in records {
             let (Some(infohash), Ok(record)) = (InfoHash::from_slice(&key), serde_json::from_slice::<Record>(&value))
             else {
                 tracing::warn!("an item's record makes no sense and is left alone");
                 continue;
             };
+            if record.pinned {
+                pinned.insert(infohash);
+            }
             let id = record.id(infohash);
             if !self.options.restores(&id) {
                 tracing::debug!(%infohash, "an item is not taken up: it is not among those that may be");
@@ -262,7 +266,7 @@ impl Engine {
             self.remember(infohash, Record { kept: true, ..record });
             self.items.lock().link(infohash, id);
         }
-        self.tidy_pins();
+        self.tidy_pins(&pinned);
         self.deal_places().await;
         Ok(())
     }

@@ -85,13 +85,10 @@ impl Engine {
         }
     }
 
-    /// Lets go what the store holds for items that are not pinned: a crash may have left it.
-    pub(crate) fn tidy_pins(&self) {
-        let pinned: BTreeSet<String> = {
-            let items = self.items.lock();
-            let pinned = items.records.iter().filter(|(_, record)| record.pinned);
-            pinned.map(|(infohash, _)| root_of(*infohash)).collect()
-        };
+    /// Lets go what the store holds for items that are not `pinned` by their records: a crash may have left it. Those that
+    /// are not taken up at this start count as well.
+    pub(crate) fn tidy_pins(&self, pinned: &BTreeSet<InfoHash>) {
+        let pinned: BTreeSet<String> = pinned.iter().map(|infohash| root_of(*infohash)).collect();
         let store = &self.environment.context.store;
         let left = |name: &String| name.starts_with(ROOT) && !pinned.contains(name);
         for name in store.pinned_roots().into_iter().filter(left) {
