@@ -92,6 +92,7 @@ pub async fn pin(State(state): State<GatewayState>, Path(id): Path<String>) -> R
             of_item(&item)
         }
         Named::Dag(root) => {
+            state.denylists.admitted().check_pin(&root, &state.store)?;
             state.denylists.check_content(&ContentId::Ipfs(root), "")?;
             of_dag(&root, pinning(&state)?.keep(root).await.map_err(refused)?)
         }

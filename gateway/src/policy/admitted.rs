@@ -134,6 +134,17 @@ impl Admitted {
         if fine { Ok(()) } else { Err(self.refusal()) }
     }
 
+    /// Asks for a DAG that is about to be pinned; where pinned ones alone are served, that is how it becomes one.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn check_pin(&self, root: &Cid, store: &Store) -> Result<(), Problem> {
+        match self {
+            Self::All | Self::Kept => Ok(()),
+            Self::Listed(_) => self.check_root(&Root::Ipfs(*root), store),
+        }
+    }
+
     /// Asks for what a name led to.
     ///
     /// # Errors

@@ -138,6 +138,9 @@ async fn with_an_allowlist_what_it_names_is_served_and_nothing_else() {
     ] {
         is_not_admitted(&world, &path).await;
     }
+    let pin = async |root: &Dag| world.send("PUT", &format!("/api/v1/items/{}/pin", root.cid()), &[]).await;
+    assert_eq!(pin(&other).await.problem(), "not-admitted", "nor is it fetched to be kept");
+    assert_eq!(pin(&root).await.status, 202);
     assert_eq!(world.get("/ipns/blog.example/x").await.status, 410, "denylists take away from it");
 }
 
