@@ -134,16 +134,20 @@ pub async fn show(State(state): State<GatewayState>) -> Result<Response, Problem
     post,
     path = "/api/v1/cache/gc",
     tag = "cache",
-    params(("max_bytes" = Option<u64>, Query, description = "How much may stay, in bytes; cache.max_size when not given")),
+    params(("max_bytes" = Option<i64>, Query, minimum = 0, description = "How much may stay, in bytes; cache.max_size when not given")),
     responses(
         (status = OK, description = "What was let go", body = Freed),
         (status = BAD_REQUEST, description = "max_bytes is no number of bytes"),
     ),
 )]
 pub async fn collect(State(state): State<GatewayState>, uri: Uri) -> Result<Response, Problem> {
-    let most_bytes = parameter(&uri, "max_bytes")?.map_or(Ok(u64::MAX), |text| text.parse());
-    let wrong = |_| Problem::new(ProblemKind::BadQuery, "max_bytes is a number of bytes, as 5368709120");
-    let gone = state.store.collect(most_bytes.map_err(wrong)?).await;
+    // The type that the description has.
+    let most_bytes = match parameter(&uri, "max_bytes")?.map(|text| text.parse::<i64>().map(u64::try_from)) {
+        None => u64::MAX,
+        Some(Ok(Ok(bytes))) => bytes,
+        Some(_) => return Err(Problem::new(ProblemKind::BadQuery, "max_bytes is a number of bytes, as 5368709120")),
+    };
+    let gone = state.store.collect(most_bytes).await;
     tracing::info!(gone.blocks, gone.bytes, "the cache was collected by the operator");
     Ok(freed(&state.store, gone))
 }

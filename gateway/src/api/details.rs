@@ -83,7 +83,7 @@ pub struct TrackerRow {
     tag = "items",
     params(
         ("id" = String, Path, description = "The infohash, in hex or base32, of v1 or v2"),
-        ("after" = Option<u32>, Query, description = "The number behind which to begin: `next` of the answer before"),
+        ("after" = Option<i32>, Query, minimum = 0, description = "The number behind which to begin: `next` of the answer before"),
     ),
     responses(
         (status = OK, description = "The files", body = Files),
@@ -93,10 +93,11 @@ pub struct TrackerRow {
 )]
 pub async fn files(State(state): State<GatewayState>, Path(id): Path<String>, uri: Uri) -> Result<Response, Problem> {
     let item = item(&state, &id)?;
-    let from = match parameter(&uri, "after")?.map(|text| text.parse::<u32>()) {
+    // The type that the description has.
+    let from = match parameter(&uri, "after")?.map(|text| text.parse::<i32>().map(usize::try_from)) {
         None => 0,
-        Some(Ok(after)) => usize::try_from(after).unwrap_or(usize::MAX).saturating_add(1),
-        Some(Err(_)) => return Err(Problem::new(ProblemKind::BadQuery, "after is the number of a file")),
+        Some(Ok(Ok(after))) => after.saturating_add(1),
+        Some(_) => return Err(Problem::new(ProblemKind::BadQuery, "after is the number of a file")),
     };
     let found = state.catalogue.files(&item.infohash).await.ok_or_else(|| no_files(item.infohash))?;
     let root = links::listing(&state.options, &found.meta.id);
