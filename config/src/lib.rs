@@ -18,7 +18,7 @@
 //! # Ok::<(), swarmgate_config::ConfigErrors>(())
 //! ```
 //!
-//! The doc comments of the option structs are the manual: [`sample`], [`schema`] and [`reference`] are generated from
+//! The doc comments of the option structs are the manual: [`sample`], [`schema`] and [`reference()`] are generated from
 //! them.
 //!
 //! What is absent here: the process environment ([`Sources::from_process`] alone reads it), sockets, threads, reloading.

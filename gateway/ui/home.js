@@ -137,7 +137,7 @@ export function factsOf(item) {
   if (item.state !== "idle") parts.push(count(item.peers, "peer"));
   if (item.download_rate > 0) parts.push(`↓ ${rate(item.download_rate)}`);
   if (item.upload_rate > 0) parts.push(`↑ ${rate(item.upload_rate)}`);
-  if (item.kept) parts.push("kept");
+  if (item.pinned) parts.push("kept");
   if (item.last_error && item.total_len === null) parts.push(item.last_error);
   return parts.join(" · ");
 }

@@ -1,7 +1,7 @@
 //! Who asks: from the headers of a request to what its sender may do.
 //!
 //! Tokens are compared at once. Passwords are hashed, each in its turn ([`super::password`]); who presents what is wrong
-//! too often waits ([`super::throttle`]). Clients on this machine do not: behind a proxy that is not trusted to say who
+//! too often waits (`auth/throttle.rs`). Clients on this machine do not: behind a proxy that is not trusted to say who
 //! asks, they are everybody, and one could shut out all.
 
 use std::net::IpAddr;

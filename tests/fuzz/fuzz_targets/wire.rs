@@ -30,7 +30,11 @@ fuzz_target!(|input: &[u8]| {
     let infohash = InfoHash::new([1; 20]);
     let config = TorrentConfig { max_partial_bytes: 1 << 20, upload_slots: 2, seed: 1 };
     let mut torrent = Torrent::new(infohash, config);
-    torrent.exchange_peers(ExchangeOptions { listen_port: Some(1), holepunch: true, is_public: |ip| !ip.is_loopback() });
+    torrent.exchange_peers(ExchangeOptions {
+        listen_port: Some(1),
+        holepunch: true,
+        is_public: |ip| !ip.is_loopback(),
+    });
     torrent.add_peer(now, PEER, Transport::Tcp, &Handshake::ours(infohash, PeerId([2; 20])));
     torrent.set_contact(now, PEER, Contact { address: ([8, 0, 0, 1], 1).into(), dialled: false, utp: true });
     // The first byte decides whether the metadata is known before the peer speaks, or only afterwards.

@@ -54,11 +54,11 @@ pub enum DropReason {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TorrentEvent {
-    /// The `info` dictionary arrived and is the one the infohash names: parse it and call [`Torrent::set_info`].
+    /// The `info` dictionary arrived and is the one the infohash names: parse it and call [`super::Torrent::set_info`].
     Metadata(VerifiedBytes),
-    /// The roots of all pieces, 32 bytes each, which the metadata lacked ([`Torrent::seek_roots`]).
+    /// The roots of all pieces, 32 bytes each, which the metadata lacked ([`super::Torrent::seek_roots`]).
     Roots(Bytes),
-    /// A peer asked for hashes below a piece: read it, hash it and call [`Torrent::leaves_read`].
+    /// A peer asked for hashes below a piece: read it, hash it and call [`super::Torrent::leaves_read`].
     ReadLeaves {
         /// The peer.
         peer: PeerKey,
@@ -67,15 +67,15 @@ pub enum TorrentEvent {
         /// What it asked for.
         request: HashRequest,
     },
-    /// A piece is complete: verify and store it, then call [`Torrent::piece_verified`], [`Torrent::piece_corrupt`] or
-    /// [`Torrent::piece_not_stored`].
+    /// A piece is complete: verify and store it, then call [`super::Torrent::piece_verified`],
+    /// [`super::Torrent::piece_corrupt`] or [`super::Torrent::piece_not_stored`].
     PieceComplete {
         /// The piece.
         piece: PieceIndex,
         /// Its bytes.
         bytes: Bytes,
     },
-    /// A peer is owed this block: read it and call [`Torrent::block_read`].
+    /// A peer is owed this block: read it and call [`super::Torrent::block_read`].
     ReadBlock {
         /// The peer.
         peer: PeerKey,
