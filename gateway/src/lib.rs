@@ -55,10 +55,12 @@
 //! While it runs, limits and the policy of uploading can be changed; what is wrong changes nothing:
 //!
 //! ```
-//! use swarmgate_config::Config;
+//! use swarmgate_gateway::demo::offline;
 //! use swarmgate_gateway::live::Live;
 //!
-//! let live = Live::new(&Config::default());
+//! let mut config = offline();
+//! config.cache.dir = "films".into();
+//! let live = Live::new(&config);
 //! live.change(&[("limits.bandwidth".to_owned(), "2MiB/s".to_owned())]).unwrap();
 //! let wrong = live.change(&[("limits.bandwith".to_owned(), "1MiB/s".to_owned())]).unwrap_err();
 //! assert!(wrong.to_string().contains("did you mean"));
