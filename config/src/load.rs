@@ -399,6 +399,17 @@ kubo_api = [\"http://me:hunter2@127.0.0.1:5001\"]
     }
 
     #[test]
+    fn a_collector_is_a_mistake_where_the_program_cannot_tell_it() {
+        let flag = Flag::new("--set", "observe.otlp_endpoint", "http://me:hunter2@c.example:4318");
+        let told = match Config::load(&Sources { flags: vec![flag], ..nothing() }) {
+            Ok(loaded) => show(&loaded, true),
+            Err(errors) => errors.to_string(),
+        };
+        assert!(told.contains("observe.otlp_endpoint = ") && !told.contains("hunter2"), "{told}");
+        assert_eq!(told.contains("--features otel"), !cfg!(feature = "otel"), "{told}");
+    }
+
+    #[test]
     fn the_sample_uncommented_is_the_defaults() {
         let dir = tempfile::tempdir().unwrap();
         let uncommented: String = sample()

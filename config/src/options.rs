@@ -16,7 +16,7 @@ use crate::listen::Listen;
 use crate::networks::{Bittorrent, Network, Webtorrent};
 use crate::seeding::Seeding;
 use crate::ui::Ui;
-use crate::urls::{optional_url, or_empty};
+use crate::urls::{ServerUrl, optional_server, optional_url, or_empty};
 use crate::values::{Secret, Size, Span, networks};
 
 /// The configuration of one swarmgate process.
@@ -240,6 +240,13 @@ pub struct Observe {
     /// Whether log lines at `info` and above may name files of contents. With it every request is a line at `info`, with
     /// its path; without it those lines are at `debug`.
     pub log_names: bool,
+    /// A collector of OpenTelemetry that is told of requests, as `http://127.0.0.1:4318`: each is a span, sent to
+    /// `/v1/traces` below that URL by OTLP (protobuf over HTTP), a batch every second. What was asked for is named by
+    /// its network alone; with `log_names` by its path too. Empty: nobody is told. A program that was built without the
+    /// cargo feature `otel` takes no other value.
+    #[serde(deserialize_with = "optional_server", serialize_with = "or_empty")]
+    #[schemars(with = "String", extend("x-url" = true))]
+    pub otlp_endpoint: Option<ServerUrl>,
 }
 
 /// How log lines look.
@@ -370,7 +377,7 @@ impl Default for Items {
 
 impl Default for Observe {
     fn default() -> Self {
-        Self { log: "info".to_owned(), log_format: LogFormat::Auto, log_names: false }
+        Self { log: "info".to_owned(), log_format: LogFormat::Auto, log_names: false, otlp_endpoint: None }
     }
 }
 

@@ -108,6 +108,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule { keys: &["items.max_active_downloads"], check: |c| not_zero(c.items.max_active_downloads) },
     Rule { keys: &["items.max_active_seeds"], check: |c| not_zero(c.items.max_active_seeds) },
     Rule { keys: &["observe.log"], check: log_levels_exist },
+    Rule { keys: &["observe.otlp_endpoint"], check: |c| ipfs::are_web_servers(c.observe.otlp_endpoint.as_slice()) },
+    Rule { keys: &["observe.otlp_endpoint"], check: |c| collector_can_be_told(c, cfg!(feature = "otel")) },
 ];
 
 fn when(broken: bool, reason: impl FnOnce() -> String) -> Vec<String> {
@@ -404,6 +406,12 @@ fn upload_has_a_slot(config: &Config) -> Vec<String> {
     })
 }
 
+fn collector_can_be_told(config: &Config, built_with_otel: bool) -> Vec<String> {
+    when(config.observe.otlp_endpoint.is_some() && !built_with_otel, || {
+        "this program was built without OpenTelemetry: build it with `--features otel`, or leave this empty".to_owned()
+    })
+}
+
 fn log_levels_exist(config: &Config) -> Vec<String> {
     let is_level = |word: &str| {
         let word = word.to_ascii_lowercase();
@@ -672,6 +680,16 @@ mod tests {
             let found = reasons(log_levels_exist, |config| config.observe.log = filter.to_owned());
             assert_eq!(found.is_empty(), fits, "{filter}");
         }
+    }
+
+    #[test]
+    fn a_collector_wants_a_program_that_was_built_to_tell_it() {
+        let mut config = Config::default();
+        assert!(collector_can_be_told(&config, false).is_empty());
+        config.observe.otlp_endpoint = "http://me:hunter2@127.0.0.1:4318".parse().ok();
+        assert!(collector_can_be_told(&config, true).is_empty());
+        let told = collector_can_be_told(&config, false).concat();
+        assert!(told.contains("--features otel") && !told.contains("hunter2"), "{told}");
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! │   └── bittorrent   peers' listener, trackers, torrents
 //! ├── mapper        has the router forward ports
 //! ├── delivery      IPFS's libp2p node, gateways and daemon; the protocol borrows them
+//! ├── traces        spans of requests on their way to a collector, with the feature `otel`
 //! ├── dht           the one node; protocols borrow a handle
 //! └── store         closed last, so that a clean stop is known to be clean
 //! ```
@@ -63,6 +64,7 @@ use crate::server::{self, ServeLimits};
 use crate::settings;
 use crate::state::{Anonymous, FetchTorrent, GatewayState, HttpOptions, Parts};
 use crate::torrents::{NoTorrents, Torrents};
+use crate::traces::{Traces, TracesError};
 use crate::ui::Installed;
 
 /// How long running responses may go on once the application is asked to stop.
@@ -119,6 +121,9 @@ pub enum StartupError {
     /// A list of what is not served, or of what alone is.
     #[error(transparent)]
     List(#[from] ListError),
+    /// The collector that is told of requests.
+    #[error("observe.otlp_endpoint: {0}")]
+    Traces(#[from] TracesError),
     /// A protocol was registered twice: a bug, caught.
     #[error(transparent)]
     Manager(#[from] ManagerError),
@@ -144,6 +149,7 @@ pub struct App {
     mapper: Option<PortMapper>,
     live: Arc<Live>,
     reloader: Option<Arc<Reloader>>,
+    traces: Traces,
     store: Store,
     ephemeral: Option<EphemeralDir>,
     addresses: Vec<SocketAddr>,
@@ -200,6 +206,7 @@ impl App {
             mapper: None,
             live,
             reloader,
+            traces: Traces::default(),
             store,
             ephemeral,
             addresses: listeners.http_addresses(),
@@ -221,6 +228,7 @@ impl App {
         if config.webtorrent.listen_port != 0 {
             ports.extend(webrtc.iter().flatten().filter_map(|socket| Some(("udp", socket.local_addr().ok()?))));
         }
+        self.traces = Traces::start(config)?;
         let denylists = denylists(config)?;
         // Without its sockets it was switched off: then there is no engine, so that nothing is dialled or announced.
         let (catalogue, fetch_torrent): (Arc<dyn Catalogue>, Arc<dyn FetchTorrent>) = match peers {
@@ -274,6 +282,7 @@ impl App {
             reloader: self.reloader.clone(),
             pace: self.live.clients(),
             rates: self.live.rates(),
+            traces: self.traces.clone(),
             closing: self.closing.clone(),
         });
         let router = server::router(state);
@@ -468,6 +477,7 @@ impl App {
             swarmgate_content::Protocol::shutdown(&*bittorrent, deadline).await;
         }
         self.http.wait().await;
+        self.traces.shutdown().await;
         if let Some(dht) = self.dht {
             dht.shutdown().await;
         }

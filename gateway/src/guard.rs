@@ -24,6 +24,7 @@ use crate::routes::ipfs::{address, host, known};
 use crate::server::Peer;
 use crate::state::{Gateway, GatewayState, HttpOptions};
 use crate::telemetry::Route;
+use crate::traces::{Caller, RequestSpan};
 
 /// Longest URL read, in bytes: 16 KiB holds a magnet with a hundred trackers.
 pub const MAX_URI_BYTES: usize = 16 * 1024;
@@ -58,6 +59,7 @@ pub async fn edge(State(state): State<GatewayState>, mut request: Request, next:
     let json =
         request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(|it| it.contains("json"));
     let path = request.uri().path().to_owned();
+    let caller = state.traces.caller(request.headers());
     let mut route = Route::of(below_base(&path, &state.options.base_path));
     let mut response = match admit(&state.options, request.uri(), request.headers()) {
         Ok(()) => {
@@ -83,7 +85,8 @@ pub async fn edge(State(state): State<GatewayState>, mut request: Request, next:
             response.headers_mut().entry(name).or_insert_with(|| value.clone());
         }
     }
-    answered(&state, &Answered { id: &id, route, method: &method, path: &path, arrived }, &mut response);
+    let request = Answered { id: &id, route, method: &method, path: &path, arrived, caller: &caller };
+    answered(&state, &request, &mut response);
     response
 }
 
@@ -97,7 +100,9 @@ pub(crate) fn answer_at_once<B>(state: &GatewayState, peer: &Peer, request: &htt
     }
     let mut response = known::answer(state, peer, request, arrived)?;
     let id = request_id(SystemTime::now(), rand::random());
-    answered(state, &Answered { id: &id, route: Route::Ipfs, method, path: uri.path(), arrived }, &mut response);
+    let caller = state.traces.caller(request.headers());
+    let request = Answered { id: &id, route: Route::Ipfs, method, path: uri.path(), arrived, caller: &caller };
+    answered(state, &request, &mut response);
     Some(response)
 }
 
@@ -108,15 +113,26 @@ struct Answered<'a> {
     method: &'a Method,
     path: &'a str,
     arrived: Instant,
+    caller: &'a Caller,
 }
 
-/// Names, counts and logs a request that has its answer.
+/// Names, counts, traces and logs a request that has its answer.
 fn answered(state: &GatewayState, request: &Answered<'_>, response: &mut Response) {
-    let Answered { id, route, method, path, arrived } = *request;
+    let Answered { id, route, method, path, arrived, caller } = *request;
     if let Ok(id) = HeaderValue::from_str(id) {
         response.headers_mut().insert(X_REQUEST_ID, id);
     }
     state.telemetry.request(route, response.status());
+    let span = RequestSpan {
+        id,
+        method,
+        route: route.name(),
+        item_kind: route.network(),
+        path: state.options.log_names.then_some(path),
+        status: response.status(),
+        took: arrived.elapsed(),
+    };
+    state.traces.note(caller, &span, response.headers_mut());
     let status = response.status().as_u16();
     if state.options.log_names {
         tracing::info!(request = %id, %method, path, status, took = ?arrived.elapsed(), "answered");

@@ -114,6 +114,7 @@ pub mod state;
 pub mod streams;
 pub mod telemetry;
 pub mod torrents;
+pub mod traces;
 pub mod tried;
 pub mod ui;
 

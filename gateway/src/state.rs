@@ -38,6 +38,7 @@ use crate::reload::Reloader;
 use crate::routes::ipfs::known::KnownAnswers;
 use crate::streams::Streams;
 use crate::telemetry::Telemetry;
+use crate::traces::Traces;
 use crate::ui::Installed;
 
 /// Gives facts about the cache for `/api/v1/status`.
@@ -90,6 +91,8 @@ pub struct Parts {
     pub pace: ClientPace,
     /// How often strangers may ask.
     pub rates: Rates,
+    /// Who is told of requests.
+    pub traces: Traces,
     /// Cancelled when the gateway begins to stop: event streams end, `/readyz` says so.
     pub closing: CancellationToken,
 }

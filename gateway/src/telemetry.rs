@@ -111,6 +111,22 @@ impl Route {
         }
     }
 
+    /// Its name in metrics and spans.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        ROUTES[self.index()].1
+    }
+
+    /// The network that its content is of, where the route alone tells it.
+    #[must_use]
+    pub const fn network(self) -> Option<&'static str> {
+        match self {
+            Self::Bt | Self::Magnet | Self::Torrent => Some("bt"),
+            Self::Ipfs => Some("ipfs"),
+            Self::Announce | Self::Api | Self::Page | Self::Ops => None,
+        }
+    }
+
     const fn index(self) -> usize {
         match self {
             Self::Bt => 0,

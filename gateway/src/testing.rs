@@ -30,6 +30,7 @@ use crate::policy::Denylists;
 use crate::rates::Rates;
 use crate::server::{ServeLimits, router, serve};
 use crate::state::{FetchTorrent, FetchTorrentError, GatewayState, HttpOptions, Parts};
+use crate::traces::Traces;
 
 /// The test content's infohash.
 pub(crate) const IH: &str = "abababababababababababababababababababab";
@@ -483,6 +484,7 @@ impl World {
             reloader: None,
             pace: ClientPace::default(),
             rates: Rates::default(),
+            traces: Traces::default(),
             closing: shutdown.clone(),
         };
         exchange(&mut parts);

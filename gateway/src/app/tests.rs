@@ -8,8 +8,9 @@ use swarmgate_config::{AuthMode, IpfsMode, PolicyMode, Rate, Secret, Size, Span,
 
 use super::*;
 
-/// Options that the parts' own options do not show: listeners, whether parts start at all, and the log of `main`.
-const ELSEWHERE: [&str; 15] = [
+/// Options that the parts' own options do not show: listeners, whether parts start at all, the log of `main`, and
+/// who is told of requests, which has tests of its own (`gateway/tests/otel.rs`).
+const ELSEWHERE: [&str; 16] = [
     "reload.watch",
     "server.tls_cert",
     "server.tls_key",
@@ -25,6 +26,7 @@ const ELSEWHERE: [&str; 15] = [
     "hybrid.enabled",
     "observe.log",
     "observe.log_format",
+    "observe.otlp_endpoint",
 ];
 
 type Change = fn(&mut Config);

@@ -110,6 +110,7 @@ fn play(step: Step, tools: &[Provisioned], story: Option<&str>, fuzz_seconds: u3
         Step::Deny => steps::deny(tools),
         Step::Build => steps::build(),
         Step::Unit => steps::unit(),
+        Step::Otel => steps::otel(),
         Step::Examples => steps::examples(),
         Step::Interop => match stories::named(story) {
             Ok(stories) => steps::interop(&stories, tools),

@@ -26,6 +26,7 @@ pub(crate) enum Step {
     Deny,
     Build,
     Unit,
+    Otel,
     Examples,
     Interop,
     Fuzz,
@@ -42,6 +43,7 @@ impl Step {
             Self::Deny => "deny",
             Self::Build => "build",
             Self::Unit => "unit",
+            Self::Otel => "otel",
             Self::Examples => "examples",
             Self::Interop => "interop",
             Self::Fuzz => "fuzz",
@@ -58,6 +60,7 @@ impl Step {
             Self::Deny => "licences, bans, sources; by policy not advisories, whose database is a download",
             Self::Build => "the binary that interop and demo run",
             Self::Unit => "unit tests, integration stories, doctests",
+            Self::Otel => "with the feature `otel` a collector hears of requests, and no lint has anything to say",
             Self::Examples => "each example, to its own end",
             Self::Interop => "stories with foreign clients on loopback",
             Self::Fuzz => "each fuzz target for a moment",
@@ -77,6 +80,7 @@ impl Step {
             | Self::Doc
             | Self::Build
             | Self::Unit
+            | Self::Otel
             | Self::Examples
             | Self::Fuzz => &[],
         }
@@ -93,6 +97,7 @@ impl Step {
             | Self::Doc
             | Self::Build
             | Self::Unit
+            | Self::Otel
             | Self::Examples
             | Self::Fuzz
             | Self::Demo => &[],
@@ -150,6 +155,17 @@ pub(crate) fn build() -> Outcome {
 /// Interop stories are left to their own step, which knows where the programs are.
 pub(crate) fn unit() -> Outcome {
     verdict::hear(&Cmd::cargo("test --workspace --no-fail-fast -- --skip interop::"), &[])
+}
+
+/// With `--workspace`, so that all below the gateway is as the steps before have built it. The lints are for what they have
+/// not seen, which is the library alone.
+pub(crate) fn otel() -> Outcome {
+    let feature = "--workspace --features swarmgate-gateway/otel";
+    let lints = Cmd::cargo(&format!("clippy {feature} --lib --test otel -- -D warnings")).run();
+    match lints {
+        Ok(()) => verdict::hear(&Cmd::cargo(&format!("test {feature} --no-fail-fast --test otel --")), &[]),
+        Err(why) => Outcome::Failed(why),
+    }
 }
 
 /// Each is a file of `examples/`. With `--workspace`, so that what the unit step has built is not built twice.

@@ -34,6 +34,7 @@ use crate::server::{ServeLimits, router, serve};
 use crate::state::{GatewayState, HttpOptions, Parts};
 use crate::testing::{Answer, TestCatalogue, send};
 use crate::torrents::NoTorrents;
+use crate::traces::Traces;
 
 /// Small chunks, so that small files have many blocks.
 pub(super) const PROFILE: Profile = Profile { chunk_bytes: 1024, links_per_node: 8, ..Profile::V1_2025 };
@@ -124,6 +125,7 @@ impl IpfsWorld {
             reloader: None,
             pace: ClientPace::default(),
             rates: Rates::default(),
+            traces: Traces::default(),
             closing: shutdown.clone(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
