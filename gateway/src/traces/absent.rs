@@ -9,7 +9,7 @@ use super::{RequestSpan, TracesError};
 
 /// Who is told of requests: nobody.
 #[derive(Debug, Clone, Default)]
-pub struct Traces;
+pub struct Traces(());
 
 /// What a request says of the trace that it is part of, which nobody reads.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ impl Traces {
     /// A collector is named. The configuration's own check says so first; this is for those who make theirs by hand.
     pub fn start(config: &Config) -> Result<Self, TracesError> {
         match config.observe.otlp_endpoint {
-            None => Ok(Self),
+            None => Ok(Self(())),
             Some(_) => Err(TracesError("this program was built without the cargo feature `otel`".to_owned())),
         }
     }
