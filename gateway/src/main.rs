@@ -182,7 +182,7 @@ fn surroundings(sources: &Sources) -> Surroundings {
 }
 
 fn start_log(filter: &str, format: LogFormat) {
-    // The WebRTC library comes last, so that nobody can ask for it: it logs session descriptions and passwords.
+    // These libraries come last, so that nobody can ask for them: they log session descriptions, passwords and passkeys.
     let filter = format!("{filter},{QUIET_LIBRARY}");
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new(format!("info,{QUIET_LIBRARY}")));
     let json = match format {

@@ -352,8 +352,12 @@ pub(crate) fn enter_image(binary: &std::path::Path) {
     eprintln!("the program has {size} bytes without symbols");
     // A release has a fifth less, by LTO.
     assert!(size < 50 << 20, "the program has {size} bytes without symbols");
-    let entered =
-        Command::new("chroot").arg(&image).args(["/usr/bin/swarmgate", "config", "show"]).env_clear().output();
+    let entered = Command::new("chroot")
+        .arg(&image)
+        .args(["/usr/bin/swarmgate", "config", "show"])
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .output();
     let Some(entered) = entered.ok().filter(|it| it.status.code() != Some(125)) else {
         return skip("only root enters an image");
     };

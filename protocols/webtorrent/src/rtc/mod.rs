@@ -42,6 +42,8 @@ pub use socket::outbound_addresses;
 pub(crate) use stream::Line;
 pub use stream::RtcStream;
 
-/// Directives for a log filter that silence the library: what matters of it is said by this crate.
+/// Directives for a log filter that silence the library: what matters of it is said by this crate. Those of WebSockets, which
+/// log the URLs of trackers with their passkeys, are silent with it.
 pub const QUIET_LIBRARY: &str = "webrtc=off,rtc=off,rtc_ice=off,rtc_dtls=off,rtc_sctp=off,rtc_stun=off,rtc_turn=off,\
-    rtc_mdns=off,rtc_crypto=off,quinn_udp=off,rtc_datachannel=off,rtc_sdp=off,rtc_srtp=off,rtc_interceptor=off,rtc_shared=off";
+    rtc_mdns=off,rtc_crypto=off,quinn_udp=off,rtc_datachannel=off,rtc_sdp=off,rtc_srtp=off,rtc_interceptor=off,rtc_shared=off,\
+    tokio_tungstenite=off,tungstenite=off";
