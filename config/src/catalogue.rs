@@ -275,6 +275,7 @@ mod tests {
                 "ipfs.gateways",
                 "ipfs.kubo_api",
                 "ipfs.routers",
+                "observe.otlp_endpoint",
                 "server.public_url",
                 "webtorrent.stun",
                 "webtorrent.tracker_origins",

@@ -25,7 +25,7 @@ pub(crate) fn read(path: &str) -> String {
 fn pages() -> Vec<(String, String)> {
     let listed = fs::read_dir(root().join("docs")).unwrap();
     let names = listed.map(|entry| format!("docs/{}", entry.unwrap().file_name().to_str().unwrap()));
-    names.map(|name| (name.clone(), read(&name))).collect()
+    names.filter(|name| name.ends_with(".md")).map(|name| (name.clone(), read(&name))).collect()
 }
 
 /// Texts between backticks that are one word.
