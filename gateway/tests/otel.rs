@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up its story fails")]
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -11,6 +11,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::routing::post;
+use parking_lot::Mutex;
 use prost::Message as _;
 use swarmgate_config::Config;
 use swarmgate_gateway::app::App;
@@ -240,7 +241,7 @@ impl Collector {
 
     /// What it was told, each span with what it says of its program.
     fn spans(&self) -> Vec<(Resource, Span)> {
-        let bodies = self.bodies.lock().unwrap();
+        let bodies = self.bodies.lock();
         let told = bodies.iter().flat_map(|body| Export::decode(body.clone()).unwrap().resource_spans);
         told.flat_map(|of| {
             let resource = of.resource.unwrap();
@@ -251,14 +252,14 @@ impl Collector {
     }
 
     fn was_told(&self, text: &str) -> bool {
-        let bodies = self.bodies.lock().unwrap();
+        let bodies = self.bodies.lock();
         bodies.iter().any(|body| body.windows(text.len()).any(|part| part == text.as_bytes()))
     }
 }
 
 async fn take(State(bodies): State<Bodies>, headers: HeaderMap, body: Bytes) {
     assert_eq!(headers["content-type"], "application/x-protobuf");
-    bodies.lock().unwrap().push(body);
+    bodies.lock().push(body);
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -283,13 +284,13 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        String::from_utf8(self.0.lock().clone()).unwrap()
     }
 }
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        self.0.lock().extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
