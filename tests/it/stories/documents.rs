@@ -76,7 +76,7 @@ fn every_option_that_a_page_or_a_file_of_deploy_names_is_one() {
         let all = page.split(|letter: char| !(letter.is_ascii_alphanumeric() || "._…".contains(letter)));
         for word in all.map(|word| word.trim_end_matches(['.', '_'])).filter(of_section) {
             // A file, or the site of a project.
-            let is_no_option = ["rs", "toml", "conf", "service", "md", "json", "yaml", "html", "example", "io"]
+            let is_no_option = ["rs", "toml", "conf", "service", "md", "json", "yaml", "html", "example", "png", "io"]
                 .iter()
                 .any(|end| word.ends_with(&format!(".{end}")));
             assert!(is_option(word) || is_no_option, "{name}: {word} is no option");
