@@ -217,7 +217,8 @@ const CONCEPTS: [Concept; 6] = [
         home: Some("protocols/ipfs-proto/src/protobuf.rs"),
         signs: &["& 0x7f"],
         words: &["protobuf", "prost"],
-        users: &[],
+        // A test that stands for OpenTelemetry's collector.
+        users: &[".", "gateway"],
         // What libp2p reads its keys and messages with.
         locked: &["prost", "prost-codec", "prost-derive"],
     },
