@@ -4,8 +4,13 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use swarmgate_config::{AuthMode, IpfsMode, PolicyMode, Rate, Secret, Size, Span, Switch, Turns};
+use swarmgate_config::{
+    AnonymousContent, AuthMode, IpfsMode, PeerEncryption, PolicyMode, Rate, Secret, SeedingPolicy, Size, Span, Switch,
+    TrackerAllow, Turns,
+};
+use swarmgate_webtorrent::WebTorrentOptions;
 
+use super::options::hub_options;
 use super::*;
 
 /// Options that the parts' own options do not show: listeners, whether parts start at all, the log of `main`, and
