@@ -14,12 +14,24 @@ use crate::listeners::Listeners;
 
 /// What each network gives, in bytes a second: slow enough that half-way is a moment.
 const RATE: u32 = 12_000_000;
+/// How often it is looked whether the gateway has half.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Which network is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Victim {
     BitTorrent,
     Ipfs,
+}
+
+impl Victim {
+    /// The source that finishes the file, by the name that its share has.
+    const fn survivor(self) -> &'static str {
+        match self {
+            Self::BitTorrent => "ipfs",
+            Self::Ipfs => "swarm",
+        }
+    }
 }
 
 /// A gateway that knows nothing yet, and slow ways from it to the seeder's two networks.
@@ -82,25 +94,45 @@ impl Stage {
         };
         let mut answer = client.get(&url).send().await?.error_for_status()?;
         let mut hasher = digest::Context::new(&digest::SHA256);
-        let (mut come, mut last, mut longest) = (0, Instant::now(), Duration::ZERO);
-        while let Some(chunk) = answer.chunk().await? {
-            (longest, last) = (longest.max(last.elapsed()), Instant::now());
-            hasher.update(&chunk);
-            come += chunk.len();
-            if come >= FILE_LEN / 2 {
-                line.cut();
+        let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
+        let reading = async {
+            while let Some(chunk) = answer.chunk().await? {
+                (longest, last) = (longest.max(last.elapsed()), Instant::now());
+                hasher.update(&chunk);
             }
+            Ok::<_, DemoError>(())
+        };
+        // What the gateway has, not the client: it fetches ahead of whom it answers.
+        let killing = async {
+            while self.come() < FILE_LEN as u64 / 2 {
+                tokio::time::sleep(LOOK).await;
+            }
+            line.cut();
+            std::future::pending().await
+        };
+        tokio::select! {
+            outcome = reading => outcome?,
+            () = killing => {}
         }
         if hasher.finish().as_ref() != seeder.digest {
             return Err("the file came back wrong when a network was killed".into());
         }
-        let shares: Vec<_> = self.shares().into_iter().map(|(name, bytes)| format!("{bytes} from {name}")).collect();
+        let shares = self.shares();
+        if !shares.iter().any(|(name, bytes)| name == victim.survivor() && *bytes > 0) {
+            return Err(format!("a network was killed, and nothing came from {}: {shares:?}", victim.survivor()).into());
+        }
+        let shares: Vec<_> = shares.into_iter().map(|(name, bytes)| format!("{bytes} from {name}")).collect();
         let pause = longest.as_millis();
         writeln!(out, "  by {what} killed: SHA-256 right, {}; longest pause {pause} ms", shares.join(", "))?;
         Ok(())
     }
 
-    /// What each source has delivered.
+    /// Bytes that all sources have delivered.
+    fn come(&self) -> u64 {
+        self.shares().into_iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// What each source has delivered, in bytes.
     fn shares(&self) -> Vec<(String, u64)> {
         let fetches = self.app.hybrid().map(|hybrid| hybrid.fetches()).unwrap_or_default();
         let shares = fetches.into_iter().flat_map(|fetch| fetch.shares);
