@@ -44,6 +44,8 @@ pub enum Program {
     Miniupnpd,
     /// tcpdump.
     Tcpdump,
+    /// promtool, of Prometheus.
+    Promtool,
     /// mpv.
     Mpv,
     /// ffmpeg.
@@ -72,6 +74,7 @@ impl Program {
             Self::Nft => "SWARMGATE_NFT",
             Self::Miniupnpd => "SWARMGATE_MINIUPNPD",
             Self::Tcpdump => "SWARMGATE_TCPDUMP",
+            Self::Promtool => "SWARMGATE_PROMTOOL",
             Self::Mpv => "SWARMGATE_MPV",
             Self::Ffmpeg => "SWARMGATE_FFMPEG",
         }

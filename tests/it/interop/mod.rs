@@ -26,6 +26,7 @@ mod operators;
 mod players;
 mod port_mapping;
 mod private;
+mod promtool;
 mod publishing;
 mod secrets;
 mod they_seed;

@@ -86,6 +86,8 @@ pub(crate) enum Tool {
     Caddy,
     Wrk,
     Tcpdump,
+    /// What Prometheus checks rules and metrics with.
+    Promtool,
     Mpv,
     /// It makes films too.
     Ffmpeg,
@@ -93,7 +95,7 @@ pub(crate) enum Tool {
 
 impl Tool {
     /// What the interop stories run that is not ours.
-    pub(crate) const PEERS: [Self; 18] = [
+    pub(crate) const PEERS: [Self; 19] = [
         Self::Libtorrent,
         Self::Aria2,
         Self::Rqbit,
@@ -109,6 +111,7 @@ impl Tool {
         Self::Nft,
         Self::Miniupnpd,
         Self::Tcpdump,
+        Self::Promtool,
         Self::Schemathesis,
         Self::Mpv,
         Self::Ffmpeg,
@@ -135,6 +138,7 @@ impl Tool {
             Self::Caddy => "caddy",
             Self::Wrk => "wrk",
             Self::Tcpdump => "tcpdump",
+            Self::Promtool => "promtool",
             Self::Mpv => "mpv",
             Self::Ffmpeg => "ffmpeg",
         }
@@ -160,6 +164,7 @@ impl Tool {
             Self::Nft => Some("SWARMGATE_NFT"),
             Self::Miniupnpd => Some("SWARMGATE_MINIUPNPD"),
             Self::Tcpdump => Some("SWARMGATE_TCPDUMP"),
+            Self::Promtool => Some("SWARMGATE_PROMTOOL"),
             Self::Mpv => Some("SWARMGATE_MPV"),
             Self::Ffmpeg => Some("SWARMGATE_FFMPEG"),
             Self::CargoDeny | Self::Wrk => None,
@@ -233,6 +238,7 @@ impl Shop {
             Tool::Caddy => self.debian("caddy", "caddy"),
             Tool::Wrk => self.debian("wrk", "wrk"),
             Tool::Tcpdump => self.debian("tcpdump", "tcpdump"),
+            Tool::Promtool => self.debian("promtool", "prometheus"),
             Tool::Mpv => self.debian("mpv", "mpv"),
             Tool::Ffmpeg => self.debian("ffmpeg", "ffmpeg"),
         }
