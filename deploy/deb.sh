@@ -4,7 +4,7 @@ set -eu
 cd "$(dirname "$0")/.."
 unset CARGO_TARGET_DIR
 
-cargo build --locked --release --package swarmgate-gateway --bin swarmgate
+sh deploy/build.sh
 program=target/release/swarmgate
 package=target/package
 mkdir -p "$package"

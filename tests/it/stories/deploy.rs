@@ -211,7 +211,7 @@ fn the_package_has_files_that_are_here_or_are_made_by_its_script() {
         let words = line.split(" > ").next().unwrap().replace('"', "");
         parsed(std::iter::once("swarmgate").chain(words.split_whitespace()));
     }
-    for script in ["deploy/deb.sh", "deploy/image.sh"] {
+    for script in ["deploy/build.sh", "deploy/deb.sh", "deploy/image.sh"] {
         assert!(Command::new("sh").arg("-n").arg(root().join(script)).status().unwrap().success(), "{script}");
     }
 }
