@@ -28,6 +28,7 @@ mod port_mapping;
 mod private;
 mod promtool;
 mod publishing;
+mod screening;
 mod secrets;
 mod they_seed;
 mod tracker_over_tls;

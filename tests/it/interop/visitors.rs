@@ -1,24 +1,14 @@
 //! People before a browser: what they paste plays, and every page can be used by everybody.
 
-use std::path::Path;
-
-use swarmgate_tests::gateway::{self, Gateway};
 use swarmgate_tests::nginx::Nginx;
-use swarmgate_tests::payload::{Payload, PayloadFile};
-use swarmgate_tests::peers::{Client, Peer};
 use swarmgate_tests::ports;
-use swarmgate_tests::torrent::Torrent;
 use swarmgate_tests::visitor::{Browser, Visitor, Window};
 
-use super::{PIECE_LEN, TRANSFER_WITHIN, scratch};
-
-/// A film of 60 s that has 8 MB.
-const SECONDS: u32 = 60;
+use super::scratch;
+use super::screening::{PLAYS, Screening, Seat, add_to_ipfs, film, is_fine};
 
 /// How soon a film plays where somebody has sought to, in milliseconds.
 const SOUGHT_WITHIN_MS: f64 = 1500.0;
-
-pub(super) const SUBTITLES: &str = "1\r\n00:00:00,500 --> 00:00:59,000\r\n<i>Grüße</i> from SubRip\r\n";
 
 /// Seeks to four fifths and tells how many milliseconds later the film plays on, and where.
 const SEEK: &str = "const film = document.querySelector('video');
@@ -28,32 +18,6 @@ const SEEK: &str = "const film = document.querySelector('video');
     for (const from = film.currentTime; film.currentTime <= from; ) await new Promise((done) => setTimeout(done, 5));
     return { took: performance.now() - began, at: film.currentTime / film.duration };";
 
-/// Whether the film plays.
-pub(super) const PLAYS: &str = "return document.querySelector('video')?.currentTime > 1";
-
-/// A film with subtitles and a text.
-async fn film(browser: &Browser, dir: &Path) -> Payload {
-    let text = |path: &[&str], text: &str| PayloadFile {
-        path: path.iter().map(|&part| part.to_owned()).collect(),
-        bytes: text.as_bytes().to_vec(),
-    };
-    let files = vec![
-        text(&["Subs", "A film – 1.en.srt"], SUBTITLES),
-        browser.film(dir, "A film – 1.webm", SECONDS).await,
-        text(&["read me.txt"], "A text.\n"),
-    ];
-    Payload { name: "Films & more".to_owned(), files }
-}
-
-/// The same with a seeder, and the magnet that names the seeder.
-pub(super) async fn seeded_film(browser: &Browser, dir: &Path) -> Option<(Torrent, Peer, String)> {
-    let payload = film(browser, dir).await;
-    let torrent = Torrent::of(&payload, PIECE_LEN, None);
-    let seeder = Client::Libtorrent.seed(&payload, &torrent, dir).await?;
-    let magnet = format!("{}&x.pe={}", torrent.magnet(), seeder.address());
-    Some((torrent, seeder, magnet))
-}
-
 async fn sought(visitor: &Visitor) {
     let sought = visitor.finds(SEEK).await;
     let (took, at) = (sought["took"].as_f64().unwrap_or(f64::MAX), sought["at"].as_f64().unwrap_or_default());
@@ -61,29 +25,20 @@ async fn sought(visitor: &Visitor) {
     assert!(took < SOUGHT_WITHIN_MS && (0.79..0.9).contains(&at), "{sought}");
 }
 
-/// Nobody is kept out by a page, and the browser has nothing to complain of.
-pub(super) async fn is_fine(visitor: &Visitor, page: &str) {
-    assert_eq!(visitor.barriers().await, Vec::<String>::new(), "{page}");
-    assert_eq!(visitor.complaints().await, Vec::<String>::new(), "{page}");
-}
-
 #[tokio::test]
 async fn a_pasted_magnet_plays_is_sought_in_and_goes_on_where_it_was_left() {
-    let dir = scratch();
-    let Some(browser) = Browser::start(dir.path()).await else { return };
-    let Some((torrent, _seeder, magnet)) = seeded_film(&browser, dir.path()).await else { return };
-    let Some(gateway) = Gateway::start(dir.path()).await else { return };
-    let visitor = browser.visitor(Window::Desktop).await;
+    let Some(screening) = Screening::start(Window::Desktop, &[]).await else { return };
+    let Screening { torrent, magnet, seat: Seat { visitor, gateway, .. }, .. } = &screening;
     visitor.visits(&gateway.url("/")).await;
     visitor.sees("the start page", "return document.querySelector('#uri') !== null").await;
-    is_fine(&visitor, "start").await;
+    is_fine(visitor, "start").await;
 
-    visitor.opens(&magnet).await;
+    visitor.opens(magnet).await;
     visitor.reads("read me.txt").await;
-    is_fine(&visitor, "torrent").await;
+    is_fine(visitor, "torrent").await;
     visitor.clicks(".torrent .primary").await;
     visitor.sees("the film playing", PLAYS).await;
-    sought(&visitor).await;
+    sought(visitor).await;
 
     visitor
         .finds(
@@ -96,7 +51,7 @@ async fn a_pasted_magnet_plays_is_sought_in_and_goes_on_where_it_was_left() {
     let here = "const words = document.querySelector('canvas.pieces').getAttribute('aria-label');
         return /^[1-9].* is here$/.test(words)";
     visitor.sees("the pieces that are here", here).await;
-    is_fine(&visitor, "player").await;
+    is_fine(visitor, "player").await;
 
     let place = format!(
         "return (JSON.parse(localStorage['swarmgate-places'] ?? '{{}}')['{}/1'] ?? {{}}).at > 40",
@@ -112,18 +67,15 @@ async fn a_pasted_magnet_plays_is_sought_in_and_goes_on_where_it_was_left() {
     visitor.visits(&gateway.url("/#/status")).await;
     visitor.reads("From the networks").await;
     visitor.reads("Films & more").await;
-    is_fine(&visitor, "status").await;
+    is_fine(visitor, "status").await;
 }
 
 #[tokio::test]
 async fn a_dropped_torrent_fits_a_phone_and_plays() {
-    let dir = scratch();
-    let Some(browser) = Browser::start(dir.path()).await else { return };
-    let Some((torrent, seeder, _)) = seeded_film(&browser, dir.path()).await else { return };
-    let Some(gateway) = Gateway::start(dir.path()).await else { return };
+    let Some(screening) = Screening::start(Window::Phone, &[]).await else { return };
+    let Screening { torrent, seeder, seat: Seat { visitor, gateway, dir, .. }, .. } = &screening;
     // The file alone names nobody to ask, so the gateway hears of the seeder apart.
     let hint = format!("magnet:?xt=urn:btih:{}&x.pe={}", torrent.info_hash, seeder.address());
-    let visitor = browser.visitor(Window::Phone).await;
     visitor.visits(&gateway.url("/")).await;
     visitor.reads("Paste a link").await;
     visitor.sees("the field", "return document.querySelector('#uri') !== null").await;
@@ -138,7 +90,7 @@ async fn a_dropped_torrent_fits_a_phone_and_plays() {
         visitor.sees(page, "return document.querySelector('main h1') !== null").await;
         let fits = "return document.documentElement.scrollWidth <= innerWidth";
         assert_eq!(visitor.finds(fits).await, true, "{page} is wider than the phone");
-        is_fine(&visitor, page).await;
+        is_fine(visitor, page).await;
     }
 }
 
@@ -147,38 +99,31 @@ async fn a_folder_of_ipfs_is_listed_and_its_film_plays_in_the_dark() {
     let dir = scratch();
     let Some(browser) = Browser::start(dir.path()).await else { return };
     let payload = film(&browser, dir.path()).await;
-    payload.lay_out(dir.path());
-    let folder = dir.path().join(&payload.name).display().to_string();
-    let args = ["--output", "json", "add", &folder];
-    let Some((added, log)) = gateway::run(dir.path(), &args, TRANSFER_WITHIN).await else { return };
-    let cid = log.split('"').find(|word| word.starts_with("bafy")).unwrap_or_else(|| panic!("{added}: {log}"));
-    let Some(gateway) = Gateway::start(dir.path()).await else { return };
-    let visitor = browser.visitor(Window::Dark).await;
+    let Some(cid) = add_to_ipfs(&payload, dir.path()).await else { return };
+    let Some(seat) = Seat::with(dir, browser, Window::Dark, &[]).await else { return };
+    let Seat { visitor, gateway, .. } = &seat;
     // By this name each root has an origin of its own.
     visitor.visits(&format!("http://localhost:{}/", gateway.http_address().port())).await;
     visitor.opens(&format!("ipfs://{cid}")).await;
     visitor.reads("read me.txt").await;
     let dark = "return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every((part) => part < 60)";
     assert_eq!(visitor.finds(dark).await, true);
-    is_fine(&visitor, "folder").await;
+    is_fine(visitor, "folder").await;
     visitor.clicks("text=A film – 1.webm").await;
     visitor.sees("the film playing", PLAYS).await;
-    sought(&visitor).await;
-    is_fine(&visitor, "film").await;
+    sought(visitor).await;
+    is_fine(visitor, "film").await;
 }
 
 #[tokio::test]
 async fn behind_a_proxy_below_a_base_path_everything_is_found_and_switches_work() {
-    let dir = scratch();
-    let Some(browser) = Browser::start(dir.path()).await else { return };
-    let Some((_, _seeder, magnet)) = seeded_film(&browser, dir.path()).await else { return };
     let options = [("SWARMGATE_SERVER__BASE_PATH", "/gate"), ("SWARMGATE_OBSERVE__LOG", "debug")];
-    let Some(gateway) = Gateway::start_with(dir.path(), &options).await else { return };
+    let Some(screening) = Screening::start(Window::Desktop, &options).await else { return };
+    let Screening { magnet, seat: Seat { visitor, gateway, dir, .. }, .. } = &screening;
     let Some(nginx) = Nginx::before(gateway.http_address(), "/gate", dir.path()).await else { return };
     let root = format!("http://{}/gate/", nginx.address());
-    let visitor = browser.visitor(Window::Desktop).await;
     visitor.visits(&root).await;
-    visitor.opens(&magnet).await;
+    visitor.opens(magnet).await;
     visitor.clicks("a[aria-label='Play A film – 1.webm']").await;
     visitor.sees("the film playing", PLAYS).await;
 
@@ -190,7 +135,7 @@ async fn behind_a_proxy_below_a_base_path_everything_is_found_and_switches_work(
         row.as_str().is_some_and(|row| row.contains("SWARMGATE_SERVER__BASE_PATH") && row.contains("/gate")),
         "{row}"
     );
-    is_fine(&visitor, "settings").await;
+    is_fine(visitor, "settings").await;
 
     visitor.visits(&format!("{root}#/status")).await;
     visitor.clicks("[role=switch][aria-label=IPFS]").await;
@@ -201,15 +146,13 @@ async fn behind_a_proxy_below_a_base_path_everything_is_found_and_switches_work(
     let ipfs = networks["networks"].as_array().and_then(|all| all.iter().find(|it| it["network"] == "ipfs")).cloned();
     assert_eq!(ipfs.map(|it| it["enabled"].clone()), Some(false.into()));
     visitor.sees("the live connection", "return document.querySelector('.light.up') !== null").await;
-    is_fine(&visitor, "status").await;
+    is_fine(visitor, "status").await;
 }
 
 #[tokio::test]
 async fn what_is_not_found_is_told_by_source_and_what_is_no_link_at_once() {
-    let dir = scratch();
-    let Some(browser) = Browser::start(dir.path()).await else { return };
-    let Some(gateway) = Gateway::start(dir.path()).await else { return };
-    let visitor = browser.visitor(Window::Desktop).await;
+    let Some(seat) = Seat::take(Window::Desktop, &[]).await else { return };
+    let Seat { visitor, gateway, .. } = &seat;
     visitor.visits(&gateway.url("/")).await;
     visitor.opens("a shopping list").await;
     visitor.reads("This cannot be opened").await;
@@ -223,20 +166,18 @@ async fn what_is_not_found_is_told_by_source_and_what_is_no_link_at_once() {
         .sees("the source that failed", "return document.querySelector('.attempts .bad')?.innerText ?? null")
         .await;
     assert!(failed.as_str().is_some_and(|text| text.contains(&nobody.to_string())), "{failed}");
-    is_fine(&visitor, "problem").await;
+    is_fine(visitor, "problem").await;
 }
 
 #[tokio::test]
 async fn where_a_token_is_wanted_the_page_asks_for_it() {
     const TOKEN: &str = "0123456789abcdef0123456789abcdef";
-    let dir = scratch();
-    let Some(browser) = Browser::start(dir.path()).await else { return };
     let options = [("SWARMGATE_AUTH__TOKEN", TOKEN), ("SWARMGATE_AUTH__MODE", "token")];
-    let Some(gateway) = Gateway::start_with(dir.path(), &options).await else { return };
-    let visitor = browser.visitor(Window::Desktop).await;
+    let Some(seat) = Seat::take(Window::Desktop, &options).await else { return };
+    let Seat { visitor, gateway, .. } = &seat;
     visitor.visits(&gateway.url("/")).await;
     visitor.reads("A valid token is required").await;
-    is_fine(&visitor, "token").await;
+    is_fine(visitor, "token").await;
     visitor.types("#token", TOKEN).await;
     visitor.presses("Enter").await;
     visitor.reads("Opened here").await;
@@ -246,10 +187,8 @@ async fn where_a_token_is_wanted_the_page_asks_for_it() {
 /// The rules that are functions of a text, asked of the modules as they are served.
 #[tokio::test]
 async fn what_is_pasted_is_told_apart_and_subrip_is_read() {
-    let dir = scratch();
-    let Some(browser) = Browser::start(dir.path()).await else { return };
-    let Some(gateway) = Gateway::start(dir.path()).await else { return };
-    let visitor = browser.visitor(Window::Desktop).await;
+    let Some(seat) = Seat::take(Window::Desktop, &[]).await else { return };
+    let Seat { visitor, gateway, .. } = &seat;
     visitor.visits(&gateway.url("/")).await;
     let (hash, cid) = ("AB".repeat(20), "bafybeig6ka5mlwkl4subqhaiatalkcleo4jgnr3hqwvpmsqfca27cijp3i");
     let (torrent, folder) = (format!("#/bt/{}", hash.to_lowercase()), format!("#/ipfs/{cid}"));

@@ -1,29 +1,23 @@
 //! What people watch while the gateway works: peers, rates, streams, the cache.
 
-use swarmgate_tests::gateway::Gateway;
 use swarmgate_tests::http;
-use swarmgate_tests::visitor::{Browser, Window};
+use swarmgate_tests::visitor::Window;
 
-use super::scratch;
-use super::visitors::{is_fine, seeded_film};
+use super::screening::{Screening, Seat, is_fine};
 
 /// So slow that a film of 8 MB is still being read when somebody looks.
 const SLOW: &str = "300KiB/s";
 
 #[tokio::test]
 async fn while_a_film_is_read_its_peers_its_stream_and_the_rates_are_seen() {
-    let dir = scratch();
-    let Some(browser) = Browser::start(dir.path()).await else { return };
-    let Some((torrent, seeder, magnet)) = seeded_film(&browser, dir.path()).await else { return };
-    let Some(gateway) = Gateway::start_with(dir.path(), &[("SWARMGATE_LIMITS__CLIENT_BANDWIDTH", SLOW)]).await else {
-        return;
-    };
-    let added = http::post(&gateway.url("/api/v1/items"), "text/plain", magnet.into_bytes()).await;
+    let options = [("SWARMGATE_LIMITS__CLIENT_BANDWIDTH", SLOW)];
+    let Some(screening) = Screening::start(Window::Desktop, &options).await else { return };
+    let Screening { torrent, seeder, magnet, seat: Seat { visitor, gateway, .. } } = &screening;
+    let added = http::post(&gateway.url("/api/v1/items"), "text/plain", magnet.clone().into_bytes()).await;
     assert!(added.status.is_success(), "{}", added.text());
     let url = gateway.url(&format!("/bt/{}/@1", torrent.info_hash));
     let reader = tokio::spawn(async move { http::client().get(&url).send().await?.bytes().await });
 
-    let visitor = browser.visitor(Window::Desktop).await;
     visitor.visits(&gateway.url("/#/status")).await;
     let stream = "const row = [...document.querySelectorAll('.rows li')].find((it) => it.innerText.includes('first byte after'));
         return row && /(BitTorrent|Cache) \\d+ %/.test(row.innerText) && /stall/.test(row.innerText) ? row.innerText : null";
@@ -37,7 +31,7 @@ async fn while_a_film_is_read_its_peers_its_stream_and_the_rates_are_seen() {
         return bar?.children.length > 0";
     visitor.sees("the cache's budget", budget).await;
     visitor.reads("Breakers").await;
-    is_fine(&visitor, "status").await;
+    is_fine(visitor, "status").await;
 
     visitor.visits(&gateway.url(&format!("/#/bt/{}", torrent.info_hash))).await;
     visitor.clicks(".peers summary").await;
@@ -46,6 +40,6 @@ async fn while_a_film_is_read_its_peers_its_stream_and_the_rates_are_seen() {
     visitor.sees("how it is reached", how).await;
     let number = "return /^Peers: [1-9]/.test(document.querySelector('.peers summary').innerText)";
     visitor.sees("how many they are", number).await;
-    is_fine(&visitor, "peers").await;
+    is_fine(visitor, "peers").await;
     reader.abort();
 }

@@ -1,14 +1,13 @@
 //! What people take away from a page: archives, infohashes, and links for players and for others.
 
 use reqwest::header::RANGE;
-use swarmgate_tests::gateway::{self, Gateway};
 use swarmgate_tests::http::{self, Answer};
 use swarmgate_tests::payload::Payload;
 use swarmgate_tests::torrent_v2::{Kind, TorrentV2};
 use swarmgate_tests::visitor::{Browser, Visitor, Window};
 
-use super::visitors::{SUBTITLES, is_fine, seeded_film};
-use super::{PIECE_LEN, TRANSFER_WITHIN, scratch};
+use super::screening::{SUBTITLES, Screening, Seat, add_to_ipfs, is_fine};
+use super::{PIECE_LEN, scratch};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -29,62 +28,51 @@ async fn stranger(url: &str) -> Answer {
 
 #[tokio::test]
 async fn a_torrent_and_each_of_its_folders_are_had_as_one_file() {
-    let dir = scratch();
-    let Some(browser) = Browser::start(dir.path()).await else { return };
-    let Some((torrent, _seeder, magnet)) = seeded_film(&browser, dir.path()).await else { return };
-    let Some(gateway) = Gateway::start(dir.path()).await else { return };
-    let visitor = browser.visitor(Window::Desktop).await;
-    visitor.visits(&gateway.url("/")).await;
-    visitor.opens(&magnet).await;
-    visitor.reads("read me.txt").await;
+    let Some(screening) = Screening::opened(Window::Desktop, &[]).await else { return };
+    let Screening { torrent, seat: Seat { visitor, gateway, .. }, .. } = &screening;
     visitor.reads(&format!("Infohash {}", torrent.info_hash)).await;
-    is_fine(&visitor, "torrent").await;
+    is_fine(visitor, "torrent").await;
 
-    let folder = http::get(&link(&visitor, "Subs as tar").await).await;
+    let folder = http::get(&link(visitor, "Subs as tar").await).await;
     let has = |text: &str| folder.body.windows(text.len()).any(|it| it == text.as_bytes());
     assert_eq!(folder.status, 200, "{}", folder.text());
     assert!(has(SUBTITLES) && !has("A text.\n"), "the folder and nothing else: {} bytes", folder.body.len());
-    let whole = http::get(&link(&visitor, "Films & more as zip").await).await;
+    let whole = http::get(&link(visitor, "Films & more as zip").await).await;
     assert!(whole.status == 200 && whole.body.starts_with(b"PK\x03\x04"), "{}", whole.status);
     let is_in = |name: &str| whole.body.windows(name.len()).any(|it| it == name.as_bytes());
     assert!(is_in("A film – 1.webm") && is_in("read me.txt") && is_in("A film – 1.en.srt"), "all of its files");
 
     visitor.visits(&gateway.url(&format!("/#/bt/{}/Subs", torrent.info_hash))).await;
-    let folder_alone = http::get(&link(&visitor, "Subs as zip").await).await;
+    let folder_alone = http::get(&link(visitor, "Subs as zip").await).await;
     assert!(folder_alone.body.starts_with(b"PK\x03\x04") && folder_alone.body.len() < whole.body.len());
 }
 
 #[tokio::test]
 async fn both_infohashes_of_a_hybrid_are_shown() {
-    let dir = scratch();
-    let Some(browser) = Browser::start(dir.path()).await else { return };
+    let Some(seat) = Seat::take(Window::Phone, &[]).await else { return };
+    let Seat { visitor, gateway, dir, .. } = &seat;
     let payload = Payload::single("film.mkv", 91, 300_000);
     let Some(hybrid) = TorrentV2::of(&payload, Kind::Hybrid, PIECE_LEN, dir.path()) else { return };
-    let Some(gateway) = Gateway::start(dir.path()).await else { return };
     gateway.add_torrent(&hybrid.torrent.bytes).await;
-    let visitor = browser.visitor(Window::Phone).await;
     visitor.visits(&gateway.url(&format!("/#/bt/{}", hybrid.torrent.info_hash))).await;
     visitor.reads(&format!("v1 {}", hybrid.torrent.info_hash)).await;
     visitor.reads(&format!("v2 {}", hybrid.v2)).await;
     let fits = "return document.documentElement.scrollWidth <= innerWidth";
     assert_eq!(visitor.finds(fits).await, true, "the page is wider than the phone");
-    is_fine(&visitor, "hybrid").await;
+    is_fine(visitor, "hybrid").await;
 }
 
 #[tokio::test]
 async fn where_credentials_are_wanted_what_is_copied_plays_without_until_a_time() {
-    let dir = scratch();
-    let Some(browser) = Browser::start(dir.path()).await else { return };
-    let Some((_, _seeder, magnet)) = seeded_film(&browser, dir.path()).await else { return };
     let options = [("SWARMGATE_AUTH__TOKEN", TOKEN), ("SWARMGATE_SERVER__TRUSTED_PROXIES", "127.0.0.1")];
-    let Some(gateway) = Gateway::start_with(dir.path(), &options).await else { return };
-    let visitor = browser.visitor(Window::Desktop).await;
+    let Some(screening) = Screening::start(Window::Desktop, &options).await else { return };
+    let Screening { magnet, seat: Seat { visitor, gateway, .. }, .. } = &screening;
     visitor.visits(&gateway.url("/")).await;
     visitor.reads("A valid token is required").await;
     visitor.types("#token", TOKEN).await;
     visitor.presses("Enter").await;
     visitor.reads("Opened here").await;
-    visitor.opens(&magnet).await;
+    visitor.opens(magnet).await;
     visitor.reads("read me.txt").await;
     // A browser without a window has no clipboard, and nowhere to save a playlist to: what it would put there is kept.
     let keep = "navigator.clipboard.writeText = async (text) => void (globalThis.copied = text);
@@ -118,19 +106,13 @@ async fn where_credentials_are_wanted_what_is_copied_plays_without_until_a_time(
     let film = stranger(url).await;
     assert_eq!((film.status.as_u16(), film.body.as_slice()), (206, EBML.as_slice()), "{list}");
     assert!(!list.contains(TOKEN), "{list}");
-    is_fine(&visitor, "player").await;
+    is_fine(visitor, "player").await;
 }
 
 #[tokio::test]
 async fn what_is_kept_is_pinned_until_it_is_let_go() {
-    let dir = scratch();
-    let Some(browser) = Browser::start(dir.path()).await else { return };
-    let Some((torrent, _seeder, magnet)) = seeded_film(&browser, dir.path()).await else { return };
-    let Some(gateway) = Gateway::start(dir.path()).await else { return };
-    let visitor = browser.visitor(Window::Desktop).await;
-    visitor.visits(&gateway.url("/")).await;
-    visitor.opens(&magnet).await;
-    visitor.reads("read me.txt").await;
+    let Some(screening) = Screening::opened(Window::Desktop, &[]).await else { return };
+    let Screening { torrent, seat: Seat { visitor, gateway, .. }, .. } = &screening;
     for kept in [true, false] {
         visitor.clicks(".torrent button[aria-pressed]").await;
         let pressed = format!("return document.querySelector('.torrent button[aria-pressed={kept}]') !== null");
@@ -138,7 +120,7 @@ async fn what_is_kept_is_pinned_until_it_is_let_go() {
         let item = http::get(&gateway.url(&format!("/api/v1/items/{}", torrent.info_hash))).await.json();
         assert_eq!(item["pinned"], kept, "{item}");
     }
-    is_fine(&visitor, "torrent").await;
+    is_fine(visitor, "torrent").await;
 }
 
 #[tokio::test]
@@ -146,13 +128,9 @@ async fn what_is_kept_of_ipfs_is_let_go_and_kept_again() {
     let dir = scratch();
     let Some(browser) = Browser::start(dir.path()).await else { return };
     let payload = Payload::tree("folder", 92);
-    payload.lay_out(dir.path());
-    let folder = dir.path().join(&payload.name).display().to_string();
-    let args = ["--output", "json", "add", &folder];
-    let Some((added, log)) = gateway::run(dir.path(), &args, TRANSFER_WITHIN).await else { return };
-    let cid = log.split('"').find(|word| word.starts_with("bafy")).unwrap_or_else(|| panic!("{added}: {log}"));
-    let Some(gateway) = Gateway::start(dir.path()).await else { return };
-    let visitor = browser.visitor(Window::Desktop).await;
+    let Some(cid) = add_to_ipfs(&payload, dir.path()).await else { return };
+    let Some(seat) = Seat::with(dir, browser, Window::Desktop, &[]).await else { return };
+    let Seat { visitor, gateway, .. } = &seat;
     visitor.visits(&gateway.url(&format!("/#/ipfs/{cid}"))).await;
     let pin = gateway.url(&format!("/api/v1/items/{cid}/pin"));
     // What was added is pinned.
@@ -163,16 +141,14 @@ async fn what_is_kept_of_ipfs_is_let_go_and_kept_again() {
         visitor.sees("the button", &pressed).await;
         assert_eq!(http::get(&pin).await.status, status);
     }
-    is_fine(&visitor, "folder").await;
+    is_fine(visitor, "folder").await;
 }
 
 /// The rules that are functions of their arguments, asked of the module as it is served.
 #[tokio::test]
 async fn times_and_ways_are_told_in_words() {
-    let dir = scratch();
-    let Some(browser) = Browser::start(dir.path()).await else { return };
-    let Some(gateway) = Gateway::start(dir.path()).await else { return };
-    let visitor = browser.visitor(Window::Desktop).await;
+    let Some(seat) = Seat::take(Window::Desktop, &[]).await else { return };
+    let Seat { visitor, gateway, .. } = &seat;
     visitor.visits(&gateway.url("/")).await;
     let asked = "const { moment, reached } = await import('/ui/words.js');
         const now = new Date(2026, 10, 24, 9, 0);

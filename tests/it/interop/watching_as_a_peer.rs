@@ -1,12 +1,10 @@
 //! A viewer whose own browser joins the swarm, with a webtorrent that the operator has installed.
 
-use swarmgate_tests::gateway::Gateway;
 use swarmgate_tests::http;
 use swarmgate_tests::programs::Program;
-use swarmgate_tests::visitor::{Browser, Window};
+use swarmgate_tests::visitor::Window;
 
-use super::scratch;
-use super::visitors::{PLAYS, is_fine, seeded_film};
+use super::screening::{PLAYS, Screening, Seat, is_fine};
 
 /// What the browser has by WebRTC when it has sought to four fifths of 8 MB: more than the byte that it asks for by HTTP of
 /// each piece.
@@ -14,16 +12,11 @@ const MUCH: &str = "const item = await (await fetch('../api/v1/items/HASH')).jso
 
 #[tokio::test]
 async fn a_browser_that_joins_the_swarm_plays_what_the_gateway_gives_it_there() {
-    let dir = scratch();
-    let Some(browser) = Browser::start(dir.path()).await else { return };
-    let Some((torrent, _seeder, magnet)) = seeded_film(&browser, dir.path()).await else { return };
     let Some(modules) = Program::NodeModules.find() else { return };
     let script = modules.join("webtorrent/dist/webtorrent.min.js").display().to_string();
     let options = [("SWARMGATE_UI__WEBTORRENT", script.as_str())];
-    let Some(gateway) = Gateway::start_with(dir.path(), &options).await else { return };
-    let visitor = browser.visitor(Window::Desktop).await;
-    visitor.visits(&gateway.url("/")).await;
-    visitor.opens(&magnet).await;
+    let Some(screening) = Screening::opened(Window::Desktop, &options).await else { return };
+    let Screening { torrent, seat: Seat { visitor, gateway, .. }, .. } = &screening;
     visitor.clicks("[aria-label='Play A film – 1.webm']").await;
     let offer =
         "return [...document.querySelectorAll('a')].find((it) => it.innerText === 'Watch as a peer')?.href ?? null";
@@ -43,18 +36,13 @@ async fn a_browser_that_joins_the_swarm_plays_what_the_gateway_gives_it_there() 
     visitor.sees("much given by WebRTC", &MUCH.replace("HASH", &torrent.info_hash)).await;
     let here = "return /^[1-9].* is here$/.test(document.querySelector('canvas.pieces').ariaLabel)";
     visitor.sees("the pieces that this browser has", here).await;
-    is_fine(&visitor, "watching as a peer").await;
+    is_fine(visitor, "watching as a peer").await;
 }
 
 #[tokio::test]
 async fn where_none_is_installed_nobody_is_offered_to_join() {
-    let dir = scratch();
-    let Some(browser) = Browser::start(dir.path()).await else { return };
-    let Some((torrent, _seeder, magnet)) = seeded_film(&browser, dir.path()).await else { return };
-    let Some(gateway) = Gateway::start(dir.path()).await else { return };
-    let visitor = browser.visitor(Window::Desktop).await;
-    visitor.visits(&gateway.url("/")).await;
-    visitor.opens(&magnet).await;
+    let Some(screening) = Screening::opened(Window::Desktop, &[]).await else { return };
+    let Screening { torrent, seat: Seat { visitor, gateway, .. }, .. } = &screening;
     visitor.clicks("[aria-label='Play A film – 1.webm']").await;
     visitor.sees("the film playing", PLAYS).await;
     assert_eq!(visitor.finds("return document.body.innerText.includes('Watch as a peer')").await, false);
