@@ -58,37 +58,41 @@ const MAX_ITEMS: usize = 100;
 /// A page; `up` leads from its URL to the gateway's root.
 #[must_use]
 pub fn page(title: &str, up: &str, body: &Markup) -> Markup {
+    let script = html! { script src={ (up) "ui/copy.js" } defer {} };
+    frame(title, up, &script, &html! { h1 { (title) } (body) })
+}
+
+/// What our pages have in common. `head` is what a page's head has besides, `main` what it says below our name.
+fn frame(title: &str, up: &str, head: &Markup, main: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
                 title { (title) }
-                (look(up))
-                script src={ (up) "ui/copy.js" } defer {}
+                link rel="icon" href={ (up) "ui/icon.svg" };
+                link rel="stylesheet" href={ (up) "ui/style.css" };
+                (head)
             }
             body {
                 header.top { a.brand href=(up) { "swarmgate" } }
-                main { h1 { (title) } (body) }
+                main { (main) }
             }
         }
-    }
-}
-
-/// What gives pages their looks.
-fn look(up: &str) -> Markup {
-    html! {
-        meta name="color-scheme" content="light dark";
-        link rel="icon" href={ (up) "ui/icon.svg" };
-        link rel="stylesheet" href={ (up) "ui/style.css" };
     }
 }
 
 /// The start page: where to put a link, and what there is. Where scripts run, the application takes its place.
 #[must_use]
 pub fn home(items: &[ItemStatus], facts: Facts) -> Markup {
-    let body = html! {
+    let head = html! {
+        (facts.metas())
+        script type="module" src="ui/app.js" {}
+    };
+    let main = html! {
+        h1 { "Paste a link" }
         form.open action="open" method="get" {
             label for="uri" { "Magnet link, infohash, CID, IPNS name or URL of a .torrent" }
             div.field {
@@ -108,45 +112,21 @@ pub fn home(items: &[ItemStatus], facts: Facts) -> Markup {
             }
         }
     };
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "swarmgate" }
-                (facts.metas())
-                (look(""))
-                script type="module" src="ui/app.js" {}
-            }
-            body {
-                header.top { a.brand href="./" { "swarmgate" } }
-                main { h1 { "Paste a link" } (body) }
-            }
-        }
-    }
+    frame("swarmgate", "./", &head, &main)
 }
 
 /// The page where a browser watches as a peer of a swarm. It stands at `ui/watch`; which film, is said behind `#`.
 #[must_use]
 pub fn watch(facts: Facts) -> Markup {
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "Watch as a peer – swarmgate" }
-                (facts.metas())
-                (look("../"))
-                script type="module" src="watch.js" {}
-            }
-            body {
-                header.top { a.brand href="../" { "swarmgate" } }
-                main { h1 { "Watch as a peer" } p { "This page needs scripts: your browser becomes a peer of the swarm." } }
-            }
-        }
-    }
+    let head = html! {
+        (facts.metas())
+        script type="module" src="watch.js" {}
+    };
+    let main = html! {
+        h1 { "Watch as a peer" }
+        p { "This page needs scripts: your browser becomes a peer of the swarm." }
+    };
+    frame("Watch as a peer – swarmgate", "../", &head, &main)
 }
 
 fn percent(item: &ItemStatus) -> String {
