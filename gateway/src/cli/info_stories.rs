@@ -6,13 +6,12 @@ use std::path::Path;
 use serde_json::Value;
 use swarmgate_bittorrent_proto::metainfo::{TorrentBuilder, hash_pieces};
 use swarmgate_config::Config;
-use swarmgate_ipfs_proto::build::{DirectoryBuilder, Profile};
 
 use super::Exit;
 use super::args::{Info, Output};
 use super::info::run;
 use super::source::Failure;
-use super::testing::{BlockServer, file, noise};
+use super::testing::{FilmOfIpfs, noise};
 use crate::demo::{Seeder, offline};
 
 /// Runs the command; what it says is for people, or for programs.
@@ -85,13 +84,9 @@ async fn a_magnet_tells_what_it_says_and_its_peers_tell_the_rest() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_content_of_ipfs_tells_its_codec_its_size_and_its_links() {
-    let (blocks, built) = file(Profile::V1_2025, &noise(3_000_000));
-    let mut builder = DirectoryBuilder::new(Profile::V1_2025);
-    builder.add("film.mkv", built).unwrap();
-    let (root, own) = builder.finish().unwrap();
-    let server = BlockServer::start(&[blocks, own].concat(), &[]).await;
+    let FilmOfIpfs { root, film, server, .. } = FilmOfIpfs::serve(3_000_000).await;
     let dir = tempfile::tempdir().unwrap();
-    let (config, uri) = (server.config(&dir.path().join("cache")), root.cid.to_string());
+    let (config, uri) = (server.config(&dir.path().join("cache")), root.to_string());
 
     let told = document(&config, &uri, true).await;
     assert_eq!((&told["codec"], &told["hash"], &told["kind"]), (&"dag-pb".into(), &"sha2-256".into(), &Value::Null));
@@ -102,9 +97,9 @@ async fn a_content_of_ipfs_tells_its_codec_its_size_and_its_links() {
     assert_eq!(failure.exit, Exit::Usage, "{failure}");
 
     let told = document(&config, &uri, false).await;
-    assert_eq!((&told["kind"], &told["links"]), (&"directory".into(), &serde_json::json!([built.cid.to_string()])));
+    assert_eq!((&told["kind"], &told["links"]), (&"directory".into(), &serde_json::json!([film.to_string()])));
     let page = info(&config, &format!("{uri}/film.mkv"), false, Output::Human).await.unwrap();
-    assert!(page.starts_with(&format!("{}\ncodec      dag-pb\n", built.cid)), "{page}");
+    assert!(page.starts_with(&format!("{film}\ncodec      dag-pb\n")), "{page}");
     assert!(
         page.contains("what       file\n") && page.contains("(3000000 bytes)") && page.contains("links      3\n"),
         "{page}"

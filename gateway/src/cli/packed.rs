@@ -171,12 +171,10 @@ mod tests {
     use std::future::pending;
     use std::io::{Cursor, Read as _};
 
-    use swarmgate_ipfs_proto::build::{DirectoryBuilder, Profile};
-
     use super::*;
     use crate::cli::args::{ImportCar, Output};
     use crate::cli::import::run_import;
-    use crate::cli::testing::{BlockServer, file, noise};
+    use crate::cli::testing::FilmOfIpfs;
     use crate::demo::{Seeder, offline, payload};
 
     async fn packed(config: &Config, uri: &str, form: Form, to: &Path) -> Result<Vec<u8>, Failure> {
@@ -208,16 +206,12 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_directory_of_ipfs_is_a_car_with_all_its_blocks() {
-        let (blocks, built) = file(Profile::V1_2025, &noise(2_500_000));
-        let mut builder = DirectoryBuilder::new(Profile::V1_2025);
-        builder.add("film.mkv", built).unwrap();
-        let (root, own) = builder.finish().unwrap();
-        let server = BlockServer::start(&[blocks, own].concat(), &[]).await;
+        let FilmOfIpfs { root, server, .. } = FilmOfIpfs::serve(2_500_000).await;
         let dir = tempfile::tempdir().unwrap();
         let mut config = offline();
         config.cache.dir = dir.path().join("cache");
         config.ipfs = server.config(dir.path()).ipfs;
-        let uri = root.cid.to_string();
+        let uri = root.to_string();
         packed(&config, &uri, Form::Car, dir.path()).await.unwrap();
         let car = ImportCar { file: dir.path().join(format!("{uri}.car")), allow_missing: false };
         config.cache.dir = dir.path().join("another cache");

@@ -10,14 +10,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use swarmgate_config::{Config, Secret};
-use swarmgate_ipfs_proto::build::{DirectoryBuilder, Profile};
 use url::Url;
 
 use super::Exit;
 use super::args::Output;
 use super::play::{Play, Surroundings, run};
 use super::source::Failure;
-use super::testing::{BlockServer, file, noise};
+use super::testing::FilmOfIpfs;
 use crate::auth::{LinkKey, TokenHash};
 use crate::demo::{Seeder, offline, payload};
 use crate::server::ServeLimits;
@@ -94,20 +93,15 @@ async fn a_magnet_is_played_from_a_gateway_that_ends_with_its_player() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_of_ipfs_is_played_and_a_directory_is_not() {
-    let bytes = noise(3_000_000);
-    let (blocks, built) = file(Profile::V1_2025, &bytes);
-    let mut builder = DirectoryBuilder::new(Profile::V1_2025);
-    builder.add("film.mkv", built).unwrap();
-    let (root, own) = builder.finish().unwrap();
-    let server = BlockServer::start(&[blocks, own].concat(), &[]).await;
+    let FilmOfIpfs { root, bytes, server, .. } = FilmOfIpfs::serve(3_000_000).await;
     let dir = tempfile::tempdir().unwrap();
     let (mut config, got) = (alone(dir.path()), dir.path().join("got"));
     config.ipfs = server.config(dir.path()).ipfs;
-    let uri = format!("ipfs://{}/film.mkv", root.cid);
+    let uri = format!("ipfs://{root}/film.mkv");
     play(&config, &uri, None, &reader("2500000-2999999", &got)).await.unwrap();
     assert!(fs::read(&got).unwrap() == bytes[2_500_000..]);
     fs::remove_file(&got).unwrap();
-    let failure = play(&config, &root.cid.to_string(), None, &reader("0-9", &got)).await.unwrap_err();
+    let failure = play(&config, &root.to_string(), None, &reader("0-9", &got)).await.unwrap_err();
     assert_eq!(failure.exit, Exit::Usage, "{failure}");
     assert!(failure.message.contains("name one of its files") && !got.exists(), "no player was started: {failure}");
 }

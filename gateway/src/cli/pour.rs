@@ -149,10 +149,8 @@ fn flush(out: &mut dyn Write) -> Result<(), Failure> {
 mod tests {
     use std::future::pending;
 
-    use swarmgate_ipfs_proto::build::{DirectoryBuilder, Profile};
-
     use super::*;
-    use crate::cli::testing::{BlockServer, file, noise};
+    use crate::cli::testing::FilmOfIpfs;
     use crate::demo::{Seeder, offline, payload};
 
     async fn poured(config: &Config, uri: &str, select: Option<&str>, part: Option<&str>) -> Result<Vec<u8>, Exit> {
@@ -191,18 +189,13 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn so_does_a_file_of_ipfs_and_a_directory_does_not() {
-        let bytes = noise(2_500_000);
-        let (blocks, built) = file(Profile::V1_2025, &bytes);
-        let mut builder = DirectoryBuilder::new(Profile::V1_2025);
-        builder.add("film.mkv", built).unwrap();
-        let (root, own) = builder.finish().unwrap();
-        let server = BlockServer::start(&[blocks, own].concat(), &[]).await;
+        let FilmOfIpfs { root, bytes, server, .. } = FilmOfIpfs::serve(2_500_000).await;
         let dir = tempfile::tempdir().unwrap();
         let config = server.config(dir.path());
-        let uri = format!("{}/film.mkv", root.cid);
+        let uri = format!("{root}/film.mkv");
         assert!(poured(&config, &uri, None, None).await.unwrap() == bytes);
         assert_eq!(poured(&config, &uri, None, Some("2000000-2000009")).await.unwrap(), bytes[2_000_000..2_000_010]);
-        assert_eq!(poured(&config, &root.cid.to_string(), None, None).await, Err(Exit::Usage));
+        assert_eq!(poured(&config, &root.to_string(), None, None).await, Err(Exit::Usage));
         assert_eq!(poured(&config, &uri, Some("0"), None).await, Err(Exit::Usage));
     }
 }

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use swarmgate_config::{Config, IpfsMode, Size};
 use swarmgate_content::Cid;
 use swarmgate_ipfs_proto::block;
-use swarmgate_ipfs_proto::build::{Block, Built, FileBuilder, Profile};
+use swarmgate_ipfs_proto::build::{Block, Built, DirectoryBuilder, FileBuilder, Profile};
 use swarmgate_ipfs_proto::codec::Codec;
 use swarmgate_ipfs_proto::dag_pb::{Link, encode};
 use swarmgate_ipfs_proto::unixfs::{Kind, UnixFs};
@@ -76,6 +76,31 @@ impl BlockServer {
 impl Drop for BlockServer {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// A directory of IPFS that has one file, `film.mkv`, and who serves both.
+#[derive(Debug)]
+pub(super) struct FilmOfIpfs {
+    /// The directory.
+    pub(super) root: Cid,
+    /// The file.
+    pub(super) film: Cid,
+    /// The file's bytes.
+    pub(super) bytes: Vec<u8>,
+    pub(super) server: BlockServer,
+}
+
+impl FilmOfIpfs {
+    /// Serves one of so many bytes.
+    pub(super) async fn serve(len: usize) -> Self {
+        let bytes = noise(len);
+        let (blocks, film) = file(Profile::V1_2025, &bytes);
+        let mut builder = DirectoryBuilder::new(Profile::V1_2025);
+        builder.add("film.mkv", film).unwrap();
+        let (root, own) = builder.finish().unwrap();
+        let server = BlockServer::start(&[blocks, own].concat(), &[]).await;
+        Self { root: root.cid, film: film.cid, bytes, server }
     }
 }
 
