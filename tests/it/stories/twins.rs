@@ -30,6 +30,36 @@ fn twins() -> (Content, Content) {
     (one, other)
 }
 
+/// A node that knows of both and has nothing of them, and a peer that has all of each.
+struct Acquainted {
+    node: Node,
+    ones: Seeder,
+    others: Seeder,
+}
+
+impl Acquainted {
+    /// Both torrents are active, with their peers, before a piece is asked for.
+    async fn with(one: &Content, other: &Content) -> Self {
+        let (ones, others) = (Seeder::start(one).await, Seeder::start(other).await);
+        let node = Node::fresh().await;
+        node.learn(one, &[ones.address()]).await;
+        node.learn(other, &[others.address()]).await;
+        Self { node, ones, others }
+    }
+
+    /// What each peer has downloaded and uploaded, in pieces.
+    fn pieces(&self) -> ((u64, u64), (u64, u64)) {
+        (pieces(&self.ones.stats()), pieces(&self.others.stats()))
+    }
+
+    async fn stop(self) {
+        for seeder in [self.ones, self.others] {
+            seeder.stop().await;
+        }
+        self.node.stop().await;
+    }
+}
+
 async fn read(client: &mut Connection, content: &Content, file: usize) {
     let answer = client.get(&content.path(file), &[]).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -66,26 +96,20 @@ fn pieces(stats: &StatsSnapshot) -> (u64, u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_torrents_that_share_forty_pieces_the_second_downloads_none_of_them() {
     let (one, other) = twins();
-    let (ones, others) = (Seeder::start(&one).await, Seeder::start(&other).await);
-    let node = Node::fresh().await;
-    // Both are active, with their peers, before a piece is asked for.
-    node.learn(&one, &[ones.address()]).await;
-    node.learn(&other, &[others.address()]).await;
+    let all = Acquainted::with(&one, &other).await;
+    let node = &all.node;
     let mut client = node.connect().await;
     for file in 0..2 {
         read(&mut client, &one, file).await;
     }
-    assert_eq!((pieces(&ones.stats()), pieces(&others.stats())), ((0, 50), (0, 0)));
+    assert_eq!(all.pieces(), ((0, 50), (0, 0)));
     for file in 0..2 {
         read(&mut client, &other, file).await;
     }
-    assert_eq!((pieces(&ones.stats()), pieces(&others.stats())), ((0, 50), (0, 10)));
+    assert_eq!(all.pieces(), ((0, 50), (0, 10)));
     assert_eq!((pieces(&node.stats()), node.stats().bytes_wasted), ((60, 0), 0));
     assert_eq!(node.stats().blocks_verified, 60, "what was hashed for one is not hashed for the other");
-    for seeder in [ones, others] {
-        seeder.stop().await;
-    }
-    node.stop().await;
+    all.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -169,26 +193,25 @@ async fn a_reader_whose_torrent_has_no_peers_is_served_by_what_the_other_brings(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_piece_that_is_evicted_is_gone_from_both_and_fetched_once_for_both() {
     let (one, other) = twins();
-    let (ones, others) = (Seeder::start(&one).await, Seeder::start(&other).await);
-    let node = Node::fresh().await;
-    node.learn(&one, &[ones.address()]).await;
-    node.learn(&other, &[others.address()]).await;
+    let all = Acquainted::with(&one, &other).await;
+    let node = &all.node;
     let mut client = node.connect().await;
+    let given = || {
+        let (ones, others) = all.pieces();
+        (ones.1, others.1)
+    };
     read(&mut client, &one, 1).await;
     for piece in [3, 4, 17] {
         assert!(node.app.store().remove(&other.piece_hash(piece)).await);
     }
-    all_have(&node, &[&one, &other], (SHARED - 3) * PIECE).await;
+    all_have(node, &[&one, &other], (SHARED - 3) * PIECE).await;
     read(&mut client, &other, 0).await;
-    assert_eq!((pieces(&ones.stats()).1, pieces(&others.stats()).1), (40, 3));
-    all_have(&node, &[&one], SHARED * PIECE).await;
+    assert_eq!(given(), (40, 3));
+    all_have(node, &[&one], SHARED * PIECE).await;
     let answer = read_cached(&mut client, &one, 1).await;
     assert!(answer.status == 200 && answer.body == one.file(1), "{}", answer.text());
-    assert_eq!((pieces(&ones.stats()).1, pieces(&others.stats()).1), (40, 3));
-    for seeder in [ones, others] {
-        seeder.stop().await;
-    }
-    node.stop().await;
+    assert_eq!(given(), (40, 3));
+    all.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
