@@ -93,16 +93,8 @@ impl Source {
     }
 
     async fn from_file(text: &str) -> Result<Self, Failure> {
-        let complain = |error: std::io::Error| Failure::new(Exit::from(&error), format!("{text}: {error}"));
-        let path = Path::new(text);
-        let len = tokio::fs::metadata(path).await.map_err(complain)?.len();
-        if len > MAX_TORRENT_BYTES as u64 {
-            let message =
-                format!("{text}: {len} bytes are too many for a .torrent file, which has at most {MAX_TORRENT_BYTES}");
-            return Err(Failure::new(Exit::Usage, message));
-        }
-        let bytes = tokio::fs::read(path).await.map_err(complain)?;
-        Self::from_torrent(&Bytes::from(bytes), text)
+        let bytes = read_file(text, &format!(", which has at most {MAX_TORRENT_BYTES}")).await?;
+        Self::from_torrent(&bytes, text)
     }
 
     fn from_torrent(bytes: &Bytes, name: &str) -> Result<Self, Failure> {
@@ -110,5 +102,33 @@ impl Source {
             Metainfo::parse(bytes).map_err(|error| Failure::new(Exit::Integrity, format!("{name}: {error}")))?;
         let hints = Hints { trackers: metainfo.announce.clone(), ..Hints::default() };
         Ok(Self { id: metainfo.id, hints, metainfo: Some(metainfo), select: None })
+    }
+}
+
+/// Reads a `.torrent` file of bounded size, whatever is in it; `but` ends the sentence that refuses a longer one.
+pub(super) async fn read_file(text: &str, but: &str) -> Result<Bytes, Failure> {
+    let complain = |error: std::io::Error| Failure::new(Exit::from(&error), format!("{text}: {error}"));
+    let path = Path::new(text);
+    let len = tokio::fs::metadata(path).await.map_err(complain)?.len();
+    if len > MAX_TORRENT_BYTES as u64 {
+        return Err(Failure::new(Exit::Usage, format!("{text}: {len} bytes are too many for a .torrent file{but}")));
+    }
+    tokio::fs::read(path).await.map(Bytes::from).map_err(complain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_is_too_long_for_a_torrent_is_refused_by_its_length() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("film.mkv");
+        let len = MAX_TORRENT_BYTES as u64 + 1;
+        std::fs::File::create(&path).unwrap().set_len(len).unwrap();
+        let text = path.display().to_string();
+        let failure = Source::read_here(&text).await.unwrap_err();
+        let why = format!("{len} bytes are too many for a .torrent file, which has at most {MAX_TORRENT_BYTES}");
+        assert_eq!((failure.exit, failure.message), (Exit::Usage, format!("{text}: {why}")));
     }
 }

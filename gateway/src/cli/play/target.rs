@@ -1,19 +1,17 @@
 //! What a person wants played, as a path of a gateway; and how it is found out whether it is there.
 
-use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
 use http::header::{ACCEPT, LOCATION, RANGE};
 use swarmgate_bittorrent_proto::magnet::Magnet;
-use swarmgate_bittorrent_proto::metainfo::MAX_TORRENT_BYTES;
 use swarmgate_content::{ContentId, Hints};
 use url::form_urlencoded;
 
 use crate::cli::dags::{is_ipfs, read_path};
 use crate::cli::running::{Reply, Running};
-use crate::cli::source::Failure;
+use crate::cli::source::{Failure, read_file};
 use crate::cli::{Exit, Selection};
 use crate::links;
 
@@ -112,7 +110,7 @@ impl Wanted {
                 let which = if below.is_empty() { which } else { Which::Path(below) };
                 Ok(Self::Named(Target::of_torrent(&id.to_string(), &which, String::new())))
             }
-            Err(not_id) => match read_file(uri).await {
+            Err(not_id) => match read_file(uri, "; swarmgate plays contents by their names").await {
                 Ok(body) => Ok(Self::ToAdd { content_type: "application/x-bittorrent", body, which }),
                 Err(failure) if failure.exit == Exit::NotFound => {
                     Err(usage(format!("{uri:?} is no magnet, file, URL or CID, and as an infohash: {not_id}")))
@@ -121,19 +119,6 @@ impl Wanted {
             },
         }
     }
-}
-
-/// Reads a `.torrent` file of bounded size; the gateway says whether it is one.
-async fn read_file(text: &str) -> Result<Bytes, Failure> {
-    let complain = |error: std::io::Error| Failure::new(Exit::from(&error), format!("{text}: {error}"));
-    let path = Path::new(text);
-    let len = tokio::fs::metadata(path).await.map_err(complain)?.len();
-    if len > MAX_TORRENT_BYTES as u64 {
-        let message =
-            format!("{text}: {len} bytes are too many for a .torrent file; swarmgate plays contents by their names");
-        return Err(Failure::new(Exit::Usage, message));
-    }
-    tokio::fs::read(path).await.map(Bytes::from).map_err(complain)
 }
 
 /// What helps to find a torrent, as parameters of a URL.
