@@ -234,7 +234,7 @@ pub(crate) fn run(bench: &Bench) -> Result<(), String> {
 /// another program that is missing is left out of the comparison, and the script says so.
 fn script(name: &str, beside: &[Tool]) -> Result<Cmd, String> {
     let tools = provision::provide(&[&[Tool::Libtorrent], beside].concat());
-    Cmd::cargo("build --package swarmgate-gateway --bin swarmgate --release").run()?;
+    Cmd::new("sh").arg(root().join("deploy/build.sh")).run()?;
     let path = |wanted: Tool| tools.iter().find(|t| t.tool == wanted).and_then(|t| t.program.as_ref().ok());
     let python = path(Tool::Libtorrent).ok_or("the benches need libtorrent's Python binding")?;
     let mut script = Cmd::new(python)
