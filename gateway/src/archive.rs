@@ -61,7 +61,9 @@ impl Kind {
         }
     }
 
-    const fn media_type(self) -> &'static str {
+    /// Its content type.
+    #[must_use]
+    pub const fn media_type(self) -> &'static str {
         match self {
             Self::Tar => "application/x-tar",
             Self::Zip => "application/zip",

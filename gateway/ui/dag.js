@@ -63,10 +63,10 @@ async function directory(namespace, path, url, cid, found, signal) {
   return [
     h("h1", {}, path.length > 1 ? path[path.length - 1] : "Folder"),
     h("p", { class: "facts" }, `${count(entries.length, "entry").replace("entrys", "entries")}, ${bytes(entries.reduce((sum, { size }) => sum + size, 0))}`),
-    h("p", { class: "actions" }, website && h("a", { class: "button primary", href: `${url}/` }, "Open as a website"), h("a", { class: "button", href: `${url}?format=tar` }, "tar"), h("a", { class: "button", href: `${url}?format=car` }, "CAR"), linkButton("Copy link", `${url}/`), keep(cid, signal)),
+    h("p", { class: "actions" }, website && h("a", { class: "button primary", href: `${url}/` }, "Open as a website"), h("a", { class: "button", href: `${url}?format=zip` }, "zip"), h("a", { class: "button", href: `${url}?format=tar` }, "tar"), h("a", { class: "button", href: `${url}?format=car` }, "CAR"), linkButton("Copy link", `${url}/`), keep(cid, signal)),
     identity(cid),
     h("ul", { class: "tree" }, entries.slice(0, MOST_ENTRIES).map(row)),
-    entries.length >= MOST_ENTRIES && h("p", { class: "quiet" }, "There is more: the CAR and the tar have all of it."),
+    entries.length >= MOST_ENTRIES && h("p", { class: "quiet" }, "There is more: the zip, the tar and the CAR have all of it."),
   ];
 }
 

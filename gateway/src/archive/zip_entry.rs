@@ -1,4 +1,5 @@
-//! What stands around the files of a zip (PKWARE's APPNOTE 6.3.10), for files that are stored as they are.
+//! What stands around the files of a zip (PKWARE's APPNOTE 6.3.10), for files that are stored as they are, and what
+//! directories and symlinks are in it.
 //!
 //! A file's sum stands behind it (§4.3.9), since it is not known before the file was sent. Sizes and places that four bytes
 //! do not hold get the fields of ZIP64 (§4.5.3). Nothing depends on the time or the machine.
@@ -22,8 +23,10 @@ impl fmt::Debug for Crc {
     }
 }
 
-/// Names are UTF-8 (bit 11), and sums stand behind (bit 3).
-const FLAGS: u16 = 0x0808;
+/// Names are UTF-8 (bit 11).
+const NAMED: u16 = 0x0800;
+/// The same, and sums stand behind (bit 3).
+const SUMMED_BEHIND: u16 = 0x0808;
 /// The first day that a zip can name.
 const DATE: u16 = (1 << 5) | 1;
 /// The version that a reader needs: of ZIP64, and of the rest.
@@ -34,6 +37,20 @@ const ELSEWHERE_32: u32 = u32::MAX;
 const ELSEWHERE_16: u16 = u16::MAX;
 /// The extra field of ZIP64.
 const ZIP64: u16 = 0x0001;
+/// What an entry is and who may do what, as UNIX says it, above what DOS does: a plain file that its owner may write and
+/// all may read, a directory in which all may look, a symlink.
+const PLAIN: u32 = 0o100_644 << 16;
+const DIRECTORY: u32 = (0o040_755 << 16) | 0x10;
+const SYMLINK: u32 = 0o120_777 << 16;
+
+/// An entry that is no file. It is known in full before it is sent, so nothing stands behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Special<'a> {
+    /// Names below it.
+    Directory,
+    /// A symlink to there.
+    Symlink(&'a [u8]),
+}
 
 /// Makes what stands around the files, in their order: [`begin`](Self::begin), the file, [`end`](Self::end), and so on.
 #[derive(Debug, Default)]
@@ -51,6 +68,8 @@ struct Open {
     name: Vec<u8>,
     len: u64,
     begins: u64,
+    flags: u16,
+    attributes: u32,
 }
 
 impl Open {
@@ -62,12 +81,11 @@ impl Open {
 impl ZipWriter {
     /// What stands before a file of `len` bytes. Names of more than 65 535 bytes are cut.
     pub fn begin(&mut self, name: &str, len: u64) -> Vec<u8> {
-        let mut name = name.as_bytes().to_vec();
-        name.truncate(usize::from(u16::MAX));
-        let open = Open { name, len, begins: self.at };
+        let (name, begins) = (cut(name), self.at);
+        let open = Open { name, len, begins, flags: SUMMED_BEHIND, attributes: PLAIN };
         let wide = open.is_wide();
         let mut out = Fields::default();
-        out.u32(0x0403_4b50).u16(if wide { NEEDS_64 } else { NEEDS }).u16(FLAGS).u16(0).u16(0).u16(DATE);
+        out.u32(0x0403_4b50).u16(if wide { NEEDS_64 } else { NEEDS }).u16(open.flags).u16(0).u16(0).u16(DATE);
         // Sum and sizes stand behind the file.
         let size = if wide { ELSEWHERE_32 } else { 0 };
         out.u32(0).u32(size).u32(size).len16(&open.name).u16(if wide { 20 } else { 0 }).bytes(&open.name);
@@ -96,6 +114,31 @@ impl ZipWriter {
         out.0
     }
 
+    /// All of an entry that is no file.
+    pub fn special(&mut self, name: &str, what: Special<'_>) -> Vec<u8> {
+        let (name, bytes, attributes) = match what {
+            Special::Directory => (cut(&format!("{name}/")), &b""[..], DIRECTORY),
+            Special::Symlink(target) => (cut(name), target, SYMLINK),
+        };
+        let mut crc = Crc::default();
+        crc.update(bytes);
+        let crc = crc.0.finalize();
+        let open = Open { name, len: bytes.len() as u64, begins: self.at, flags: NAMED, attributes };
+        let mut out = Fields::default();
+        out.u32(0x0403_4b50).u16(NEEDS).u16(open.flags).u16(0).u16(0).u16(DATE).u32(crc);
+        out.narrow(open.len).narrow(open.len).len16(&open.name).u16(0).bytes(&open.name).bytes(bytes);
+        self.at = self.at.saturating_add(out.0.len() as u64);
+        self.files += 1;
+        self.list(&open, crc);
+        out.0
+    }
+
+    /// Bytes that are kept until the end: what the central directory has so far.
+    #[must_use]
+    pub const fn directory_bytes(&self) -> usize {
+        self.directory.len()
+    }
+
     /// Puts a file into the central directory (§4.3.12).
     fn list(&mut self, open: &Open, crc: u32) {
         let mut wide = Fields::default();
@@ -108,10 +151,9 @@ impl ZipWriter {
         let (extra, needs) = if wide.0.is_empty() { (0, NEEDS) } else { (4 + wide.0.len(), NEEDS_64) };
         let mut out = Fields(std::mem::take(&mut self.directory));
         // Made by this version on UNIX.
-        out.u32(0x0201_4b50).u16((3 << 8) | NEEDS_64).u16(needs).u16(FLAGS).u16(0).u16(0).u16(DATE).u32(crc);
+        out.u32(0x0201_4b50).u16((3 << 8) | NEEDS_64).u16(needs).u16(open.flags).u16(0).u16(0).u16(DATE).u32(crc);
         out.narrow(open.len).narrow(open.len).len16(&open.name).u16(u16::try_from(extra).unwrap_or(0)).u16(0).u16(0);
-        // A plain file that its owner may write and all may read.
-        out.u16(0).u32(0o100_644 << 16).narrow(open.begins).bytes(&open.name);
+        out.u16(0).u32(open.attributes).narrow(open.begins).bytes(&open.name);
         if !wide.0.is_empty() {
             out.u16(ZIP64).len16(&wide.0).bytes(&wide.0);
         }
@@ -133,6 +175,13 @@ impl ZipWriter {
         out.u32(0x0605_4b50).u16(0).u16(0).u16(narrow_files).u16(narrow_files).narrow(len).narrow(at).u16(0);
         out.0
     }
+}
+
+/// A name of no more bytes than its length has room for.
+fn cut(name: &str) -> Vec<u8> {
+    let mut name = name.as_bytes().to_vec();
+    name.truncate(usize::from(u16::MAX));
+    name
 }
 
 /// Little-endian fields, one behind the other.
@@ -203,6 +252,31 @@ mod tests {
                 file.read_to_end(&mut found).unwrap();
                 prop_assert_eq!(&found, bytes);
             }
+        }
+    }
+
+    #[test]
+    fn directories_and_symlinks_are_what_they_are_to_another_reader() {
+        let (mut zip, mut out) = (ZipWriter::default(), Vec::<u8>::new());
+        out.extend(zip.special("a", Special::Directory));
+        out.extend(zip.begin("a/b", 2));
+        out.extend(b"hi");
+        let mut crc = Crc::default();
+        crc.update(b"hi");
+        out.extend(zip.end(crc));
+        out.extend(zip.special("a/c", Special::Symlink(b"b")));
+        assert!(zip.directory_bytes() > 3 * 46);
+        out.extend(zip.finish());
+        let mut read = zip::ZipArchive::new(Cursor::new(out)).unwrap();
+        assert_eq!(read.len(), 3);
+        for (index, name, mode, bytes) in
+            [(0, "a/", 0o040_755, ""), (1, "a/b", 0o100_644, "hi"), (2, "a/c", 0o120_777, "b")]
+        {
+            let mut entry = read.by_index(index).unwrap();
+            assert_eq!((entry.name(), entry.unix_mode(), entry.is_dir()), (name, Some(mode), index == 0));
+            let mut found = String::new();
+            entry.read_to_string(&mut found).unwrap();
+            assert_eq!(found, bytes);
         }
     }
 

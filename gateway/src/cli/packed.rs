@@ -1,5 +1,4 @@
-//! `swarmgate get --format`: a content as one file, as the gateway makes it: a zip or a tar of a torrent, a CAR or a tar of
-//! what IPFS has.
+//! `swarmgate get --format`: a content as one file, as the gateway makes it: a zip or a tar, or a CAR of what IPFS has.
 //!
 //! A gateway of the command's own makes it, and its answer is written under a name with `.part` behind it until all of it
 //! is there. What was cut begins again from the start, out of the cache as far as that has it.
@@ -36,7 +35,7 @@ pub enum Form {
     Car,
     /// Files, of either.
     Tar,
-    /// Files, of a torrent.
+    /// Files, of either, for those who have no program for tars.
     Zip,
 }
 
@@ -64,9 +63,8 @@ pub async fn run(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     match (is_ipfs(uri), form) {
-        (true, Form::Zip) => return Err(Failure::new(Exit::Usage, "of a content of IPFS there are car and tar")),
         (false, Form::Car) => return Err(Failure::new(Exit::Usage, "of a torrent there are zip and tar")),
-        (true, Form::Car | Form::Tar) | (false, Form::Tar | Form::Zip) => {}
+        (true, Form::Car | Form::Tar | Form::Zip) | (false, Form::Tar | Form::Zip) => {}
     }
     let token = HEXLOWER.encode(&rand::random::<[u8; 32]>());
     let app = start(&own_config(config, &token, PATIENCE)).await?;
@@ -205,19 +203,24 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_directory_of_ipfs_is_a_car_with_all_its_blocks() {
-        let FilmOfIpfs { root, server, .. } = FilmOfIpfs::serve(2_500_000).await;
+    async fn a_directory_of_ipfs_is_a_car_with_all_its_blocks_and_a_zip_with_its_files() {
+        let FilmOfIpfs { root, bytes, server, .. } = FilmOfIpfs::serve(2_500_000).await;
         let dir = tempfile::tempdir().unwrap();
         let mut config = offline();
         config.cache.dir = dir.path().join("cache");
         config.ipfs = server.config(dir.path()).ipfs;
         let uri = root.to_string();
         packed(&config, &uri, Form::Car, dir.path()).await.unwrap();
+        packed(&config, &uri, Form::Zip, dir.path()).await.unwrap();
+        let zipped = std::fs::File::open(dir.path().join(format!("{uri}.zip"))).unwrap();
+        let mut film = Vec::new();
+        let mut archive = zip::ZipArchive::new(zipped).unwrap();
+        archive.by_name(&format!("{uri}/film.mkv")).unwrap().read_to_end(&mut film).unwrap();
+        assert!(film == bytes);
         let car = ImportCar { file: dir.path().join(format!("{uri}.car")), allow_missing: false };
         config.cache.dir = dir.path().join("another cache");
         let mut said = Vec::new();
         run_import(&config, &car, Output::Human, pending(), &mut said).await.unwrap();
         assert!(String::from_utf8(said).unwrap().contains(&uri), "its root is pinned, so nothing of it is missing");
-        assert_eq!(packed(&config, &uri, Form::Zip, dir.path()).await.unwrap_err().exit, Exit::Usage);
     }
 }

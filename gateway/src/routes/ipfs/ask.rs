@@ -29,6 +29,8 @@ pub enum Format {
     Car,
     /// A tree of files.
     Tar,
+    /// The same for those who have no program for tars; the specification has none.
+    Zip,
     /// A dag-json block.
     DagJson,
     /// A dag-cbor block.
@@ -76,10 +78,11 @@ pub struct Ask {
 }
 
 impl Format {
-    const ALL: [(Self, &'static str, &'static str); 8] = [
+    const ALL: [(Self, &'static str, &'static str); 9] = [
         (Self::Raw, "raw", "application/vnd.ipld.raw"),
         (Self::Car, "car", "application/vnd.ipld.car"),
         (Self::Tar, "tar", "application/x-tar"),
+        (Self::Zip, "zip", "application/zip"),
         (Self::DagJson, "dag-json", "application/vnd.ipld.dag-json"),
         (Self::DagCbor, "dag-cbor", "application/vnd.ipld.dag-cbor"),
         (Self::Json, "json", "application/json"),

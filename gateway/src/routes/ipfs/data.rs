@@ -126,6 +126,7 @@ mod tests {
             (Format::Json, &[Codec::Json, Codec::DagJson]),
             (Format::Cbor, &[Codec::Cbor, Codec::DagCbor]),
             (Format::Tar, &[]),
+            (Format::Zip, &[]),
         ] {
             for codec in [Codec::Raw, Codec::DagPb, Codec::DagCbor, Codec::DagJson, Codec::Cbor, Codec::Json] {
                 assert_eq!(represents(format, codec), codecs.contains(&codec), "{format:?} of {codec:?}");

@@ -33,7 +33,7 @@ impl Listing<'_> {
         let body = html! {
             h1 { "Index of " (self.breadcrumbs()) }
             p { span.ipfs-hash { (self.cid) } }
-            p { a href="?format=car" { "CAR" } " " a href="?format=tar" { "tar" } }
+            p { a href="?format=car" { "CAR" } " " a href="?format=tar" { "tar" } " " a href="?format=zip" { "zip" } }
             table {
                 @if !self.address.is_root() { tr { td colspan="3" { a href={ (self.here()) ".." } { ".." } } } }
                 @for entry in self.entries { (self.row(entry)) }

@@ -3,7 +3,8 @@
 //! A request goes one way. [`host`] says what its host is and [`address`] what content it names; both may send the
 //! client elsewhere. [`ask`] reads which format is wanted. [`inquiry`] follows the names and the path to a block, and by
 //! what that is and what is wanted one of these answers: [`file`](mod@file), [`directory`], [`data`], [`block`], [`car`],
-//! [`tar`], [`record`]. What a website does not have goes to [`website`], which asks its `_redirects` file.
+//! [`archive`],
+//! [`record`]. What a website does not have goes to [`website`], which asks its `_redirects` file.
 //!
 //! What was answered once with content that never changes is answered from memory the next time, where the content is
 //! there: [`known`].
@@ -15,6 +16,7 @@
 
 mod accept;
 pub mod address;
+pub mod archive;
 pub mod ask;
 pub mod block;
 pub mod car;
@@ -31,7 +33,6 @@ pub mod page;
 pub mod record;
 pub mod site_rules;
 pub mod sniff;
-pub mod tar;
 pub mod website;
 
 use axum::extract::{Request, State};
@@ -43,6 +44,7 @@ use swarmgate_ipfs::names::NameErrorKind;
 use swarmgate_ipfs_proto::content_path::{ContentPath, Root};
 use swarmgate_ipfs_proto::path::Target;
 
+use crate::archive::Kind;
 use crate::error::{Problem, ProblemKind, method_not_allowed};
 use crate::routes::ipfs::address::{Address, Elsewhere};
 use crate::routes::ipfs::ask::{Ask, Format};
@@ -163,7 +165,12 @@ async fn by_kind(mut inquiry: Inquiry, found: Found) -> Result<Response, Problem
             Err(Problem::new(ProblemKind::PathIntoData, detail).hint("the whole block is there with ?format=raw"))
         }
         (Some(Format::Raw), _) => block::answer(inquiry, &found).await,
-        (Some(Format::Tar), Target::File | Target::Directory | Target::Symlink) => tar::answer(inquiry, &found).await,
+        (Some(Format::Tar), Target::File | Target::Directory | Target::Symlink) => {
+            archive::answer(inquiry, &found, Kind::Tar).await
+        }
+        (Some(Format::Zip), Target::File | Target::Directory | Target::Symlink) => {
+            archive::answer(inquiry, &found, Kind::Zip).await
+        }
         (format, Target::Data(codec)) => data::answer(inquiry, &found, format, codec).await,
         (None | Some(Format::Json), Target::File) => file::answer(inquiry, &found).await,
         (None, Target::Directory) => directory::answer(inquiry, &found).await,
@@ -176,7 +183,8 @@ async fn by_kind(mut inquiry: Inquiry, found: Found) -> Result<Response, Problem
 /// Whether a format can represent what was found, as far as its block alone says.
 const fn represents(format: Format, found: &Found) -> bool {
     match (format, found.resolved.target) {
-        (Format::Raw | Format::Car, _) | (Format::Tar, Target::File | Target::Directory | Target::Symlink) => true,
+        (Format::Raw | Format::Car, _)
+        | (Format::Tar | Format::Zip, Target::File | Target::Directory | Target::Symlink) => true,
         (Format::DagJson | Format::DagCbor | Format::Json | Format::Cbor, Target::Data(codec)) => {
             data::represents(format, codec)
         }

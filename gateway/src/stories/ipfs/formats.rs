@@ -1,15 +1,18 @@
-//! The formats that are asked for by name: blocks, CARs, tars, data.
+//! The formats that are asked for by name: blocks, CARs, tars, zips, data.
+
+use std::collections::BTreeMap;
+use std::io::{Cursor, Read as _};
 
 use bytes::Bytes;
 use swarmgate_content::Cid;
 use swarmgate_ipfs_proto::block;
-use swarmgate_ipfs_proto::build::Built;
+use swarmgate_ipfs_proto::build::{Built, symlink};
 use swarmgate_ipfs_proto::car::{CarEvent, CarReader};
 use swarmgate_ipfs_proto::codec::Codec;
 use swarmgate_ipfs_proto::dag_pb::{Link, encode};
 use swarmgate_ipfs_proto::unixfs::{Kind, UnixFs};
 
-use super::world::{Dag, noise, world};
+use super::world::{Dag, PROFILE, noise, world};
 use crate::testing::Answer;
 
 const CAR: &str = "application/vnd.ipld.car";
@@ -241,7 +244,50 @@ async fn a_tar_has_every_file_where_it_belongs() {
 }
 
 #[tokio::test]
-async fn names_that_would_leave_a_tar_stop_it() {
+async fn a_zip_has_every_file_where_it_belongs() {
+    let world = world().await;
+    let (small, large, empty) = (Dag::file("zażółć\n".as_bytes()), Dag::file(&noise(5000)), Dag::file(b""));
+    let (built, block) = symlink(&PROFILE, b"large.bin");
+    let link = Dag { blocks: vec![block], built };
+    let inner = Dag::directory(&[("file-źł.txt", &small), ("large.bin", &large), ("link", &link)]);
+    let names: Vec<_> = (0..40).map(|number| format!("{number:02}.txt")).collect();
+    let shards = Dag::sharded(&names.iter().map(|name| (name.as_str(), &small)).collect::<Vec<_>>());
+    let none = Dag::directory(&[]);
+    let root = Dag::directory(&[("empty", &empty), ("many", &shards), ("none", &none), ("ą", &inner)]);
+    world.keep(&root).await;
+    let (cid, path) = (root.cid(), format!("/ipfs/{}?format=zip", root.cid()));
+
+    let answer = world.get(&path).await;
+    assert_eq!((answer.status, answer.clean), (200, true));
+    assert_eq!(answer.header("content-type"), Some("application/zip"));
+    let tag = format!("W/\"{cid}.zip\"");
+    assert_eq!(answer.header("etag"), Some(tag.as_str()));
+    assert!(answer.header("x-ipfs-path").unwrap().starts_with(&format!("/ipfs/{cid}")));
+    let disposition = answer.header("content-disposition").unwrap();
+    assert!(disposition.starts_with(&format!("attachment; filename=\"{cid}.zip\"")), "{disposition}");
+    let (directory, file) = (0o040_000, 0o100_000);
+    let mut expected: BTreeMap<_, _> =
+        ["", "many/", "none/", "ą/"].iter().map(|name| (format!("{cid}/{name}"), (directory, Vec::new()))).collect();
+    expected.extend(names.iter().map(|name| (format!("{cid}/many/{name}"), (file, "zażółć\n".as_bytes().to_vec()))));
+    expected.insert(format!("{cid}/empty"), (file, Vec::new()));
+    expected.insert(format!("{cid}/ą/file-źł.txt"), (file, "zażółć\n".as_bytes().to_vec()));
+    expected.insert(format!("{cid}/ą/large.bin"), (file, noise(5000)));
+    expected.insert(format!("{cid}/ą/link"), (0o120_000, b"large.bin".to_vec()));
+    let found = unzip(&answer.body);
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    assert!(found == expected);
+
+    let head = world.send("HEAD", &path, &[]).await;
+    assert_eq!((head.status, head.body.len(), head.header("etag")), (200, 0, Some(tag.as_str())));
+    assert_eq!(world.send("GET", &path, &[("If-None-Match", tag.as_str())]).await.status, 304);
+    let one = world.get(&format!("/ipfs/{}?format=zip", large.cid())).await;
+    assert!(unzip(&one.body)[&large.cid().to_string()].1 == noise(5000));
+    let page = world.accept(&format!("/ipfs/{cid}/"), "text/html").await.text();
+    assert!(page.contains("href=\"?format=zip\""), "people find it: {page}");
+}
+
+#[tokio::test]
+async fn names_that_would_leave_an_archive_stop_it() {
     let world = world().await;
     let file = Dag::file(b"Hello, world!\n");
     world.keep(&file).await;
@@ -257,9 +303,29 @@ async fn names_that_would_leave_a_tar_stop_it() {
     for dag in [&outside, &directory, &odd("directory", &directory), &inside] {
         world.keep(dag).await;
     }
-    assert_eq!(world.get(&format!("/ipfs/{}?format=tar", outside.cid())).await.status, 502);
+    for format in ["tar", "zip"] {
+        assert_eq!(world.get(&format!("/ipfs/{}?format={format}", outside.cid())).await.status, 502, "{format}");
+    }
     let answer = world.get(&format!("/ipfs/{}?format=tar", inside.cid())).await;
-    assert_eq!(untar(&answer.body).last().unwrap().0, format!("{}/foobar/file", inside.cid()));
+    let expected = format!("{}/foobar/file", inside.cid());
+    assert_eq!(untar(&answer.body).last().unwrap().0, expected);
+    let answer = world.get(&format!("/ipfs/{}?format=zip", inside.cid())).await;
+    let names: Vec<_> = unzip(&answer.body).into_keys().collect();
+    assert!(names.contains(&expected) && names.iter().all(|name| !name.contains("..")), "{names:?}");
+}
+
+/// Names of a zip's entries, each with what kind it is and its bytes, as another reader finds them.
+fn unzip(body: &[u8]) -> BTreeMap<String, (u32, Vec<u8>)> {
+    let mut archive = zip::ZipArchive::new(Cursor::new(body)).unwrap();
+    let mut found = BTreeMap::new();
+    for index in 0..archive.len() {
+        let mut entry = archive.by_index(index).unwrap();
+        let mut bytes = Vec::new();
+        // Reading to the end compares the sum.
+        entry.read_to_end(&mut bytes).unwrap();
+        found.insert(entry.name().to_owned(), (entry.unix_mode().unwrap() & 0o170_000, bytes));
+    }
+    found
 }
 
 /// Names and bytes of a tar's entries.

@@ -59,7 +59,7 @@ async fn a_stream_whose_blocks_stop_to_come_is_cut() {
     let dag = Dag::file(&bytes);
     world.source.offer(&dag);
     *world.source.silent_after.lock() = Some(2000);
-    for format in ["raw=no", "format=car", "format=tar"] {
+    for format in ["raw=no", "format=car", "format=tar", "format=zip"] {
         let answer = world.get(&format!("/ipfs/{}?filename=a.bin&{format}", dag.cid())).await;
         assert_eq!((answer.status, answer.clean), (200, false), "{format}: a short body never looks whole");
     }
