@@ -102,6 +102,7 @@ pub mod policy;
 pub mod prefetch;
 pub mod proxies;
 pub mod publish;
+pub mod qr;
 pub mod query;
 pub mod range;
 pub mod rates;

@@ -48,7 +48,7 @@ macro_rules! assets {
 }
 
 /// All files of the application.
-pub const ASSETS: [Asset; 23] = assets! {
+pub const ASSETS: [Asset; 24] = assets! {
     "style.css": STYLE,
     "icon.svg": PICTURE,
     "copy.js": SCRIPT,
@@ -62,6 +62,7 @@ pub const ASSETS: [Asset; 23] = assets! {
     "links.js": SCRIPT,
     "peers.js": SCRIPT,
     "problem.js": SCRIPT,
+    "qr.js": SCRIPT,
     "torrent.js": SCRIPT,
     "dag.js": SCRIPT,
     "unixfs.js": SCRIPT,

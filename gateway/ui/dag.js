@@ -5,6 +5,7 @@ import { isPinned, keepButton } from "./keep.js";
 import { elsewhere, linkButton } from "./links.js";
 import { place } from "./pasted.js";
 import { player } from "./player.js";
+import { qrButton } from "./qr.js";
 import { of as subtitlesOf } from "./subtitles.js";
 import { node } from "./unixfs.js";
 import { bytes, count, span } from "./words.js";
@@ -111,7 +112,7 @@ async function file(namespace, path, url, cid, found, signal) {
     h("h1", {}, name),
     shown,
     h("p", { class: "facts" }, `${bytes(size)}, ${type.split(";")[0]}`),
-    h("p", { class: "actions" }, !shown && h("a", { class: "button primary", href: url }, "Open"), h("a", { class: "button", href: `${url}?download=true&filename=${encodeURIComponent(name)}` }, "Download"), linkButton("Copy link", url), h("a", { class: "button", href: `${url}?format=car` }, "CAR"), keep(cid, signal)),
+    h("p", { class: "actions" }, !shown && h("a", { class: "button primary", href: url }, "Open"), h("a", { class: "button", href: `${url}?download=true&filename=${encodeURIComponent(name)}` }, "Download"), linkButton("Copy link", url), qrButton(url, name), h("a", { class: "button", href: `${url}?format=car` }, "CAR"), keep(cid, signal)),
     plays && elsewhere(url),
     identity(cid),
   ];

@@ -6,6 +6,7 @@ import { keepButton } from "./keep.js";
 import { archives, elsewhere, linkButton, playlistLink } from "./links.js";
 import { peers } from "./peers.js";
 import { player } from "./player.js";
+import { qrButton } from "./qr.js";
 import { of as subtitlesOf } from "./subtitles.js";
 import { bytes, count, span } from "./words.js";
 
@@ -101,7 +102,7 @@ function watch(torrent, file, signal) {
     { class: "watch" },
     h("h1", {}, nameOf(file)),
     playing ?? viewer(file),
-    h("p", { class: "actions" }, fileActions(torrent, file, "button"), playing && mayJoin(torrent) && joinLink(torrent, file)),
+    h("p", { class: "actions" }, fileActions(torrent, file, "button"), qrButton(file.href, nameOf(file)), playing && mayJoin(torrent) && joinLink(torrent, file)),
     playing && elsewhere(file.href),
   );
 }

@@ -27,6 +27,7 @@ pub mod pieces;
 pub mod pin;
 pub mod prefetch;
 pub mod publish;
+pub mod qr;
 pub mod shapes;
 pub mod status;
 pub mod streams;
@@ -88,6 +89,7 @@ fn described() -> OpenApiRouter<GatewayState> {
         .routes(routes!(publish::list, publish::begin))
         .routes(routes!(publish::one))
         .routes(routes!(links::make))
+        .routes(routes!(qr::draw))
         .routes(routes!(btpk::publish))
         .routes(routes!(events::stream))
         .routes(routes!(streams::list))

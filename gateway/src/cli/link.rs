@@ -14,7 +14,7 @@ use super::args::Output;
 use super::source::Failure;
 use crate::app::link_key;
 use crate::auth::link::{MAX_TTL, Place};
-use crate::{links, publish};
+use crate::{links, publish, qr};
 
 /// `link`.
 #[derive(Debug, Clone, Args)]
@@ -30,12 +30,16 @@ pub struct Link {
     /// Let a signed URL be good for all files of the content
     #[arg(long, requires = "signed")]
     pub whole: bool,
+    /// Draw the URL as a QR code below it, for a phone or a TV to read off a dark screen
+    #[arg(long)]
+    pub qr: bool,
 }
 
 /// Prints the URL.
 ///
 /// # Errors
-/// [`Failure`] for what names no content, a time that is too long, and a key that cannot be read.
+/// [`Failure`] for what names no content, a time that is too long, a URL that is too long to be drawn, and a key that
+/// cannot be read.
 pub fn run(config: &Config, wanted: &Link, output: Output, out: &mut dyn Write) -> Result<(), Failure> {
     let usage = |message: String| Failure::new(Exit::Usage, message);
     let path = path_of(&wanted.uri).ok_or_else(|| usage(format!("{} names no content", wanted.uri)))?;
@@ -53,7 +57,12 @@ pub fn run(config: &Config, wanted: &Link, output: Output, out: &mut dyn Write) 
         (format!("{base}{path}"), None)
     };
     let written = match output {
+        Output::Human if wanted.qr => {
+            let code = qr::letters(&url).map_err(|error| usage(error.to_string()))?;
+            writeln!(out, "{url}\n{code}")
+        }
         Output::Human => writeln!(out, "{url}"),
+        // A program draws its own.
         Output::Json => writeln!(out, "{:#}", json!({ "url": url, "expires": expires })),
     };
     written.map_err(|error| Failure::new(Exit::from(&error), error.to_string()))
@@ -113,12 +122,29 @@ mod tests {
     }
 
     #[test]
+    fn a_qr_code_says_the_url_above_it() {
+        let wanted = |uri: &str| Link { uri: uri.to_owned(), signed: false, expires: None, whole: false, qr: true };
+        let said = |uri: &str, output: Output| {
+            let mut out = Vec::new();
+            run(&Config::default(), &wanted(uri), output, &mut out).map(|()| String::from_utf8(out).unwrap())
+        };
+        let shown = said(&format!("{IH}/a b/ü.mkv"), Output::Human).unwrap();
+        let (url, code) = shown.split_once('\n').unwrap();
+        assert!(url.ends_with(&format!("/bt/{IH}/a%20b/%C3%BC.mkv")), "{url}");
+        assert_eq!(qr::reading::letters(code), url);
+        let told: serde_json::Value = serde_json::from_str(&said(IH, Output::Json).unwrap()).unwrap();
+        assert!(told["url"].as_str().unwrap().ends_with(&format!("/bt/{IH}/")), "a program is told the URL alone");
+        let long = format!("{IH}/{}", "a".repeat(qr::MAX_TEXT_BYTES));
+        assert_eq!(said(&long, Output::Human).unwrap_err().exit, Exit::Usage);
+    }
+
+    #[test]
     fn a_signed_link_is_one_that_the_gateway_of_this_configuration_takes() {
         let dir = tempfile::tempdir().unwrap();
         let mut config = Config::default();
         config.cache.dir = dir.path().to_owned();
         config.server.base_path = "/gate".to_owned();
-        let wanted = Link { uri: format!("{IH}/a.mkv"), signed: true, expires: None, whole: false };
+        let wanted = Link { uri: format!("{IH}/a.mkv"), signed: true, expires: None, whole: false, qr: false };
         let mut out = Vec::new();
         run(&config, &wanted, Output::Human, &mut out).unwrap();
         let url = url::Url::parse(String::from_utf8(out).unwrap().trim()).unwrap();

@@ -81,6 +81,30 @@ async fn the_pieces_of_an_item_are_told_in_runs() {
 }
 
 #[tokio::test]
+async fn a_url_is_drawn_as_a_qr_code_for_whoever_may_use_the_api() {
+    let world = world(FILES).await;
+    let url = format!("http://media.example.org:8420/bt/{IH}/film.mkv?exp=1&sig=ab_-");
+    let text: String = url::form_urlencoded::byte_serialize(url.as_bytes()).collect();
+    let path = format!("/api/v1/qr?text={text}");
+    let code = world.get(&path).await;
+    assert_eq!((code.status, code.header("content-type")), (200, Some("image/svg+xml")));
+    assert_eq!(code.header("cache-control"), Some("private, max-age=3600"));
+    assert_eq!(crate::qr::reading::picture(&code.text()), url);
+    assert!(!code.text().contains("style") && !code.text().contains("script"), "no policy is broken by it");
+
+    let long = format!("?text=http://a/{}", "x".repeat(crate::qr::MAX_TEXT_BYTES));
+    let twice = "?text=http://a/&text=http://b/";
+    for query in ["", "?text=", "?text=film.mkv", "?text=javascript:alert(1)", "?text=http://a/%0A", &long, twice] {
+        let refused = world.get(&format!("/api/v1/qr{query}")).await;
+        assert_eq!((refused.status, refused.problem().as_str()), (400, "bad-query"), "{query}");
+    }
+    let options = HttpOptions { token: Some(TokenHash::of("secret")), ..HttpOptions::default() };
+    let world = World::start(FILES, Behaviour::default(), options, ServeLimits::default()).await;
+    assert_eq!(world.get(&path).await.status, 401);
+    assert_eq!(world.send("GET", &path, &[("Authorization", "Bearer secret")], b"").await.status, 200);
+}
+
+#[tokio::test]
 async fn the_options_in_force_are_told_to_whoever_may_use_the_api() {
     let world = world(FILES).await;
     assert_eq!(world.get("/api/v1/config").await.json()["options"][0]["key"], "cache.max_size");

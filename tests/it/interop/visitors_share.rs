@@ -110,6 +110,31 @@ async fn where_credentials_are_wanted_what_is_copied_plays_without_until_a_time(
 }
 
 #[tokio::test]
+async fn a_film_has_a_qr_code_in_a_dialog_that_the_keyboard_opens_and_closes() {
+    let Some(screening) = Screening::opened(Window::Phone, &[]).await else { return };
+    let visitor = &screening.seat.visitor;
+    visitor.clicks("[aria-label='Play A film – 1.webm']").await;
+    let focused = "const button = document.querySelector(\"[aria-label='QR code of A film – 1.webm']\");
+        button?.focus(); return button !== null";
+    visitor.sees("the button", focused).await;
+    visitor.presses("Enter").await;
+    let shown =
+        "const [dialog, code] = ['dialog[open]', 'dialog svg[role=img] path'].map((it) => document.querySelector(it));
+        return dialog !== null && code !== null && dialog.contains(document.activeElement)";
+    visitor.sees("the code", shown).await;
+    // The gateway of this story listens on loopback.
+    visitor.reads("good on this machine alone").await;
+    let fits = "return document.querySelector('dialog').getBoundingClientRect().right <= innerWidth";
+    assert_eq!(visitor.finds(fits).await, true, "the dialog is wider than the phone");
+    is_fine(visitor, "code").await;
+    visitor.presses("Escape").await;
+    let closed = "return document.querySelector('dialog') === null
+        && document.activeElement.getAttribute('aria-label') === 'QR code of A film – 1.webm'";
+    visitor.sees("the button with the focus again", closed).await;
+    is_fine(visitor, "player").await;
+}
+
+#[tokio::test]
 async fn what_is_kept_is_pinned_until_it_is_let_go() {
     let Some(screening) = Screening::opened(Window::Desktop, &[]).await else { return };
     let Screening { torrent, seat: Seat { visitor, gateway, .. }, .. } = &screening;
