@@ -166,6 +166,11 @@ async fn what_is_kept_of_ipfs_is_let_go_and_kept_again() {
         visitor.sees("the button", &pressed).await;
         assert_eq!(http::get(&pin).await.status, status);
     }
+    let zip =
+        "return [...document.querySelectorAll('.dag .actions a')].find((it) => it.textContent === 'zip')?.href ?? null";
+    let zip = visitor.sees("the folder as a zip", zip).await;
+    let whole = http::get(zip.as_str().unwrap_or_default()).await;
+    assert!(whole.status == 200 && whole.body.starts_with(b"PK\x03\x04"), "{}", whole.status);
     is_fine(visitor, "folder").await;
 }
 
