@@ -180,6 +180,7 @@ impl App {
         let (options, ephemeral) = store_options(config)?;
         let store = Store::open(options).await?;
         let events = EventBus::new();
+        live.tell_on(&events);
         let closing = CancellationToken::new();
         let news = TaskTracker::new();
         news.spawn(tell_evictions(store.subscribe(), events.clone(), closing.clone()));

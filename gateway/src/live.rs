@@ -10,6 +10,7 @@ use serde::Serialize;
 use swarmgate_bittorrent::{BitTorrentProtocol, UploadPolicy, UploadRules};
 use swarmgate_bittorrent_proto::choker::TurnOrder;
 use swarmgate_config::{Config, ConfigErrors, SeedingPolicy, Turns};
+use swarmgate_content::{Event, EventBus};
 use swarmgate_pace::Limit;
 use swarmgate_swarm::Pace;
 use utoipa::ToSchema;
@@ -58,6 +59,7 @@ pub struct Live {
     peers: Pace,
     clients: ClientPace,
     engine: Mutex<Option<Arc<BitTorrentProtocol>>>,
+    events: Mutex<Option<EventBus>>,
 }
 
 impl Live {
@@ -73,6 +75,7 @@ impl Live {
             peers: Pace::new(upload, download, item_upload, item_download),
             clients: ClientPace::new(clients, item, client),
             engine: Mutex::new(None),
+            events: Mutex::new(None),
         })
     }
 
@@ -99,6 +102,18 @@ impl Live {
         *self.engine.lock() = Some(Arc::clone(engine));
     }
 
+    /// Has this bus told of each configuration that is taken over or refused, from now on.
+    pub fn tell_on(&self, events: &EventBus) {
+        *self.events.lock() = Some(events.clone());
+    }
+
+    /// Tells whoever follows events.
+    pub(crate) fn tell(&self, event: Event) {
+        if let Some(events) = &*self.events.lock() {
+            events.publish(event);
+        }
+    }
+
     /// Takes over from a configuration what can be changed while the gateway runs.
     pub fn take(&self, new: &Config) -> Taken {
         let mut config = self.config.lock();
@@ -106,12 +121,17 @@ impl Live {
         let restart = config.take_live(new);
         // Each of them has a value at all times, so both lists have the same keys.
         let changed = before.into_iter().zip(config.live_options()).filter(|(before, now)| before != now);
-        let changed = changed.map(|((key, before), (_, now))| Changed { key, before, now }).collect();
+        let changed: Vec<_> = changed.map(|((key, before), (_, now))| Changed { key, before, now }).collect();
         self.limits.follow(&config);
         if let Some(engine) = &*self.engine.lock() {
             engine.set_uploads(upload_rules(&config));
         }
         tracing::info!(needs_restart = ?restart, "the configuration was taken over");
+        self.tell(Event::ConfigReloaded {
+            changed: changed.iter().map(|option| option.key.clone()).collect(),
+            restart: restart.clone(),
+            error: None,
+        });
         Taken { changed, restart }
     }
 

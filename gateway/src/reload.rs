@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use swarmgate_config::{Config, ConfigErrors, Sources};
+use swarmgate_content::Event;
 use tokio::time::MissedTickBehavior;
 
 use crate::live::{Live, Taken};
@@ -112,6 +113,20 @@ pub enum ReloadError {
     Certificate(#[from] TlsError),
 }
 
+impl ReloadError {
+    /// What is wrong as a whole, without a word of what is written there: that may be a secret in the wrong place.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        match self {
+            Self::Configuration(errors) => match errors.mistakes.len() {
+                1 => "the configuration has a mistake".to_owned(),
+                many => format!("the configuration has {many} mistakes"),
+            },
+            Self::Certificate(_) => "the certificate cannot be read".to_owned(),
+        }
+    }
+}
+
 impl Reloader {
     /// Reads from these sources, for what follows `live`, and `tls` where HTTP is served with a certificate.
     #[must_use]
@@ -120,12 +135,21 @@ impl Reloader {
     }
 
     /// Reads all again and takes over what can be changed; reads files, so for no longer than these take. Says what was
-    /// changed, and what is otherwise and needs a restart.
+    /// changed, and what is otherwise and needs a restart; whoever follows events is told too.
     ///
     /// # Errors
     /// [`ReloadError`]; then nothing is changed.
     pub fn reload(&self) -> Result<Taken, ReloadError> {
         let _turn = self.turn.lock();
+        let reloaded = self.read_again();
+        if let Err(error) = &reloaded {
+            let error = Some(error.summary());
+            self.live.tell(Event::ConfigReloaded { changed: Vec::new(), restart: Vec::new(), error });
+        }
+        reloaded
+    }
+
+    fn read_again(&self) -> Result<Taken, ReloadError> {
         let loaded = Config::load(&self.sources)?;
         if let Some(tls) = &self.tls {
             tls.reload()?;

@@ -24,6 +24,7 @@ const EVENTS = {
   "source.down": (it) => `${it.source} (${network(it.network)}) cannot be asked any more`,
   breaker: (it) => `breaker of ${it.id}: ${it.state}`,
   network: (it) => `${network(it.network)}: ${it.state}`,
+  "config.reloaded": configuration,
 };
 
 const samples = [];
@@ -69,6 +70,12 @@ export async function show(main, { signal, retitle }) {
   for (const name of ["network", "breaker", "stream.open", "stream.close"]) {
     happenings.addEventListener(name, () => look().catch(() => {}), { signal });
   }
+}
+
+function configuration({ changed, restart, error }) {
+  if (error) return `${error}: all stays as it was`;
+  const waiting = restart.length ? `; a restart is needed for ${restart.join(", ")}` : "";
+  return `the configuration was read: ${changed.join(", ") || "nothing"} changed${waiting}`;
 }
 
 /** Rates are what has come since the last look; what comes over several networks is counted by each. */

@@ -84,15 +84,12 @@ pub async fn reload(State(state): State<GatewayState>) -> Result<Response, Probl
 }
 
 fn mistakes(error: &ReloadError) -> Problem {
-    let problem = |detail: &str| Problem::new(ProblemKind::BadConfiguration, format!("{detail}; nothing is changed"));
+    let whole = format!("{}; nothing is changed", error.summary());
+    let problem = Problem::new(ProblemKind::BadConfiguration, whole);
     match error {
         ReloadError::Configuration(errors) => {
-            let counted = match errors.mistakes.len() {
-                1 => problem("the configuration has a mistake"),
-                many => problem(&format!("the configuration has {many} mistakes")),
-            };
-            errors.mistakes.iter().fold(counted, |problem, mistake| problem.hint(mistake.to_string()))
+            errors.mistakes.iter().fold(problem, |problem, mistake| problem.hint(mistake.to_string()))
         }
-        ReloadError::Certificate(error) => problem("the certificate cannot be read").hint(error.to_string()),
+        ReloadError::Certificate(error) => problem.hint(error.to_string()),
     }
 }

@@ -198,7 +198,7 @@ fn added(byte: u8) -> Event {
 }
 
 /// Reads an event stream until it has `needle`.
-async fn until(socket: &mut TcpStream, seen: &mut String, needle: &str) {
+pub(super) async fn until(socket: &mut TcpStream, seen: &mut String, needle: &str) {
     let mut buffer = [0; 4096];
     while !seen.contains(needle) {
         let read = tokio::time::timeout(SOON, socket.read(&mut buffer)).await.expect(needle).unwrap();

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use swarmgate_config::{Config, Size, Sources};
 use swarmgate_content::HealthState;
 
+use super::control::until;
 use crate::live::Live;
 use crate::policy::Denylists;
 use crate::reload::Reloader;
@@ -24,6 +25,7 @@ async fn configured_by(file: &Path) -> (World, Arc<Live>) {
     let reloader = Reloader::new(Arc::clone(&live), None, sources);
     let followed = Arc::clone(&live);
     let exchange = |parts: &mut Parts| {
+        followed.tell_on(parts.manager.events());
         parts.live = Some(followed);
         parts.reloader = Some(Arc::new(reloader));
     };
@@ -58,6 +60,36 @@ async fn a_reload_tells_what_has_changed_and_what_needs_a_restart_and_mistakes_c
 async fn a_gateway_that_was_started_from_no_configuration_reads_none_again() {
     let answer = world(FILES).await.send("POST", "/api/v1/config/reload", &[], b"").await;
     assert_eq!((answer.status, answer.problem().as_str()), (501, "unsupported"));
+}
+
+#[tokio::test]
+async fn who_follows_events_is_told_of_each_reload_by_the_names_of_options_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("swarmgate.toml");
+    std::fs::write(&file, "[limits]\nbandwidth = \"1MB/s\"\n").unwrap();
+    let (world, _live) = configured_by(&file).await;
+    let path = "/api/v1/events?types=config.reloaded";
+    let (mut socket, mut seen) = (world.request("GET", path, &[], b"").await, String::new());
+    until(&mut socket, &mut seen, "event: snapshot").await;
+
+    let with_a_secret = "[limits]\nbandwidth = \"2MB/s\"\n[webtorrent]\nturn_password = \"hunter2hunter2\"\n";
+    for (written, status, told) in [
+        (with_a_secret, 200, r#""changed":["limits.bandwidth"],"restart":["webtorrent.turn_password"],"error":null"#),
+        (
+            "[limits]\nbandwidth = \"hunter2hunter2\"\n",
+            422,
+            r#""changed":[],"restart":[],"error":"the configuration has a mistake""#,
+        ),
+    ] {
+        std::fs::write(&file, written).unwrap();
+        assert_eq!(world.send("POST", "/api/v1/config/reload", &[], b"").await.status, status, "{written}");
+        until(&mut socket, &mut seen, &format!(r#"{{"type":"config.reloaded",{told}}}"#)).await;
+    }
+    let json = [("Content-Type", "application/json")];
+    let changed = world.send("PATCH", "/api/v1/config", &json, br#"{"limits.item_bandwidth": "3MB/s"}"#).await;
+    assert_eq!(changed.status, 200);
+    until(&mut socket, &mut seen, r#""changed":["limits.item_bandwidth"],"restart":[],"error":null"#).await;
+    assert!(!seen.contains("hunter2"), "{seen}");
 }
 
 /// A CID that holds its own bytes.

@@ -116,6 +116,17 @@ pub enum Event {
         /// The new state's name.
         state: &'static str,
     },
+    /// The configuration was changed or read again; or was to be, and all stays as it was. Options are named, and their
+    /// values are not: some are secrets.
+    #[serde(rename = "config.reloaded")]
+    ConfigReloaded {
+        /// Options that have another value from now on.
+        changed: Vec<String>,
+        /// Options that are otherwise than in the running process, and need a restart.
+        restart: Vec<String>,
+        /// Why all stays as it was, where it does, in a few words.
+        error: Option<String>,
+    },
 }
 
 impl Event {
@@ -132,7 +143,10 @@ impl Event {
             | Self::PeerBanned { item, .. }
             | Self::SourceUp { item, .. }
             | Self::SourceDown { item, .. } => Some(item),
-            Self::CacheEvicted { .. } | Self::BreakerChanged { .. } | Self::Network { .. } => None,
+            Self::CacheEvicted { .. }
+            | Self::BreakerChanged { .. }
+            | Self::Network { .. }
+            | Self::ConfigReloaded { .. } => None,
         }
     }
 
@@ -152,6 +166,7 @@ impl Event {
             Self::SourceDown { .. } => "source.down",
             Self::BreakerChanged { .. } => "breaker",
             Self::Network { .. } => "network",
+            Self::ConfigReloaded { .. } => "config.reloaded",
         }
     }
 }

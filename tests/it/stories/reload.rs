@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use swarmgate_config::{Rate, Sources};
+use swarmgate_content::{Event, EventReceiver};
 use swarmgate_gateway::reload::{self, Files, Reloader};
-use swarmgate_tests::node::Content;
+use swarmgate_tests::node::{Content, Node};
 use tokio::time::Instant;
 
 use super::MIB;
@@ -72,6 +73,42 @@ async fn a_file_that_changes_flips_a_limit_in_mid_stream_and_a_wrong_one_changes
     drain_whole(&mut reader, &film, position).await;
     following.abort();
     node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_follows_events_is_told_when_a_file_was_read_again_and_when_it_has_mistakes() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.toml");
+    write(&file, &limit(MB));
+    let sources =
+        Sources { explicit: Some(file.clone()), platform_cache_dir: Some("/cache".into()), ..Sources::default() };
+    let node = Node::with(|config| config.limits.item_bandwidth = Rate::from_bytes(MB)).await;
+    let mut events = node.app.manager().events().subscribe();
+    let files = Files::of(&sources);
+    let reloader = Reloader::new(Arc::clone(node.app.live()), None, sources);
+    let following = tokio::spawn(async move { reload::follow(&reloader, Some(files)).await });
+
+    write(&file, &limit(2 * MB));
+    let (changed, error) = reloaded(&mut events).await;
+    assert!(changed.iter().any(|key| key == "limits.item_bandwidth"), "{changed:?}");
+    assert_eq!(error, None);
+    write(&file, "[limits\n");
+    let (changed, error) = reloaded(&mut events).await;
+    assert!(changed.is_empty() && error.is_some(), "{changed:?} {error:?}");
+    following.abort();
+    node.stop().await;
+}
+
+/// What the next event about the configuration tells: options that have changed, and what was wrong.
+async fn reloaded(events: &mut EventReceiver) -> (Vec<String>, Option<String>) {
+    let told = async {
+        loop {
+            if let Event::ConfigReloaded { changed, error, .. } = events.recv().await.unwrap().event {
+                return (changed, error);
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), told).await.expect("an event")
 }
 
 async fn drain_whole(reader: &mut swarmgate_tests::raw::Connection, film: &Content, position: usize) {
