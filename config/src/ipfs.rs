@@ -96,7 +96,8 @@ pub struct Policy {
     /// Files that list what is served in the mode `allowlist`: an infohash, a CID or a name of IPNS a line. They are read
     /// at the start.
     pub allowlists: Vec<std::path::PathBuf>,
-    /// Files that list what is not served, in the compact denylist format.
+    /// Files that list what is not served, in the compact denylist format. They are read again at each reload; which files
+    /// they are changes at a restart.
     pub denylists: Vec<std::path::PathBuf>,
     /// The status of an answer for it: 410, gone, or 451, unavailable for legal reasons (RFC 7725).
     pub legal_status: u16,

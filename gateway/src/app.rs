@@ -223,6 +223,9 @@ impl App {
         }
         self.traces = Traces::start(config)?;
         let denylists = denylists(config)?;
+        if let Some(reloader) = &self.reloader {
+            reloader.lead(&denylists);
+        }
         // Without its sockets it was switched off: then there is no engine, so that nothing is dialled or announced.
         let (catalogue, fetch_torrent): (Arc<dyn Catalogue>, Arc<dyn FetchTorrent>) = match peers {
             Some(sockets) => {

@@ -21,7 +21,7 @@ pub mod credentials;
 pub mod keyring;
 pub mod link;
 pub mod password;
-mod private;
+pub(crate) mod private;
 pub mod scope;
 pub(crate) mod throttle;
 

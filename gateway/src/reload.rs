@@ -16,6 +16,7 @@ use swarmgate_content::Event;
 use tokio::time::MissedTickBehavior;
 
 use crate::live::{Live, Taken};
+use crate::policy::{Denylists, ListError};
 use crate::server::{Tls, TlsError};
 
 /// How often the files are looked at. Two looks and the reading are well within the two seconds that are promised.
@@ -98,6 +99,8 @@ pub struct Reloader {
     tls: Option<Tls>,
     /// The environment and the flags as they were at the start; the files are read anew.
     sources: Sources,
+    /// The lists whose files are read again too.
+    denylists: Mutex<Option<Denylists>>,
     /// One at a time, so that what is read last is what holds.
     turn: Mutex<()>,
 }
@@ -111,6 +114,9 @@ pub enum ReloadError {
     /// The certificate cannot be read.
     #[error(transparent)]
     Certificate(#[from] TlsError),
+    /// A list of what is not served cannot be read.
+    #[error(transparent)]
+    List(#[from] ListError),
 }
 
 impl ReloadError {
@@ -123,6 +129,7 @@ impl ReloadError {
                 many => format!("the configuration has {many} mistakes"),
             },
             Self::Certificate(_) => "the certificate cannot be read".to_owned(),
+            Self::List(_) => "a denylist cannot be read".to_owned(),
         }
     }
 }
@@ -131,7 +138,12 @@ impl Reloader {
     /// Reads from these sources, for what follows `live`, and `tls` where HTTP is served with a certificate.
     #[must_use]
     pub fn new(live: Arc<Live>, tls: Option<Tls>, sources: Sources) -> Self {
-        Self { live, tls, sources, turn: Mutex::new(()) }
+        Self { live, tls, sources, denylists: Mutex::new(None), turn: Mutex::new(()) }
+    }
+
+    /// Has the files of these lists read again too.
+    pub fn lead(&self, denylists: &Denylists) {
+        *self.denylists.lock() = Some(denylists.clone());
     }
 
     /// Reads all again and takes over what can be changed; reads files, so for no longer than these take. Says what was
@@ -151,8 +163,14 @@ impl Reloader {
 
     fn read_again(&self) -> Result<Taken, ReloadError> {
         let loaded = Config::load(&self.sources)?;
+        let denylists = self.denylists.lock().clone();
+        let reread = denylists.as_ref().map(Denylists::read_again).transpose()?;
         if let Some(tls) = &self.tls {
             tls.reload()?;
+        }
+        // From here on nothing fails.
+        if let Some((denylists, reread)) = denylists.zip(reread) {
+            denylists.take_over(reread);
         }
         Ok(self.live.take(&loaded.config))
     }

@@ -60,8 +60,8 @@ pub async fn change(State(state): State<GatewayState>, request: Request) -> Resu
     Ok(shown(&state))
 }
 
-/// Reads the configuration again, as SIGHUP does: its files, the certificate, and the environment and flags of the start.
-/// What was changed over the API is then as they say.
+/// Reads the configuration again, as SIGHUP does: its files, the certificate, and the files of the denylists.
+/// The environment and flags are those of the start. What was changed over the API is then as they say.
 ///
 /// # Errors
 /// 422 with all mistakes, as hints; then nothing is changed. 501 where nobody knows what was read.
@@ -91,5 +91,6 @@ fn mistakes(error: &ReloadError) -> Problem {
             errors.mistakes.iter().fold(problem, |problem, mistake| problem.hint(mistake.to_string()))
         }
         ReloadError::Certificate(error) => problem.hint(error.to_string()),
+        ReloadError::List(error) => problem.hint(error.to_string()),
     }
 }

@@ -1,4 +1,5 @@
-//! `/denylists`: what the operator does not serve, as it was read at the start, and whether it denies something.
+//! `/denylists`: what the operator does not serve, and whether it denies something. Files are read at the start and at each
+//! reload; one more list comes over this API and is kept.
 
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -14,8 +15,13 @@ use utoipa::ToSchema;
 use super::items::{MAX_TEXT_BYTES, read};
 use crate::error::{Problem, ProblemKind};
 use crate::links::below_base;
-use crate::policy::{Denial, Denylists, ListStatus};
+use crate::policy::{Denial, Denylists, ListStatus, ReplaceError};
 use crate::state::GatewayState;
+
+/// Longest list that is taken over the API, in bytes: 16 MiB, some 250,000 lines. Longer ones are files.
+const MAX_LIST_BYTES: usize = 16 << 20;
+/// Lines that are told when they cannot be read; of more the number.
+const MOST_TOLD: usize = 10;
 
 /// The lists.
 #[derive(Debug, Serialize, ToSchema)]
@@ -62,8 +68,53 @@ enum Asked {
     ),
 )]
 pub async fn list(State(state): State<GatewayState>) -> Response {
-    let lists = Lists { denylists: state.denylists.list() };
-    std::future::ready(super::json(StatusCode::OK, &lists)).await
+    std::future::ready(shown(&state)).await
+}
+
+fn shown(state: &GatewayState) -> Response {
+    super::json(StatusCode::OK, &Lists { denylists: state.denylists.list() })
+}
+
+/// Replaces the list that is sent over the API, named `api`; an empty body removes it.
+/// It holds beside those of files, for all that is asked from then on and after a restart. What is being sent goes on.
+///
+/// # Errors
+/// 422 when a line cannot be read, 503 when the list cannot be written; then nothing is changed. 413 for more than 16 MiB,
+/// 400 for a body that ends early.
+#[utoipa::path(
+    put,
+    path = "/api/v1/denylists",
+    tag = "policy",
+    request_body(content = Option<String>, description = "A list in the compact denylist format, at most 16 MiB; an empty one removes what is there", content_type = "text/plain"),
+    responses(
+        (status = OK, description = "The lists that hold now", body = Lists),
+        (status = BAD_REQUEST, description = "The body ends early"),
+        (status = PAYLOAD_TOO_LARGE, description = "More than 16 MiB"),
+        (status = UNPROCESSABLE_ENTITY, description = "Lines cannot be read, of which the first are named with their numbers; nothing is changed"),
+        (status = SERVICE_UNAVAILABLE, description = "The list cannot be written; nothing is changed"),
+    ),
+)]
+pub async fn replace(State(state): State<GatewayState>, request: Request) -> Result<Response, Problem> {
+    let text = read(request.into_body(), MAX_LIST_BYTES).await?;
+    let lists = state.denylists.clone();
+    let replaced = tokio::task::spawn_blocking(move || lists.replace(&text)).await;
+    let replaced = replaced.map_err(|error| Problem::internal(format!("the denylist was not read: {error}")))?;
+    replaced.map_err(|error| refusal(&error))?;
+    Ok(shown(&state))
+}
+
+fn refusal(error: &ReplaceError) -> Problem {
+    match error {
+        ReplaceError::Lines { first, in_all } => {
+            let detail = format!("lines that cannot be read: {in_all}; nothing is changed");
+            let problem = Problem::new(ProblemKind::BadDenylist, detail);
+            first.iter().take(MOST_TOLD).fold(problem, |problem, line| problem.hint(line.to_string()))
+        }
+        ReplaceError::Keep { .. } => {
+            tracing::error!(%error, "the denylist of the API cannot be kept");
+            Problem::new(ProblemKind::CacheFailed, "the list cannot be written, the log says why; nothing is changed")
+        }
+    }
 }
 
 /// Says whether something is denied, and by which line of which list. Names of IPNS are not followed.

@@ -99,7 +99,7 @@ fn described() -> OpenApiRouter<GatewayState> {
         .routes(routes!(networks::list))
         .routes(routes!(networks::change))
         .routes(routes!(diagnose::run))
-        .routes(routes!(denylists::list))
+        .routes(routes!(denylists::list, denylists::replace))
         .routes(routes!(denylists::check))
         .routes(routes!(bans::list))
         .routes(routes!(bans::lift))

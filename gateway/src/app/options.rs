@@ -211,5 +211,7 @@ pub(crate) fn denylists(config: &Config) -> Result<Denylists, ListError> {
         PolicyMode::Allowlist => Admitted::load(&config.policy.allowlists)?,
         PolicyMode::PinnedOnly => Admitted::Kept,
     };
-    Ok(Denylists::load(&config.policy.denylists, legal)?.taking_away_from(admitted))
+    let lists = Denylists::load(&config.policy.denylists, legal)?.taking_away_from(admitted);
+    // What keeps nothing in its directory keeps no list there either.
+    if config.cache.ephemeral { Ok(lists) } else { lists.kept_in(&config.cache.dir) }
 }

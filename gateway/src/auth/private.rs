@@ -1,4 +1,4 @@
-//! Files that hold a secret: written whole, for their owner alone.
+//! Files that hold a secret, or what is nobody else's business: written whole, for their owner alone.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};

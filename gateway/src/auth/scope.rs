@@ -135,6 +135,7 @@ mod tests {
         assert_eq!(needed("POST", "items"), Scope::Add);
         assert_eq!(needed("POST", "links"), Scope::Content);
         assert_eq!(needed("POST", "denylists/check"), Scope::Read);
+        assert_eq!(needed("PUT", "denylists"), Scope::Admin);
         for manage in [
             "items/ab",
             "items/ab/recheck",

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use swarmgate_config::{Config, Size, Sources};
 use swarmgate_content::HealthState;
+use tokio::io::AsyncReadExt as _;
 
 use super::control::until;
 use crate::live::Live;
@@ -133,6 +134,85 @@ async fn what_is_denied_is_told_with_the_list_and_the_line_and_the_routes_agree(
         let answer = asked(&world, wrong).await;
         assert_eq!((answer.status, answer.problem().as_str()), (400, "bad-body"), "{wrong}");
     }
+}
+
+async fn put(world: &World, list: &str) -> Answer {
+    world.send("PUT", "/api/v1/denylists", &[("Content-Type", "text/plain")], list.as_bytes()).await
+}
+
+#[tokio::test]
+async fn a_list_that_is_sent_holds_at_once_until_another_takes_its_place_or_none() {
+    let (world, film) = (world(FILES).await, format!("/bt/{IH}/film.mkv"));
+    assert_eq!(world.get(&film).await.status, 200);
+    let list = format!("name: for now\n---\n/ipfs/{CID}\n/bt/{IH} reason=x\n");
+    let answer = put(&world, &list).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let lists = answer.json();
+    let row = &lists["denylists"][0];
+    assert_eq!((&row["name"], &row["rules"], &row["skipped"]), (&"api".into(), &2.into(), &0.into()));
+    assert_eq!(world.get("/api/v1/denylists").await.json(), lists);
+    assert_eq!(world.get(&film).await.status, 410);
+    let by = json!({ "list": "api", "file": null, "line": 4, "hints": "reason=x" });
+    assert_eq!(asked(&world, &film).await.json(), json!({ "denied": true, "status": 410, "by": by }));
+
+    let refused = put(&world, &format!("/ipfs/{CID}\nwhat is this\n//nonsense\n")).await;
+    assert_eq!((refused.status, refused.problem().as_str()), (422, "bad-denylist"));
+    let hints = refused.json()["hints"].to_string();
+    assert!(hints.contains("line 2: ") && hints.contains("line 3: ") && !hints.contains("line 1: "), "{hints}");
+    assert_eq!(world.get("/api/v1/denylists").await.json(), lists);
+    assert_eq!(world.get(&film).await.status, 410);
+
+    assert_eq!(put(&world, &format!("/ipfs/{CID}\n")).await.status, 200);
+    assert_eq!(world.get(&film).await.status, 200);
+    for _ in 0..2 {
+        assert_eq!(put(&world, "").await.json(), json!({ "denylists": [] }));
+    }
+}
+
+#[tokio::test]
+async fn what_is_being_sent_goes_on_when_a_list_comes_that_denies_it() {
+    const LEN: u64 = 16_000_000;
+    let (world, film) = (world(&[("film.mkv", LEN)]).await, format!("/bt/{IH}/film.mkv"));
+    let (mut socket, mut answer) = (world.request("GET", &film, &[], b"").await, vec![0_u8; 1024]);
+    socket.read_exact(&mut answer).await.unwrap();
+    assert_eq!(put(&world, &format!("/bt/{IH}\n")).await.status, 200);
+    assert_eq!(world.get(&film).await.status, 410);
+    let orderly = socket.read_to_end(&mut answer).await.is_ok();
+    let answer = Answer::parse(&answer, false, orderly);
+    assert!(answer.clean && answer.body.len() as u64 == LEN, "{} bytes", answer.body.len());
+}
+
+#[tokio::test]
+async fn a_reload_reads_the_files_of_the_denylists_again_and_one_that_is_gone_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let [config, list] = ["swarmgate.toml", "house.deny"].map(|name| dir.path().join(name));
+    std::fs::write(&config, "[limits]\nbandwidth = \"1MB/s\"\n").unwrap();
+    std::fs::write(&list, "# nothing yet\n").unwrap();
+    let explicit = Some(config.clone());
+    let sources = Sources { explicit, platform_cache_dir: Some("/cache".into()), ..Sources::default() };
+    let live = Live::new(&Config::load(&sources).unwrap().config);
+    let denylists = Denylists::load(std::slice::from_ref(&list), false).unwrap();
+    let reloader = Reloader::new(Arc::clone(&live), None, sources);
+    reloader.lead(&denylists);
+    let exchange = |parts: &mut Parts| {
+        parts.denylists = denylists;
+        parts.reloader = Some(Arc::new(reloader));
+    };
+    let (world, film) = (world_with(FILES, exchange).await, format!("/bt/{IH}/film.mkv"));
+    let reload = async || world.send("POST", "/api/v1/config/reload", &[], b"").await;
+    std::fs::write(&list, format!("/bt/{IH}\n")).unwrap();
+    assert_eq!(world.get(&film).await.status, 200, "nobody has said that it be read");
+    assert_eq!(reload().await.status, 200);
+    assert_eq!(world.get(&film).await.status, 410);
+
+    let in_force = live.options();
+    std::fs::write(&config, "[limits]\nbandwidth = \"2MB/s\"\n").unwrap();
+    std::fs::remove_file(&list).unwrap();
+    let refused = reload().await;
+    assert_eq!((refused.status, refused.problem().as_str()), (422, "bad-configuration"));
+    let hints = refused.json()["hints"].to_string();
+    assert!(hints.contains("policy.denylists") && hints.contains("house.deny"), "{hints}");
+    assert_eq!((live.options(), world.get(&film).await.status), (in_force, 410));
 }
 
 /// A gateway whose cache is in this directory.

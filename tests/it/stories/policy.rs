@@ -108,6 +108,32 @@ async fn where_what_is_kept_alone_is_served_a_torrent_is_once_it_was_added_to_st
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_denylist_that_is_sent_is_there_after_a_restart_until_it_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = node::config(dir.path());
+    let content = Content::single("film.mkv", 75, MIB + 321, 64 * 1024);
+    let put = async |node: &Node, list: String| {
+        let answer = node.connect().await.ask("PUT", "/api/v1/denylists", &TEXT, list.as_bytes()).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    let node = Node::start(&config).await.unwrap();
+    put(&node, format!("/bt/{}\n", content.infohash())).await;
+    node.stop().await;
+
+    let node = Node::start(&config).await.unwrap();
+    let lists = get(&node, "/api/v1/denylists").await.json();
+    assert_eq!((&lists["denylists"][0]["name"], &lists["denylists"][0]["rules"]), (&"api".into(), &1.into()));
+    let refused = get(&node, &content.path(0)).await;
+    assert_eq!(refused.json()["type"], "urn:swarmgate:problem:blocked-by-law", "{}", refused.text());
+    put(&node, String::new()).await;
+    node.stop().await;
+
+    let node = Node::start(&config).await.unwrap();
+    assert_eq!(get(&node, "/api/v1/denylists").await.json(), serde_json::json!({ "denylists": [] }));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn how_often_strangers_may_ask_is_changed_while_it_runs() {
     let node = Node::with(|config| {
         config.server.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];

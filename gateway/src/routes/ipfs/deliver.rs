@@ -87,7 +87,8 @@ pub async fn send(inquiry: Inquiry, mut headers: HeaderMap, delivery: Delivery) 
     let Delivery { cid, len, open, selection, status, again } = delivery;
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static(if status.is_some() { "none" } else { "bytes" }));
     let again = again.filter(|_| status.is_none());
-    let known = again.and_then(|body| Known::of(&inquiry, Known { headers: headers.clone(), cid, len, body }));
+    let lists = inquiry.lists;
+    let known = again.and_then(|body| Known::of(&inquiry, Known { headers: headers.clone(), cid, len, body, lists }));
     let plan = Plan::of(selection, len, &mut headers)?;
     let status = status.unwrap_or(plan.status);
     headers.insert(CONTENT_LENGTH, HeaderValue::from(plan.segments.iter().map(Segment::len).sum::<u64>()));

@@ -45,6 +45,8 @@ pub struct Inquiry {
     pub slot: Slot,
     /// When it came.
     pub asked: Instant,
+    /// How often the denylists had changed then.
+    pub lists: u64,
     /// How long it may take.
     pub patience: Patience,
     /// The reading of the DAG.
@@ -132,6 +134,8 @@ impl Inquiry {
         let Some(ipfs) = state.ipfs.clone() else {
             return Err(Problem::new(ProblemKind::Unsupported, "IPFS is switched off at this gateway"));
         };
+        // Read before they are asked: a list that comes in between makes what is found out now old.
+        let lists = state.denylists.changes();
         let admitted = state.denylists.admitted();
         admitted.check_root(&address.path.root, ipfs.pins().store())?;
         if admitted.may_change() && ask.format == Some(Format::IpnsRecord) {
@@ -159,7 +163,7 @@ impl Inquiry {
         };
         let session = Arc::new(ipfs.session(options));
         let (head, headers) = (parts.method == Method::HEAD, parts.headers.clone());
-        Ok(Self { state, address, ask, head, headers, peer, slot, asked, patience, session, ipfs, shut })
+        Ok(Self { state, address, ask, head, headers, peer, slot, asked, lists, patience, session, ipfs, shut })
     }
 
     /// Follows the names of the address.

@@ -5,7 +5,7 @@
 //! all, its conditions, its range. No path is followed then, no reading begins, nothing waits; and whatever is unusual
 //! about a request leads to the long way, which alone knows how to refuse, to search and to explain.
 //!
-//! Denylists need no second look: they are read at start and hold until the end, so nothing that they block is known.
+//! Denylists need no second look: nothing that they block is known, and when they change, all is to be found out again.
 //! Where pinned blocks alone are served, nothing is known: a pin may go.
 
 use std::collections::HashMap;
@@ -54,6 +54,8 @@ pub struct Known {
     pub len: u64,
     /// As what.
     pub body: Body,
+    /// Which denylists it was checked against, as [`Denylists::changes`](crate::policy::Denylists::changes) counts them.
+    pub lists: u64,
 }
 
 /// Answers by the target of their request: the path with its query, as the client spelt it.
@@ -83,9 +85,9 @@ impl Known {
             Some(query) => format!("{}?{query}", address.url_path),
             None => address.url_path.clone(),
         };
-        let Self { mut headers, cid, len, body } = known;
+        let Self { mut headers, cid, len, body, lists } = known;
         guard::let_scripts_read(&mut headers);
-        (target.len() <= MAX_TARGET_BYTES).then_some((target, Self { headers, cid, len, body }))
+        (target.len() <= MAX_TARGET_BYTES).then_some((target, Self { headers, cid, len, body, lists }))
     }
 }
 
@@ -149,6 +151,7 @@ pub fn answer<B>(state: &GatewayState, peer: &Peer, request: &Request<B>, asked:
     let is_local = client.to_canonical().is_loopback();
     let AtOnce::Known(access) = state.keys.at_once(headers, Some(client), asked) else { return None };
     let may_have = *request.method() == Method::GET
+        && known.lists == state.denylists.changes()
         && is_plain(headers)
         && host::role(&state.options, uri, headers, is_local) == Role::Gateway
         && let_in(state, access, client, uri);
@@ -238,7 +241,7 @@ mod tests {
         let mut kept = Generations::default();
         let known = || {
             let headers = HeaderMap::new();
-            Arc::new(Known { headers, cid: Cid::default(), len: 0, body: Body::File })
+            Arc::new(Known { headers, cid: Cid::default(), len: 0, body: Body::File, lists: 0 })
         };
         for n in 0..3 * MAX_KNOWN {
             kept.put(n.to_string(), known());

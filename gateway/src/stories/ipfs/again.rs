@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use super::world::{Dag, IpfsWorld, Setting, noise, subdomains, world};
 use crate::auth::TokenHash;
 use crate::state::HttpOptions;
+use crate::testing::send;
 
 /// How many answers are known.
 fn known(world: &IpfsWorld) -> usize {
@@ -102,6 +103,24 @@ async fn who_may_not_have_it_is_not_given_what_others_were() {
         assert_eq!(world.get(&url).await.status, 401);
         let parent = world.send("GET", &url, &[bearer, ("Host", "dweb.example")]).await;
         assert_eq!(parent.status, 301, "content has an origin of its own there");
+    }
+    assert_eq!(known(&world), 1);
+}
+
+#[tokio::test]
+async fn what_a_list_denies_that_came_meanwhile_is_not_given_again() {
+    let world = world().await;
+    let dag = Dag::file(b"for a while");
+    world.keep(&dag).await;
+    let url = format!("/ipfs/{}", dag.cid());
+    let put = async |list: &str| {
+        send(world.address, "PUT", "/api/v1/denylists", &[("Content-Type", "text/plain")], list.as_bytes()).await.status
+    };
+    for (list, status) in [(String::new(), 200), (format!("{url}\n"), 410), (String::new(), 200)] {
+        assert_eq!(put(&list).await, 200);
+        for _ in 0..2 {
+            assert_eq!(world.get(&url).await.status, status, "with the list {list:?}");
+        }
     }
     assert_eq!(known(&world), 1);
 }
