@@ -194,6 +194,7 @@ impl Actor {
             Command::SeekIntroduction(address) => self.torrent.seek_introduction(Instant::now(), address),
             Command::SeekRoots { info, info_bytes } => self.seek_roots(info, info_bytes),
             Command::WantEverything(everything) => self.torrent.want_everything(Instant::now(), everything),
+            Command::WantPieces(wanted) => self.torrent.want_pieces(Instant::now(), wanted),
             Command::CheckStore(done) => {
                 self.check_store();
                 // Nobody may be waiting any more.

@@ -339,6 +339,7 @@ pub(crate) enum Command {
     SetListenPort(Option<u16>),
     SeekRoots { info: Box<Info>, info_bytes: Bytes },
     WantEverything(bool),
+    WantPieces(Bitfield),
     SetUploads(usize, TurnOrder),
     CheckStore(oneshot::Sender<()>),
     Admit(loan::Admission),
@@ -514,6 +515,14 @@ impl SwarmHandle {
     /// When the swarm was shut down.
     pub async fn want_everything(&self, everything: bool) -> Result<(), SwarmGone> {
         self.commands.send(Command::WantEverything(everything)).await.map_err(|_| SwarmGone)
+    }
+
+    /// Which pieces are wanted though nobody reads them, rarest first. The metadata must be known.
+    ///
+    /// # Errors
+    /// When the swarm was shut down.
+    pub async fn want_pieces(&self, wanted: Bitfield) -> Result<(), SwarmGone> {
+        self.commands.send(Command::WantPieces(wanted)).await.map_err(|_| SwarmGone)
     }
 
     /// Changes to how many peers is uploaded at a time, 0 for none, and in which order those have their turns who give

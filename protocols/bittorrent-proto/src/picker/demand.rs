@@ -92,15 +92,19 @@ impl Picker {
         self.wants.sort_unstable();
         self.wants.truncate(MAX_WANTS);
         self.orphans.clear();
-        if self.rarity.is_none() {
+        if !self.rarity.as_ref().is_some_and(|rarity| rarity.wanted().is_all()) {
             self.drop_unwanted();
         }
     }
 
     /// Withdraws requests for pieces that nobody wants; keeps the bytes of a few in case somebody comes back.
     fn drop_unwanted(&mut self) {
-        let wanted: BTreeSet<_> = self.wants.iter().map(|want| want.piece).collect();
-        let unwanted: Vec<_> = self.partials.keys().filter(|piece| !wanted.contains(piece)).copied().collect();
+        let read: BTreeSet<_> = self.wants.iter().map(|want| want.piece).collect();
+        let unread = self.partials.keys().filter(|piece| !read.contains(piece)).copied();
+        let unwanted: Vec<_> = match &self.rarity {
+            Some(rarity) => unread.filter(|piece| !rarity.wanted().get(*piece)).collect(),
+            None => unread.collect(),
+        };
         for piece in unwanted {
             let worth_keeping = self.partials.get(&piece).is_some_and(|partial| partial.received() > 0);
             if !worth_keeping || self.orphans.len() == MAX_ORPHANS {

@@ -2,7 +2,7 @@
 //!
 //! A piece is in exactly one of: missing, in flight, being verified, verified. Readers pull their pieces
 //! forward: first what a reader waits for, in the order they began to wait; then what readers will want next, by
-//! deadline; then, if the whole torrent is wanted, the rarest.
+//! deadline; then, of what is wanted though nobody reads it, the rarest.
 //!
 //! A block goes to the peer that would deliver it soonest: its outstanding bytes by its rate, plus a round trip. While
 //! somebody waits, queues at the peers are kept short, so that the next seek does not wait behind them. A block of an
@@ -98,7 +98,7 @@ pub struct Picker {
     readers: BTreeMap<ReaderKey, Reader>,
     /// Whether single blocks are of use: then a reader's own block is asked for before the begin of its piece.
     by_block: bool,
-    /// What to begin next, when everything is wanted.
+    /// What to begin next of the pieces that are wanted though nobody reads them; `None` when there are no such.
     rarity: Option<Rarity>,
     read_ahead: u64,
     wants: Vec<Want>,
@@ -204,11 +204,16 @@ impl Picker {
 
     /// Whether the whole torrent is wanted, rarest first, behind what readers want.
     pub fn want_everything(&mut self, everything: bool) {
-        if self.rarity.is_some() == everything {
+        self.want_pieces(everything.then(|| Bitfield::all(self.geometry.pieces())));
+    }
+
+    /// Which pieces are wanted though no reader asks for them, rarest first, behind what readers want; `None`: none.
+    pub fn want_pieces(&mut self, wanted: Option<Bitfield>) {
+        if self.rarity.as_ref().map(Rarity::wanted) == wanted.as_ref() {
             return;
         }
         self.stale = true;
-        self.rarity = everything.then(|| Rarity::new(self.geometry.pieces(), self.seed));
+        self.rarity = wanted.map(|wanted| Rarity::new(wanted, self.seed));
         let Some(rarity) = &mut self.rarity else { return };
         for peer in self.peers.values_mut() {
             peer.counted = rarity.join(&peer.has);
@@ -389,7 +394,7 @@ impl Picker {
     fn reconsider(&mut self, piece: PieceIndex) {
         let Some(rarity) = &mut self.rarity else { return };
         let here = self.have.get(piece) || self.verifying.contains_key(&piece);
-        let open = !here && !self.partials.contains_key(&piece);
+        let open = !here && !self.partials.contains_key(&piece) && rarity.wanted().get(piece);
         if rarity.set_open(piece, open) && open {
             self.peers.values_mut().filter(|peer| peer.has.get(piece)).for_each(|peer| peer.exhausted = false);
         }

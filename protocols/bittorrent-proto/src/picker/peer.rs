@@ -39,7 +39,7 @@ pub(super) struct Peer {
     pub(super) has: Bitfield,
     /// How rarity counts what it has.
     pub(super) counted: Counted,
-    /// Nothing that could be begun is at it. Only kept while everything is wanted.
+    /// Nothing that could be begun is at it. Only kept while something is wanted that nobody reads.
     pub(super) exhausted: bool,
     pub(super) may_request: bool,
     pub(super) standing: Standing,

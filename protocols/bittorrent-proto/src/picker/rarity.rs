@@ -14,7 +14,9 @@ use crate::wire::PieceIndex;
 /// See the module's head.
 #[derive(Debug)]
 pub(super) struct Rarity {
-    /// Pieces that are not here and not on their way.
+    /// Pieces that are wanted though nobody reads them.
+    wanted: Bitfield,
+    /// Those of them that are not here and not on their way.
     open: Bitfield,
     /// By piece: how many peers have it, less those in `full`; below zero when one of those lost it.
     counts: Vec<i32>,
@@ -28,9 +30,11 @@ pub(super) struct Rarity {
 }
 
 impl Rarity {
-    /// Of `pieces` pieces none is open and nobody has any.
-    pub(super) fn new(pieces: u32, seed: u64) -> Self {
+    /// The pieces in `wanted` may be opened; none is open, and nobody has any.
+    pub(super) fn new(wanted: Bitfield, seed: u64) -> Self {
+        let pieces = wanted.len();
         Self {
+            wanted,
             open: Bitfield::none(pieces),
             counts: vec![0; pieces as usize],
             full: 0,
@@ -38,6 +42,11 @@ impl Rarity {
             places: vec![0; pieces as usize],
             random: SplitMix::new(seed),
         }
+    }
+
+    /// Which pieces are wanted though nobody reads them.
+    pub(super) const fn wanted(&self) -> &Bitfield {
+        &self.wanted
     }
 
     /// The open pieces that somebody has, the rarest first.
@@ -147,7 +156,7 @@ mod tests {
     const PIECES: u32 = 30;
 
     fn opened(seed: u64) -> Rarity {
-        let mut rarity = Rarity::new(PIECES, seed);
+        let mut rarity = Rarity::new(Bitfield::all(PIECES), seed);
         (0..PIECES).for_each(|piece| _ = rarity.set_open(PieceIndex(piece), true));
         rarity
     }

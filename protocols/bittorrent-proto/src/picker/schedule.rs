@@ -52,7 +52,7 @@ impl Picker {
         }
         self.wants = wants;
         if self.rarity.is_some() && !room.is_empty() {
-            self.serve_everything(now, &mut room);
+            self.serve_unread(now, &mut room);
         }
         let looks = self.peers.values().flat_map(|peer| [peer.overdue_at(), peer.patience_ends(), peer.rest_ends()]);
         if let Some(at) = looks.flatten().min() {
@@ -206,9 +206,10 @@ impl Picker {
         }
     }
 
-    /// Goes on with what was begun, then begins the rarest.
-    fn serve_everything(&mut self, now: Instant, room: &mut BTreeMap<PeerKey, u32>) {
-        let unasked = self.partials.iter().filter(|(_, partial)| partial.next_missing(0).is_some());
+    /// Goes on with what was begun and is wanted, then begins the rarest of what is wanted though nobody reads it.
+    fn serve_unread(&mut self, now: Instant, room: &mut BTreeMap<PeerKey, u32>) {
+        let wanted = self.partials.iter().filter(|(piece, _)| !self.orphans.contains(*piece));
+        let unasked = wanted.filter(|(_, partial)| partial.next_missing(0).is_some());
         for piece in unasked.map(|(piece, _)| *piece).collect::<Vec<_>>() {
             if room.is_empty() {
                 return;

@@ -411,6 +411,60 @@ fn a_peer_that_had_nothing_to_offer_is_asked_as_soon_as_it_has() {
     assert_eq!(asked(&mut picker), BTreeSet::from([7]), "and so does what a peer gets");
 }
 
+fn pieces(of: impl IntoIterator<Item = u32>) -> Bitfield {
+    let mut pieces = Bitfield::none(20);
+    of.into_iter().for_each(|piece| _ = pieces.set(PieceIndex(piece), true));
+    pieces
+}
+
+/// Lets a peer deliver until it is asked for nothing more, and tells which pieces came.
+fn fetch_all(picker: &mut Picker, now: &mut Instant, peer: PeerKey) -> BTreeSet<u32> {
+    let mut came = BTreeSet::new();
+    loop {
+        *now += Duration::from_millis(5);
+        picker.schedule(*now);
+        drain(picker);
+        let Some(request) = picker.peers[&peer].outstanding.keys().next().copied() else { return came };
+        if let BlockOutcome::PieceComplete(bytes) = deliver(picker, *now, peer, request) {
+            picker.on_verified(request.piece, Some(&bytes));
+            came.insert(request.piece.0);
+        }
+    }
+}
+
+#[test]
+fn of_a_torrent_that_is_wanted_in_part_nothing_else_is_fetched_until_that_changes() {
+    let (mut picker, mut now) = (picker(20), crate::testing::start());
+    let peer = seed(&mut picker, now, 1);
+    picker.want_pieces(Some(pieces([3, 7])));
+    assert_eq!(fetch_all(&mut picker, &mut now, peer), BTreeSet::from([3, 7]));
+    picker.want_pieces(Some(pieces([3, 7, 8])));
+    assert_eq!(fetch_all(&mut picker, &mut now, peer), BTreeSet::from([8]), "what is here is not fetched again");
+    picker.on_evicted(PieceIndex(5));
+    picker.on_evicted(PieceIndex(7));
+    assert_eq!(fetch_all(&mut picker, &mut now, peer), BTreeSet::from([7]));
+    picker.want_everything(true);
+    assert_eq!(fetch_all(&mut picker, &mut now, peer).len(), 17);
+}
+
+#[test]
+fn a_reader_has_what_is_not_wanted_otherwise_and_it_is_withdrawn_when_the_reader_is_gone() {
+    let (mut picker, now) = (picker(20), crate::testing::start());
+    let peer = seed(&mut picker, now, 1);
+    picker.want_pieces(Some(pieces([])));
+    picker.open_reader(now, ReaderKey(1), u64::from(PIECE) * 5..u64::from(PIECE) * 6);
+    picker.schedule(now);
+    let asked = requested(&drain(&mut picker));
+    assert!(asked.len() == 4 && asked.iter().all(|(_, request)| request.piece == PieceIndex(5)), "{asked:?}");
+    assert_eq!(deliver(&mut picker, now, peer, asked[0].1), BlockOutcome::Accepted);
+    picker.close_reader(ReaderKey(1));
+    picker.schedule(now);
+    let withdrawn = drain(&mut picker);
+    assert!(withdrawn.len() == 3 && withdrawn.iter().all(|it| matches!(it, PickerAction::Cancel(..))), "{withdrawn:?}");
+    picker.schedule(now);
+    assert_eq!(drain(&mut picker), [], "nobody goes on with it");
+}
+
 mod model {
     use super::*;
     use proptest::prelude::*;

@@ -76,6 +76,16 @@ impl Torrent {
         self.settle(now);
     }
 
+    /// Which pieces are wanted though no reader asks for them, rarest first. Before the metadata is known there are no
+    /// pieces, and none is wanted.
+    pub fn want_pieces(&mut self, now: Instant, wanted: Bitfield) {
+        self.everything = false;
+        if let Some(known) = &mut self.known {
+            known.picker.want_pieces(Some(wanted));
+        }
+        self.settle(now);
+    }
+
     /// A piece passed its hash and is in the store. `bytes` are given when it came from peers just now: they acquit or
     /// convict whoever sent other bytes for it earlier.
     pub fn piece_verified(&mut self, now: Instant, piece: PieceIndex, bytes: Option<&[u8]>) {
