@@ -30,7 +30,7 @@ use crate::dialer::{DialLimits, DialerSetup, Found, TorrentDialer};
 use crate::lsd::LocalNetwork;
 use crate::outbound::Outbound;
 use crate::peer_stream::{Carrier, PeerStream};
-use crate::pinning::PinState;
+use crate::pinning::{Pin, PinState};
 use crate::scraper::Scraper;
 use crate::tips::TipFollower;
 use crate::tracker_client::TrackerClient;
@@ -301,9 +301,9 @@ impl ActiveTorrent {
         }
     }
 
-    /// Has all of it fetched and held in the store, or no longer.
-    pub(crate) async fn set_pinned(&self, pinned: bool, store: &Store) {
-        if self.pin.tell(pinned, &self.handle, store).await {
+    /// Has it fetched and held in the store, or no longer.
+    pub(crate) async fn set_pin(&self, pin: Option<Pin>, store: &Store) {
+        if self.pin.tell(pin, &self.handle, store).await {
             let hold = self.pin.clone().hold(self.handle.clone(), store.clone());
             self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(hold));
         }

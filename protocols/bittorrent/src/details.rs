@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use swarmgate_bittorrent_proto::bitfield::Bitfield;
 use swarmgate_bittorrent_proto::geometry::Geometry;
+use swarmgate_bittorrent_proto::magnet::Selection;
 use swarmgate_bittorrent_proto::wire::PieceIndex;
 use swarmgate_content::{ContentMeta, FileEntry, InfoHash};
 use swarmgate_swarm::directory::is_websocket_tracker;
 
 use crate::announcer::TrackerReport;
 use crate::protocol::BitTorrentProtocol;
+use crate::selection;
 
 /// The files of an item.
 #[derive(Debug, Clone)]
@@ -19,9 +22,42 @@ pub struct ItemFiles {
     pub have_bytes: Vec<u64>,
 }
 
+/// An item's files, how it is cut into pieces, and which of those are in the cache.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    pub(crate) meta: Arc<ContentMeta>,
+    geometry: Geometry,
+    have: Bitfield,
+}
+
+impl Shape {
+    fn new(meta: Arc<ContentMeta>, geometry: Geometry, is_here: impl Fn(PieceIndex) -> bool) -> Self {
+        let mut have = Bitfield::none(geometry.pieces());
+        for piece in (0..geometry.pieces()).map(PieceIndex).filter(|piece| is_here(*piece)) {
+            have.set(piece, true);
+        }
+        Self { meta, geometry, have }
+    }
+
+    /// Bytes of the pieces that are not here, of all or of those that a selection touches.
+    pub(crate) fn missing_bytes(&self, select: Option<&Selection>) -> u64 {
+        let wanted = select.map(|select| selection::pieces(&self.meta.files, &self.geometry, select));
+        let is_wanted = |piece: &PieceIndex| wanted.as_ref().is_none_or(|wanted| wanted.get(*piece));
+        let missing = (0..self.geometry.pieces()).map(PieceIndex).filter(|piece| !self.have.get(*piece));
+        missing.filter(is_wanted).map(|piece| u64::from(self.geometry.len_of(piece))).sum()
+    }
+}
+
 impl BitTorrentProtocol {
     /// An item's files, whether it is active or not; `None` when it is not known, or its metadata is not.
     pub async fn files(&self, infohash: &InfoHash) -> Option<ItemFiles> {
+        let Shape { meta, geometry, have } = self.shape(infohash).await?;
+        let have_bytes = bytes_here(&meta.files, &geometry, |piece| have.get(piece));
+        Some(ItemFiles { meta, have_bytes })
+    }
+
+    /// The same by pieces.
+    pub(crate) async fn shape(&self, infohash: &InfoHash) -> Option<Shape> {
         let (key, torrent) = {
             let items = self.engine.items.lock();
             let key = items.key(*infohash);
@@ -31,15 +67,13 @@ impl BitTorrentProtocol {
         if let Some(known) = torrent.and_then(|torrent| torrent.handle().known()) {
             let have = known.snapshot();
             let is_here = |piece| have.has_byte(known.geometry.start_of(piece));
-            let have_bytes = bytes_here(&known.meta.files, &known.geometry, is_here);
-            return Some(ItemFiles { meta: known.meta.clone(), have_bytes });
+            return Some(Shape::new(known.meta.clone(), known.geometry.clone(), is_here));
         }
         let (info, bytes) = self.engine.stored_info(key).await?;
         let (meta, geometry) = (Arc::new(info.to_meta(info.id(&bytes))), info.geometry());
         let store = &self.engine.environment.context.store;
         let is_here = |piece: PieceIndex| info.piece_hash(piece.0).is_some_and(|hash| store.contains(&hash));
-        let have_bytes = bytes_here(&meta.files, &geometry, is_here);
-        Some(ItemFiles { meta, have_bytes })
+        Some(Shape::new(meta, geometry, is_here))
     }
 
     /// An item's own trackers, each with how it fares, and those of the operator's that it is announced to besides; `None`
@@ -72,19 +106,21 @@ pub struct Trackers {
 
 /// How many bytes of each file are in pieces that are here.
 fn bytes_here(files: &[FileEntry], geometry: &Geometry, is_here: impl Fn(PieceIndex) -> bool) -> Vec<u64> {
-    let of = |file: &FileEntry| {
-        if file.len == 0 {
-            return 0;
-        }
-        let end = file.offset + file.len;
-        let pieces = geometry.pieces_of(file.offset, end).map(PieceIndex).filter(|piece| is_here(*piece));
-        let inside = pieces.map(|piece| {
-            let start = geometry.start_of(piece);
-            (start + u64::from(geometry.len_of(piece))).min(end).saturating_sub(start.max(file.offset))
-        });
-        inside.sum()
-    };
-    files.iter().map(of).collect()
+    files.iter().map(|file| bytes_of(file, geometry, &is_here)).collect()
+}
+
+/// How many bytes of one file are in pieces that are here.
+pub(crate) fn bytes_of(file: &FileEntry, geometry: &Geometry, is_here: impl Fn(PieceIndex) -> bool) -> u64 {
+    if file.len == 0 {
+        return 0;
+    }
+    let end = file.offset + file.len;
+    let pieces = geometry.pieces_of(file.offset, end).map(PieceIndex).filter(|piece| is_here(*piece));
+    let inside = pieces.map(|piece| {
+        let start = geometry.start_of(piece);
+        (start + u64::from(geometry.len_of(piece))).min(end).saturating_sub(start.max(file.offset))
+    });
+    inside.sum()
 }
 
 #[cfg(test)]

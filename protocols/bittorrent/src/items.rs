@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
+use swarmgate_bittorrent_proto::magnet::Selection;
 use swarmgate_bittorrent_proto::metainfo::{Info, Metainfo, Related};
 use swarmgate_bittorrent_proto::tracker::udp::ScrapeCounts;
 use swarmgate_content::{
@@ -26,6 +27,7 @@ use crate::active::{ActiveTorrent, Environment};
 use crate::protocol::{BitTorrentOptions, StartError};
 use crate::record::Record;
 use crate::seeding::{UploadPolicy, UploadRules};
+use crate::selection::Selected;
 
 /// The store's table of items that were asked to stay.
 pub(crate) const ITEMS_TABLE: &str = "bittorrent-items";
@@ -64,8 +66,14 @@ pub struct Item {
     pub files: Option<usize>,
     /// Whether it was asked to stay.
     pub kept: bool,
-    /// Whether all of it is fetched and held in the cache.
+    /// Whether all of it, or what is selected, is fetched and held in the cache.
     pub pinned: bool,
+    /// Which files are fetched and held while it is pinned; `None`: all.
+    pub select: Option<Selection>,
+    /// What those come to, while it is active and some are selected.
+    pub selected: Option<Selected>,
+    /// What its owner sorts it by.
+    pub labels: Vec<String>,
     /// Whether it is private (BEP 27).
     pub private: bool,
     /// Why it cannot be read, if that is so.
@@ -166,6 +174,7 @@ impl Items {
         let known = torrent.and_then(|torrent| torrent.handle().known());
         let status = torrent.map(|torrent| torrent.handle().status()).unwrap_or_default();
         let last_error = torrent.and_then(|torrent| torrent.handle().malformed());
+        let selected = known.as_ref().zip(record.select.as_ref());
         let queue_position = self.waiting.get(infohash).copied().filter(|_| torrent.is_none());
         Item {
             infohash: *infohash,
@@ -183,6 +192,9 @@ impl Items {
             files: known.as_ref().map(|known| known.meta.files.iter().filter(|file| !file.padding).count()),
             kept: record.kept,
             pinned: record.pinned,
+            select: record.select.clone(),
+            selected: selected.map(|(known, select)| Selected::of_known(known, select)),
+            labels: record.labels.clone(),
             private: record.private || known.is_some_and(|known| known.meta.private),
             last_error,
             queue_position,

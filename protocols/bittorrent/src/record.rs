@@ -1,11 +1,13 @@
-//! What is remembered of an item: its trackers, its web seeds, a name.
+//! What is remembered of an item: its trackers, its web seeds, a name, what is selected of it.
 
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+use swarmgate_bittorrent_proto::magnet::Selection;
 use swarmgate_bittorrent_proto::metainfo::{MAX_URL_BYTES, MAX_WEB_SEEDS};
 use swarmgate_content::{InfoHash, InfoHashV2, TorrentId};
 
+use crate::pinning::Pin;
 use crate::seeding::UploadPolicy;
 
 /// Trackers kept of one item's record.
@@ -37,12 +39,18 @@ pub(crate) struct Record {
     /// When it was added to stay, in seconds since 1970.
     #[serde(default)]
     pub(crate) added: u64,
-    /// Whether all of it was in the cache when it was last active.
+    /// Whether all of it was in the cache when it was last active; of a pinned one, all that is selected.
     #[serde(default)]
     pub(crate) complete: bool,
-    /// Whether all of it is fetched and held in the cache.
+    /// Whether all of it, or what is selected, is fetched and held in the cache.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) pinned: bool,
+    /// Which files that is; `None`: all.
+    #[serde(default, with = "selection_text", skip_serializing_if = "Option::is_none")]
+    pub(crate) select: Option<Selection>,
+    /// What its owner sorts it by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) labels: Vec<String>,
     /// Whether it is known to be private (BEP 27): strangers' trackers are not for it, while it is not active either.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) private: bool,
@@ -63,6 +71,10 @@ impl Record {
         self.pinned |= other.pinned;
         self.paused |= other.paused;
         self.private |= other.private;
+        self.select = self.select.take().or(other.select);
+        if self.labels.is_empty() {
+            self.labels = other.labels;
+        }
         self.v2 = self.v2.or(other.v2);
         self.policy = other.policy.or(self.policy);
         self.complete |= other.complete;
@@ -73,6 +85,11 @@ impl Record {
         let new: Vec<_> = other.trackers.into_iter().filter(|tier| !self.trackers.contains(tier)).take(room).collect();
         self.trackers.extend(new);
         other.web_seeds.into_iter().for_each(|url| self.add_web_seed(url));
+    }
+
+    /// What of it is fetched and held, if it is pinned.
+    pub(crate) fn pin(&self) -> Option<Pin> {
+        self.pinned.then(|| Pin { select: self.select.clone() })
     }
 
     /// The ids of the torrent whose 20 bytes on the wire are `key`.
@@ -91,6 +108,24 @@ impl Record {
         if usable && fits && !self.web_seeds.contains(&url) {
             self.web_seeds.push(url);
         }
+    }
+}
+
+/// A selection as BEP 53 writes it.
+mod selection_text {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+    use swarmgate_bittorrent_proto::magnet::Selection;
+
+    pub(super) fn serialize<S: Serializer>(select: &Option<Selection>, serializer: S) -> Result<S::Ok, S::Error> {
+        match select {
+            Some(select) => serializer.collect_str(select),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Selection>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| text.parse::<Selection>().map_err(serde::de::Error::custom)).transpose()
     }
 }
 
@@ -131,5 +166,25 @@ mod tests {
         let both = serde_json::to_vec(&Record { pinned: true, paused: true, ..Record::default() }).unwrap();
         let both: Record = serde_json::from_slice(&both).unwrap();
         assert!(both.pinned && both.paused);
+    }
+
+    #[test]
+    fn what_is_selected_and_the_labels_are_read_back_and_are_not_those_of_another() {
+        let old: Record = serde_json::from_str(r#"{"trackers":[],"pinned":true}"#).unwrap();
+        assert_eq!((old.pin(), old.labels.len()), (Some(Pin { select: None }), 0), "from before there were such");
+        let some = |select: &str| Record {
+            select: Some(select.parse().unwrap()),
+            labels: vec![select.to_owned()],
+            pinned: true,
+            ..Record::default()
+        };
+        let json = serde_json::to_string(&some("0,4-7")).unwrap();
+        assert!(json.contains(r#""select":"0,4-7""#), "{json}");
+        let mut read = Record::default();
+        read.add(serde_json::from_str(&json).unwrap());
+        assert_eq!(read.pin(), some("0,4-7").pin());
+        read.add(some("1"));
+        assert_eq!((read.pin(), read.labels), (some("0,4-7").pin(), vec!["0,4-7".to_owned()]));
+        assert!(serde_json::from_str::<Record>(r#"{"select":"x"}"#).is_err());
     }
 }

@@ -12,6 +12,7 @@ use crate::items::{Engine, Items};
 use crate::queue::{Queued, deal};
 use crate::record::Record;
 use crate::seeding::{Standing, UploadPolicy, UploadRules};
+use crate::selection::Selected;
 
 /// How often it is all gone through, at most and at least.
 const INTERVAL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
@@ -38,7 +39,7 @@ impl Items {
             let totals = torrent.handle().status().totals;
             record.uploaded = record.uploaded.saturating_add(totals.uploaded);
             record.downloaded = record.downloaded.saturating_add(totals.downloaded);
-            record.complete = is_complete(torrent).unwrap_or(record.complete);
+            record.complete = is_complete(torrent, &record).unwrap_or(record.complete);
             record.private |= torrent.is_private();
         }
         Some(record)
@@ -57,7 +58,7 @@ impl Items {
         let kept = self.records.iter().filter(|(_, record)| record.kept && !record.paused);
         kept.map(|(infohash, record)| {
             let torrent = self.active.get(infohash);
-            let complete = torrent.and_then(|torrent| is_complete(torrent)).unwrap_or(record.complete);
+            let complete = torrent.and_then(|torrent| is_complete(torrent, record)).unwrap_or(record.complete);
             let standing = self.standing(infohash, record, now);
             let policy = record.policy.unwrap_or(rules.policy);
             Queued {
@@ -72,9 +73,13 @@ impl Items {
     }
 }
 
-/// Whether all of it is in the cache, if its metadata is known.
-fn is_complete(torrent: &ActiveTorrent) -> Option<bool> {
-    torrent.handle().known().map(|known| known.have_bytes() == known.meta.total_len)
+/// Whether all that is to be had of it is in the cache, if its metadata is known: of a pinned one, what is selected.
+fn is_complete(torrent: &ActiveTorrent, record: &Record) -> Option<bool> {
+    let known = torrent.handle().known()?;
+    Some(match record.select.as_ref().filter(|_| record.pinned) {
+        Some(select) => Selected::of_known(&known, select).is_whole(),
+        None => known.have_bytes() == known.meta.total_len,
+    })
 }
 
 impl Engine {
