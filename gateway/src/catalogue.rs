@@ -7,9 +7,9 @@ use std::fmt::Debug;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use serde::Serialize;
-use swarmgate_bittorrent::{ItemFiles, ItemRefused, PinRefused, Recheck, Trackers, UploadPolicy};
-use swarmgate_bittorrent_proto::magnet::Magnet;
+use serde::{Serialize, Serializer};
+use swarmgate_bittorrent::{ItemFiles, ItemRefused, PinRefused, Recheck, SelectRefused, Trackers, UploadPolicy};
+use swarmgate_bittorrent_proto::magnet::{Magnet, Selection};
 use swarmgate_content::{BoxFuture, ContentId, InfoHash, InfoHashV2};
 use utoipa::ToSchema;
 
@@ -59,9 +59,21 @@ pub trait Catalogue: Send + Sync + Debug {
         Box::pin(std::future::ready(false))
     }
 
-    /// Has all of an item fetched and held in the cache, or no longer; says whether there is such an item.
+    /// Has all of an item, or what is selected, fetched and held in the cache, or no longer; says whether there is such an
+    /// item.
     fn set_pinned(&self, _id: &InfoHash, _pinned: bool) -> BoxFuture<'_, Result<bool, PinRefused>> {
         Box::pin(std::future::ready(Ok(false)))
+    }
+
+    /// Selects which files of an item are fetched and held while it is pinned, `None` being all; says whether there is such
+    /// an item.
+    fn set_selection(&self, _id: &InfoHash, _select: Option<Selection>) -> BoxFuture<'_, Result<bool, SelectRefused>> {
+        Box::pin(std::future::ready(Ok(false)))
+    }
+
+    /// Gives an item these labels in place of those that it has; says whether there is such an item.
+    fn set_labels(&self, _id: &InfoHash, _labels: Vec<String>) -> BoxFuture<'_, bool> {
+        Box::pin(std::future::ready(false))
     }
 
     /// Pauses an item, or resumes it; says whether there is such an item.
@@ -225,8 +237,16 @@ pub struct ItemStatus {
     pub queue_position: Option<usize>,
     /// Whether it stays when idle.
     pub kept: bool,
-    /// Whether all of it is fetched, though nobody reads it, and held in the cache.
+    /// Whether all of it, or what is selected, is fetched though nobody reads it, and held in the cache.
     pub pinned: bool,
+    /// The files that are fetched and held while it is pinned, by their numbers; null for all.
+    #[serde(serialize_with = "as_text")]
+    #[schema(value_type = Option<String>, example = "0,2,4-7")]
+    pub select: Option<Selection>,
+    /// What those files come to, where some are selected and its metadata is known.
+    pub selected: Option<SelectedBytes>,
+    /// What its owner sorts it by.
+    pub labels: Vec<String>,
     /// Whether only its own trackers may be asked (BEP 27).
     pub private: bool,
     /// The last thing that went wrong, in words.
@@ -242,6 +262,33 @@ pub struct ItemStatus {
     /// What its trackers say of its swarm, where one item is looked at and one of them has said so of late.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swarm: Option<SwarmSize>,
+}
+
+impl ItemStatus {
+    /// What is here of it, and how much that is to be, in bytes: of all of it, or of what is selected.
+    #[must_use]
+    pub const fn progress(&self) -> (u64, Option<u64>) {
+        match self.selected {
+            Some(selected) => (selected.have_bytes, Some(selected.len)),
+            None => (self.have_bytes, self.total_len),
+        }
+    }
+}
+
+/// Files of an item that are selected, together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+pub struct SelectedBytes {
+    /// Their lengths, in bytes.
+    pub len: u64,
+    /// Bytes of them in the cache.
+    pub have_bytes: u64,
+}
+
+fn as_text<S: Serializer>(select: &Option<Selection>, serializer: S) -> Result<S::Ok, S::Error> {
+    match select {
+        Some(select) => serializer.collect_str(select),
+        None => serializer.serialize_none(),
+    }
 }
 
 /// A swarm's size, as trackers tell it (BEP 48).

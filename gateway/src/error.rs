@@ -15,7 +15,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
-use swarmgate_bittorrent::{AddItemError, ItemRefused, PinRefused};
+use swarmgate_bittorrent::{AddItemError, ItemRefused, PinRefused, SelectRefused};
 use swarmgate_content::{Attempt, ContentId, FetchError, FetchErrorKind, ParseIdError, Stage};
 use swarmgate_ipfs::names::{NameError, NameErrorKind};
 
@@ -144,6 +144,8 @@ problem_kinds! {
     UnknownHost = 421 "unknown-host" "This gateway does not go by that name",
     /// The `.torrent` or URI does not describe a torrent that can be served.
     InvalidTorrent = 422 "invalid-torrent" "That does not describe a torrent",
+    /// None of the numbers that select files of an item is that of a file.
+    NothingSelected = 422 "nothing-selected" "That selects no file of the item",
     /// The idempotency key belongs to another request.
     KeyReused = 422 "key-reused" "That idempotency key belongs to another request",
     /// The block is no manifest, or is not signed as it says.
@@ -524,6 +526,16 @@ impl From<ItemRefused> for Problem {
 impl From<PinRefused> for Problem {
     fn from(refused: PinRefused) -> Self {
         Self::new(ProblemKind::CacheFull, refused.to_string()).hint("raise cache.max_size, or let something go")
+    }
+}
+
+impl From<SelectRefused> for Problem {
+    fn from(refused: SelectRefused) -> Self {
+        match refused {
+            SelectRefused::NoFile { .. } => Self::new(ProblemKind::NothingSelected, refused.to_string())
+                .hint("GET /api/v1/items/{id}/files lists its files by number"),
+            SelectRefused::NoRoom(refused) => refused.into(),
+        }
     }
 }
 

@@ -10,8 +10,8 @@ use aws_lc_rs::digest;
 use bytes::Bytes;
 use futures_util::stream;
 use parking_lot::Mutex;
-use swarmgate_bittorrent::{ItemFiles, ItemRefused, PinRefused, TrackerReport, Trackers};
-use swarmgate_bittorrent_proto::magnet::Magnet;
+use swarmgate_bittorrent::{ItemFiles, ItemRefused, PinRefused, SelectRefused, TrackerReport, Trackers};
+use swarmgate_bittorrent_proto::magnet::{Magnet, Selection};
 use swarmgate_content::{
     BlockHash, BoxFuture, ByteRange, Capabilities, ContentId, ContentMeta, ContentReader, EventBus, FetchError,
     FetchErrorKind, FileEntry, FileRef, Health, HealthState, Hints, InfoHash, PieceHashes, Protocol, ProtocolKind,
@@ -285,6 +285,9 @@ pub(crate) fn item(id: InfoHash, known: bool, kept: bool) -> ItemStatus {
         queue_position: None,
         kept,
         pinned: false,
+        select: None,
+        selected: None,
+        labels: Vec::new(),
         private: false,
         last_error: None,
         similar: Vec::new(),
@@ -358,6 +361,26 @@ impl Catalogue for TestCatalogue {
             (item.pinned, item.kept) = (pinned, item.kept || pinned);
         }
         Box::pin(std::future::ready(refused.map_or(Ok(known), Err)))
+    }
+
+    fn set_selection(&self, id: &InfoHash, select: Option<Selection>) -> BoxFuture<'_, Result<bool, SelectRefused>> {
+        let mut items = self.items.lock();
+        let Some(item) = items.get_mut(id) else { return Box::pin(std::future::ready(Ok(false))) };
+        // As in `files`: the one between is padding.
+        let names_one = |select: &Selection| item.files.is_none() || select.contains(0) || select.contains(2);
+        let outcome = match select.as_ref().is_none_or(names_one) {
+            true => Ok(true),
+            false => Err(SelectRefused::NoFile { files: 2 }),
+        };
+        if outcome.is_ok() {
+            item.select = select;
+        }
+        Box::pin(std::future::ready(outcome))
+    }
+
+    fn set_labels(&self, id: &InfoHash, labels: Vec<String>) -> BoxFuture<'_, bool> {
+        let known = self.items.lock().get_mut(id).map(|item| item.labels = labels).is_some();
+        Box::pin(std::future::ready(known))
     }
 
     fn set_paused(&self, id: &InfoHash, paused: bool) -> BoxFuture<'_, bool> {

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use swarmgate_bittorrent::{
-    AddItemError, BitTorrentProtocol, Item, ItemFiles, ItemRefused, PinRefused, Recheck, Trackers, UploadPolicy,
+    AddItemError, BitTorrentProtocol, Item, ItemFiles, ItemRefused, PinRefused, Recheck, SelectRefused, Trackers,
+    UploadPolicy,
 };
-use swarmgate_bittorrent_proto::magnet::Magnet;
+use swarmgate_bittorrent_proto::magnet::{Magnet, Selection};
 use swarmgate_bittorrent_proto::metainfo::Metainfo;
 use swarmgate_bittorrent_proto::mse::Payload;
 use swarmgate_bittorrent_proto::torrent::Transport;
@@ -17,7 +18,7 @@ use swarmgate_egress::HttpError;
 use swarmgate_swarm::PeerOrigin;
 use url::Url;
 
-use crate::catalogue::{AddError, Added, Catalogue, ItemStatus, PeerStatus, PieceMap, SwarmSize};
+use crate::catalogue::{AddError, Added, Catalogue, ItemStatus, PeerStatus, PieceMap, SelectedBytes, SwarmSize};
 use crate::state::{FetchTorrent, FetchTorrentError};
 
 /// How long the server of a `.torrent` URL may take.
@@ -105,6 +106,16 @@ impl Catalogue for Torrents {
     fn set_pinned(&self, id: &InfoHash, pinned: bool) -> BoxFuture<'_, Result<bool, PinRefused>> {
         let id = *id;
         Box::pin(async move { self.0.set_pinned(&id, pinned).await })
+    }
+
+    fn set_selection(&self, id: &InfoHash, select: Option<Selection>) -> BoxFuture<'_, Result<bool, SelectRefused>> {
+        let id = *id;
+        Box::pin(async move { self.0.set_selection(&id, select).await })
+    }
+
+    fn set_labels(&self, id: &InfoHash, labels: Vec<String>) -> BoxFuture<'_, bool> {
+        let id = *id;
+        Box::pin(async move { self.0.set_labels(&id, labels).await })
     }
 
     fn set_paused(&self, id: &InfoHash, paused: bool) -> BoxFuture<'_, bool> {
@@ -205,6 +216,9 @@ fn item_status(item: Item) -> ItemStatus {
         queue_position: item.queue_position,
         kept: item.kept,
         pinned: item.pinned,
+        select: item.select,
+        selected: item.selected.map(|selected| SelectedBytes { len: selected.len, have_bytes: selected.have_bytes }),
+        labels: item.labels,
         private: item.private,
         last_error: item.last_error,
         similar: item.related.similar,

@@ -6,6 +6,7 @@ use http::{StatusCode, Uri};
 use serde::Serialize;
 use serde_json::json;
 use swarmgate_bittorrent::TrackerReport;
+use swarmgate_bittorrent_proto::magnet::Selection;
 use swarmgate_content::{ContentId, ContentMeta, InfoHash};
 use utoipa::ToSchema;
 
@@ -30,7 +31,7 @@ pub struct FileRow {
     len: u64,
     /// Bytes of it in the cache.
     have_bytes: u64,
-    /// Whether it is fetched though nobody reads it: all files of a pinned item are.
+    /// Whether it is fetched though nobody reads it, and held: all files of a pinned item are, or those that are selected.
     selected: bool,
     /// Where it is read.
     links: FileLinks,
@@ -102,8 +103,12 @@ pub async fn files(State(state): State<GatewayState>, Path(id): Path<String>, ur
     let found = state.catalogue.files(&item.infohash).await.ok_or_else(|| no_files(item.infohash))?;
     let root = links::listing(&state.options, &found.meta.id);
     let (mut rows, next) = file_rows(&found.meta, &found.have_bytes, &root, from);
-    rows.iter_mut().for_each(|row| row.selected = item.pinned);
+    rows.iter_mut().for_each(|row| row.selected = item.pinned && is_selected(item.select.as_ref(), row.number));
     Ok(super::json(StatusCode::OK, &json!({ "infohash": item.infohash, "files": rows, "next": next })))
+}
+
+fn is_selected(select: Option<&Selection>, number: usize) -> bool {
+    select.is_none_or(|select| u32::try_from(number).is_ok_and(|number| select.contains(number)))
 }
 
 /// The rows from a number on, and the number to go on behind, where there are more.

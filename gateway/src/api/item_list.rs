@@ -10,6 +10,7 @@ use data_encoding::BASE64URL_NOPAD;
 use http::{StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use swarmgate_bittorrent::is_label;
 use swarmgate_content::InfoHash;
 
 use super::items::parameter;
@@ -51,13 +52,15 @@ struct Place(u64, String, String);
 struct ListQuery {
     states: Option<Vec<String>>,
     text: Option<String>,
+    label: Option<String>,
     by: By,
     descending: bool,
     limit: Option<usize>,
     behind: Option<Place>,
 }
 
-/// Lists items: all of them, or those in some states or with some text in their names, in an order, page by page.
+/// Lists items: all of them, or those in some states, with some text in their names or with a label, in an order, page by
+/// page.
 ///
 /// # Errors
 /// 400 for a parameter that cannot be read.
@@ -68,6 +71,7 @@ struct ListQuery {
     params(
         ("state" = Option<String>, Query, description = "Only those in one of these states, with commas between them: resolving, active, queued, paused, idle"),
         ("q" = Option<String>, Query, description = "Only those with this text in their names, in small or capital letters, or whose infohash begins with it; 256 bytes at most"),
+        ("label" = Option<String>, Query, description = "Only those that bear this label, letter by letter; 1 to 64 bytes"),
         ("sort" = Option<SortWord>, Query, description = "The order; with a minus, the greatest first"),
         ("limit" = Option<u32>, Query, description = "How many in one answer, from 1 to 1000; all of them if this is absent"),
         ("cursor" = Option<String>, Query, description = "Where to go on: `next` of the answer before, with the same order"),
@@ -97,6 +101,10 @@ impl ListQuery {
         if text.as_ref().is_some_and(|text| text.len() > MAX_TEXT_BYTES) {
             return Err(bad(format!("q has at most {MAX_TEXT_BYTES} bytes")));
         }
+        let label = parameter(uri, "label")?;
+        if label.as_ref().is_some_and(|label| !is_label(label)) {
+            return Err(bad("label has between 1 and 64 bytes, and no control characters".to_owned()));
+        }
         let (by, descending) = match parameter(uri, "sort")?.as_deref() {
             None => (By::default(), false),
             Some(sort) => match sort.strip_prefix('-') {
@@ -111,7 +119,7 @@ impl ListQuery {
         };
         let sort = sort_word(by, descending);
         let behind = parameter(uri, "cursor")?.map(|text| Cursor::read(&text, &sort)).transpose()?;
-        Ok(Self { states, text, by, descending, limit, behind })
+        Ok(Self { states, text, label, by, descending, limit, behind })
     }
 
     /// The items that are asked for, and where to go on, where there are more.
@@ -143,7 +151,8 @@ impl ListQuery {
             let named = item.name.as_ref().is_some_and(|name| name.to_lowercase().contains(text.as_str()));
             named || item.infohash.to_string().starts_with(text.as_str())
         });
-        in_state && has_text
+        let is_labelled = self.label.as_ref().is_none_or(|label| item.labels.contains(label));
+        in_state && has_text && is_labelled
     }
 
     fn is_behind(&self, place: &Place, behind: &Place) -> bool {
@@ -297,10 +306,12 @@ mod tests {
     }
 
     #[test]
-    fn states_and_texts_narrow_a_list() {
+    fn states_texts_and_labels_narrow_a_list() {
         let mut items = some();
         items[0].state = "active";
         items[4].state = "queued";
+        items[1].labels = vec!["linux iso".to_owned(), "new".to_owned()];
+        items[3].labels = vec!["new".to_owned()];
         let found = |text: &str| {
             let (items, _) = query(text).unwrap().select(items.clone());
             items.iter().filter_map(|item| item.name.clone()).collect::<Vec<_>>().join(" ")
@@ -309,6 +320,8 @@ mod tests {
         assert_eq!(found("q=ALPHA"), "alpha ALPHA two");
         assert_eq!(found("q=0303"), "gamma");
         assert_eq!(found("q=alpha&state=queued"), "");
+        assert_eq!(found("label=new"), "alpha ALPHA two");
+        assert_eq!((found("label=linux+iso&q=alpha"), found("label=New")), ("alpha".to_owned(), String::new()));
     }
 
     #[test]
@@ -325,6 +338,9 @@ mod tests {
             "limit=-1",
             "limit=x",
             "cursor=x",
+            "label=",
+            "label=a%0Ab",
+            &format!("label={}", "x".repeat(65)),
             "cursor=",
             "limit=1&limit=1",
             &format!("q={}", "x".repeat(257)),

@@ -17,6 +17,7 @@ use swarmgate_content::{ContentId, InfoHash};
 use url::form_urlencoded;
 use utoipa::ToSchema;
 
+use super::choices::{Wishes, choice, labels, present};
 use super::shapes::{DataOfItem, PolicyWord, Rechecked};
 use crate::catalogue::{Added, ItemStatus};
 use crate::error::{Problem, ProblemKind};
@@ -46,6 +47,14 @@ pub(super) struct AddRequest {
     /// True: all of it is fetched, and held in the cache. False: it is forgotten when idle. It stays, and what is read of it
     /// is cached, if this is absent.
     pin: Option<bool>,
+    /// The files that are fetched and held while it is pinned, by their numbers, as `0,2,4-7`; null for all. What a magnet
+    /// says (`so=`), if this is absent.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>, required = false, example = "0,2,4-7")]
+    select: Option<Option<String>>,
+    /// Words to find it by: at most 16, each of 1 to 64 bytes without control characters.
+    #[schema(max_items = 16)]
+    labels: Option<Vec<String>>,
 }
 
 /// Adds an item: 201 when its files are known, 202 when they are being looked for, 200 when it was there.
@@ -57,7 +66,10 @@ pub(super) struct AddRequest {
     post,
     path = "/api/v1/items",
     tag = "items",
-    params(("pin" = Option<bool>, Query, description = "With a body of text or a .torrent: true has all of it fetched and held in the cache, false has it forgotten when idle; it stays if this is absent")),
+    params(
+        ("pin" = Option<bool>, Query, description = "With a body of text or a .torrent: true has all of it fetched and held in the cache, false has it forgotten when idle; it stays if this is absent"),
+        ("select" = Option<String>, Query, description = "With a body of text or a .torrent: the files that are fetched and held while it is pinned, as 0,2,4-7; all, or what a magnet says, if this is absent"),
+    ),
     request_body(description = "JSON; or a magnet, an infohash or a URL as text; or a .torrent", content((AddRequest = "application/json"), (String = "text/plain"), (Vec<u8> = "application/x-bittorrent"))),
     responses(
         (status = OK, description = "It was there", body = ItemStatus, headers(("Location" = String, description = "The item"))),
@@ -67,7 +79,7 @@ pub(super) struct AddRequest {
         (status = FORBIDDEN, description = "The URL leads to where the gateway may not be sent, or the content is none that this gateway serves"),
         (status = PAYLOAD_TOO_LARGE, description = "More than 64 KiB, or a .torrent of more than 32 MiB"),
         (status = UNSUPPORTED_MEDIA_TYPE, description = "A body of another type"),
-        (status = UNPROCESSABLE_ENTITY, description = "It describes no torrent"),
+        (status = UNPROCESSABLE_ENTITY, description = "It describes no torrent, or one that has none of the files that are selected"),
         (status = NOT_IMPLEMENTED, description = "BitTorrent is switched off"),
         (status = BAD_GATEWAY, description = "The .torrent could not be fetched"),
         (status = SERVICE_UNAVAILABLE, description = "The limit on items is reached"),
@@ -81,40 +93,42 @@ pub async fn add(State(state): State<GatewayState>, request: Request) -> Result<
     }
     let content_type = parts.headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let (added, pin) = match essence.as_str() {
+    let (added, wishes) = match essence.as_str() {
         "application/x-bittorrent" => {
-            let (bytes, pin) = (read(body, MAX_TORRENT_BYTES).await?, pin(&parts.uri)?);
-            state.denylists.admitted().check_file(&bytes, stays(pin), &*state.catalogue)?;
-            (state.catalogue.add_torrent(bytes, stays(pin)).await?, pin)
+            let (bytes, wishes) = (read(body, MAX_TORRENT_BYTES).await?, Wishes::of_query(&parts.uri)?);
+            state.denylists.admitted().check_file(&bytes, wishes.stay(), &*state.catalogue)?;
+            (state.catalogue.add_torrent(bytes, wishes.stay()).await?, wishes)
         }
         "application/json" => {
             let bytes = read(body, MAX_TEXT_BYTES).await?;
             let wanted: AddRequest = serde_json::from_slice(&bytes).map_err(|error| bad_body(error.to_string()))?;
-            (add_uri(&state, &wanted.uri, stays(wanted.pin)).await?, wanted.pin)
+            let mut wishes = Wishes::of_body(wanted.pin, wanted.select, wanted.labels)?;
+            (add_uri(&state, &wanted.uri, &mut wishes).await?, wishes)
         }
         "text/plain" | "text/uri-list" => {
-            let (bytes, pin) = (read(body, MAX_TEXT_BYTES).await?, pin(&parts.uri)?);
+            let (bytes, mut wishes) = (read(body, MAX_TEXT_BYTES).await?, Wishes::of_query(&parts.uri)?);
             let text = std::str::from_utf8(&bytes).map_err(|_| bad_body("the text is not UTF-8"))?;
-            (add_uri(&state, text, stays(pin)).await?, pin)
+            (add_uri(&state, text, &mut wishes).await?, wishes)
         }
         _ => {
             let detail = "send application/json, application/x-bittorrent or text/plain";
             return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));
         }
     };
-    if pin == Some(true) {
-        state.catalogue.set_pinned(&added.id, true).await?;
+    if let Err(problem) = wishes.grant(&state, &added.id).await {
+        // A torrent without the files that it is added for is not added. A magnet whose files are known only now stays.
+        let is_new = added.metadata_known && !added.already;
+        if is_new && problem.kind() == ProblemKind::NothingSelected {
+            state.catalogue.remove(&added.id, false).await;
+        }
+        return Err(problem);
     }
     Ok(answer(&state, added))
 }
 
-/// Whether an item stays when idle, by what is said of pinning it.
-fn stays(pin: Option<bool>) -> bool {
-    pin.unwrap_or(true)
-}
-
-async fn add_uri(state: &GatewayState, uri: &str, keep: bool) -> Result<Added, Problem> {
-    let uri = uri.trim();
+/// Adds what a URI names. A magnet that is new says itself which of its files are meant, unless the wishes do.
+async fn add_uri(state: &GatewayState, uri: &str, wishes: &mut Wishes) -> Result<Added, Problem> {
+    let (uri, keep) = (uri.trim(), wishes.stay());
     let scheme = uri.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
     let magnet = match scheme.as_deref() {
         Some("http" | "https") => return torrent_url::add(state, uri, keep).await,
@@ -122,6 +136,11 @@ async fn add_uri(state: &GatewayState, uri: &str, keep: bool) -> Result<Added, P
         Some(_) | None => query::topic(&ContentId::parse_torrent(uri).map_err(|error| invalid(error.to_string()))?),
     };
     state.denylists.admitted().check_magnet(&magnet, keep, &*state.catalogue)?;
+    let named = magnet.v1.or_else(|| magnet.v2.map(|v2| v2.truncated()));
+    let stays = named.and_then(|id| state.catalogue.item(&id)).is_some_and(|item| item.kept);
+    if wishes.select.is_none() && !stays {
+        wishes.select = magnet.select.clone().map(Some);
+    }
     Ok(state.catalogue.add_magnet(&magnet, keep)?)
 }
 
@@ -209,26 +228,43 @@ pub async fn remove(State(state): State<GatewayState>, Path(id): Path<String>, u
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChangeRequest {
-    /// When to upload it: `off`, `while-active`, `ratio`, `forever`, or null to go by the configuration.
-    #[schema(value_type = Option<PolicyWord>)]
-    upload_policy: Option<String>,
+    /// When to upload it: `off`, `while-active`, `ratio`, `forever`, or null to go by the configuration. As it was, if this is
+    /// absent.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<PolicyWord>, required = false)]
+    upload_policy: Option<Option<String>>,
     /// With `ratio`: how much of what was downloaded.
     #[schema(minimum = 0)]
     ratio: Option<f64>,
     /// With `ratio`: for how long after the last reader at most, in seconds; 2^53 - 1 at most.
     #[schema(maximum = 9_007_199_254_740_991_u64)]
     max_secs: Option<u64>,
+    /// The files that are fetched and held while it is pinned, by their numbers, as `0,2,4-7`; null for all. As it was, if
+    /// this is absent.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>, required = false, example = "0,2,4-7")]
+    select: Option<Option<String>>,
+    /// Words to find it by, in place of those that it has: at most 16, each of 1 to 64 bytes without control characters; null
+    /// for none.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Vec<String>>, required = false, max_items = 16)]
+    labels: Option<Option<Vec<String>>>,
 }
 
 impl ChangeRequest {
-    fn policy(&self) -> Result<Option<UploadPolicy>, Problem> {
+    /// The policy, where the request says one; `Some(None)`: none of its own.
+    fn policy(&self) -> Result<Option<Option<UploadPolicy>>, Problem> {
         if self.max_secs.is_some_and(|seconds| seconds > MAX_POLICY_SECS) {
             return Err(bad_body(format!("max_secs is at most {MAX_POLICY_SECS}")));
         }
         if self.ratio.is_some_and(|ratio| !ratio.is_finite() || ratio < 0.0) {
             return Err(bad_body("ratio is a number of at least 0"));
         }
-        let Some(word) = &self.upload_policy else { return Ok(None) };
+        let word = match &self.upload_policy {
+            None => return Ok(None),
+            Some(None) => return Ok(Some(None)),
+            Some(Some(word)) => word,
+        };
         let policy = match word.as_str() {
             "off" => UploadPolicy::Off,
             "while-active" => UploadPolicy::WhileActive,
@@ -239,14 +275,16 @@ impl ChangeRequest {
             }
             _ => return Err(bad_body("upload_policy is off, while-active, ratio, forever or null")),
         };
-        Ok(Some(policy))
+        Ok(Some(Some(policy)))
     }
 }
 
-/// Changes one item's policy for uploading, and shows the item.
+/// Changes one item as a merge patch (RFC 7396) says, and shows it: its policy for uploading, which of its files are fetched
+/// and held while it is pinned, its labels. What the request does not name stays as it is.
 ///
 /// # Errors
-/// 404 when it is not known, 400 for another body.
+/// 404 when it is not known, 400 for another body, 422 for a selection of none of its files, 507 when it is pinned and the
+/// cache is too small for what is selected. Nothing is changed then.
 #[utoipa::path(
     patch,
     path = "/api/v1/items/{id}",
@@ -258,6 +296,8 @@ impl ChangeRequest {
         (status = BAD_REQUEST, description = "That is no infohash, or no such change"),
         (status = NOT_FOUND, description = "It was never added, or was removed"),
         (status = PAYLOAD_TOO_LARGE, description = "More than 64 KiB"),
+        (status = UNPROCESSABLE_ENTITY, description = "None of the files that are selected is one of its files"),
+        (status = INSUFFICIENT_STORAGE, description = "It is pinned, and the cache has no room for what is selected"),
     ),
 )]
 pub async fn change(
@@ -268,8 +308,17 @@ pub async fn change(
     let id = infohash(&id)?;
     let bytes = read(request.into_body(), MAX_TEXT_BYTES).await?;
     let wanted: ChangeRequest = serde_json::from_slice(&bytes).map_err(|error| bad_body(error.to_string()))?;
-    if !state.catalogue.set_upload_policy(&id, wanted.policy()?).await {
-        return Err(no_item(id));
+    let (policy, select) = (wanted.policy()?, choice(wanted.select)?);
+    let labels = wanted.labels.map(|given| labels(given.unwrap_or_default())).transpose()?;
+    // First what may be refused.
+    if let Some(select) = select {
+        state.catalogue.set_selection(&id, select).await?;
+    }
+    if let Some(policy) = policy {
+        state.catalogue.set_upload_policy(&id, policy).await;
+    }
+    if let Some(labels) = labels {
+        state.catalogue.set_labels(&id, labels).await;
     }
     state.catalogue.item(&id).map(|item| super::json(StatusCode::OK, &item)).ok_or_else(|| no_item(id))
 }
@@ -304,15 +353,6 @@ pub(super) fn infohash(text: &str) -> Result<InfoHash, Problem> {
 
 pub(super) fn no_item(id: InfoHash) -> Problem {
     Problem::new(ProblemKind::NoSuchItem, "it was never added, or was removed").item(ContentId::BtV1(id))
-}
-
-fn pin(uri: &Uri) -> Result<Option<bool>, Problem> {
-    match parameter(uri, "pin")?.as_deref() {
-        None => Ok(None),
-        Some("true" | "1" | "") => Ok(Some(true)),
-        Some("false" | "0") => Ok(Some(false)),
-        Some(_) => Err(Problem::new(ProblemKind::BadQuery, "pin is true or false")),
-    }
 }
 
 /// A parameter of the query, which may be there once.

@@ -9,6 +9,7 @@ pub mod breakers;
 pub mod btpk;
 pub mod cache;
 pub mod capabilities;
+mod choices;
 pub mod config;
 pub mod denylists;
 pub mod description;

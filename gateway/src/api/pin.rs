@@ -1,5 +1,5 @@
 //! `/items/{id}/pin`: has all of a content fetched and held in the cache, until it is let go. A content is a torrent that
-//! is an item, or a DAG of IPFS.
+//! is an item, of which some files may be selected, or a DAG of IPFS.
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
@@ -26,11 +26,11 @@ enum Named {
 pub struct PinStatus {
     /// An infohash, or the CID of a root.
     id: String,
-    /// `pinned` once all of it is here, `pinning` until then.
+    /// `pinned` once all of it is here, of a torrent all that is selected; `pinning` until then.
     state: &'static str,
-    /// Bytes of it that are here; of a DAG, those that this attempt has brought.
+    /// Bytes of that that are here; of a DAG, those that this attempt has brought.
     have_bytes: u64,
-    /// All of it, in bytes, once that is known.
+    /// All of that, in bytes, once it is known.
     total_bytes: Option<u64>,
     /// Why the last attempt to fetch it failed. It is tried again.
     error: Option<String>,
@@ -139,12 +139,13 @@ fn pinning(state: &GatewayState) -> Result<&Pinning, Problem> {
 }
 
 fn of_item(item: &ItemStatus) -> PinStatus {
-    let whole = item.total_len.is_some_and(|total| item.have_bytes >= total);
+    let (have_bytes, total_bytes) = item.progress();
+    let whole = total_bytes.is_some_and(|total| have_bytes >= total);
     PinStatus {
         id: item.infohash.to_string(),
         state: if whole { "pinned" } else { "pinning" },
-        have_bytes: item.have_bytes,
-        total_bytes: item.total_len,
+        have_bytes,
+        total_bytes,
         error: item.last_error.clone(),
     }
 }

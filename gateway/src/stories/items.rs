@@ -5,7 +5,7 @@ use std::time::Duration;
 use swarmgate_bittorrent::{TrackerReport, Trackers};
 use swarmgate_content::InfoHash;
 
-use crate::catalogue::ItemStatus;
+use crate::catalogue::{ItemStatus, SelectedBytes};
 use crate::server::ServeLimits;
 use crate::state::HttpOptions;
 use crate::testing::{Answer, Behaviour, IH, World, eventually, infohash, item, world};
@@ -260,4 +260,106 @@ async fn no_more_is_prefetched_at_once_than_there_is_room_for() {
     }
     let refused = post(&world, "prefetch", r#"{"file": 0}"#).await;
     assert_eq!((refused.status, refused.problem().as_str()), (503, "busy"));
+}
+
+async fn patch(world: &World, body: &str) -> Answer {
+    world.send("PATCH", &format!("/api/v1/items/{IH}"), &[], body.as_bytes()).await
+}
+
+#[tokio::test]
+async fn files_are_selected_as_an_item_is_added_where_that_is_said() {
+    let magnet = format!("magnet:?xt=urn:btih:{IH}&so=2");
+    let json = |rest: &str| format!("{{\"uri\": \"{magnet}\"{rest}}}");
+    for (path, content_type, body, select) in [
+        ("/api/v1/items", "text/plain", IH.to_owned(), None),
+        ("/api/v1/items", "text/plain", magnet.clone(), Some("2")),
+        ("/api/v1/items?select=0,2", "text/plain", magnet.clone(), Some("0,2")),
+        ("/api/v1/items?select=2", "application/x-bittorrent", "de".to_owned(), Some("2")),
+        ("/api/v1/items", "application/json", json(""), Some("2")),
+        ("/api/v1/items", "application/json", json(r#", "select": "3,1-2""#), Some("1-3")),
+        ("/api/v1/items", "application/json", json(r#", "select": null"#), None),
+    ] {
+        let world = world(FILES).await;
+        let added = world.send("POST", path, &[("Content-Type", content_type)], body.as_bytes()).await.json();
+        assert_eq!(added["select"].as_str(), select, "{path} {body}");
+    }
+    let world = with_an_item().await;
+    let again = world.send("POST", "/api/v1/items", &[("Content-Type", "text/plain")], magnet.as_bytes()).await;
+    let shown = again.json();
+    assert!(again.status == 200 && shown["select"].is_null(), "a magnet changes nothing of what is here: {shown}");
+}
+
+#[tokio::test]
+async fn what_selects_no_file_and_what_is_no_label_is_refused_and_adds_nothing() {
+    let torrent = [("Content-Type", "application/x-bittorrent")];
+    let json = [("Content-Type", "application/json")];
+    let world = world(FILES).await;
+    for (query, status, problem) in [
+        ("select=1", 422, "nothing-selected"),
+        ("select=3-9", 422, "nothing-selected"),
+        ("select=x", 400, "bad-query"),
+        ("select=", 400, "bad-query"),
+        ("select=0&select=1", 400, "bad-query"),
+    ] {
+        let refused = world.send("POST", &format!("/api/v1/items?{query}"), &torrent, b"de").await;
+        assert_eq!((refused.status, refused.problem().as_str()), (status, problem), "{query}");
+    }
+    let many = format!("\"labels\": [{}]", vec!["\"a\""; 17].join(","));
+    for rest in [r#""select": "4-1""#, r#""select": 1"#, r#""labels": [""]"#, r#""labels": ["a\u0000"]"#, &many] {
+        let body = format!("{{\"uri\": \"{IH}\", {rest}}}");
+        let refused = world.send("POST", "/api/v1/items", &json, body.as_bytes()).await;
+        assert_eq!((refused.status, refused.problem().as_str()), (400, "bad-body"), "{body}");
+    }
+    assert!(world.catalogue.items.lock().is_empty());
+}
+
+#[tokio::test]
+async fn the_selection_of_a_pinned_item_is_what_counts_and_is_changed_without_the_rest() {
+    let world = with_an_item().await;
+    let pin = format!("/api/v1/items/{IH}/pin");
+    assert_eq!(world.send("PUT", &pin, &[], b"").await.status, 202);
+    let changed = patch(&world, r#"{"select": "2"}"#).await;
+    assert_eq!((changed.status, &changed.json()["select"]), (200, &"2".into()), "{}", changed.text());
+    let files = of_item(&world, "files").await.json();
+    assert_eq!((&files["files"][0]["selected"], &files["files"][1]["selected"]), (&false.into(), &true.into()));
+    let here = Some(SelectedBytes { len: 500, have_bytes: 500 });
+    world.catalogue.items.lock().get_mut(&infohash()).unwrap().selected = here;
+    let told = world.get(&pin).await.json();
+    assert_eq!((&told["state"], &told["total_bytes"]), (&"pinned".into(), &500.into()), "{told}");
+
+    let refused = patch(&world, r#"{"select": "1,7", "labels": ["lost"]}"#).await;
+    assert_eq!((refused.status, refused.problem().as_str()), (422, "nothing-selected"));
+    let unchanged = patch(&world, "{}").await.json();
+    assert_eq!((&unchanged["select"], &unchanged["labels"]), (&"2".into(), &serde_json::json!([])), "{unchanged}");
+    let all = patch(&world, r#"{"select": null}"#).await.json();
+    assert!(all["select"].is_null(), "{all}");
+    assert_eq!(of_item(&world, "files").await.json()["files"][0]["selected"], true);
+    world.catalogue.items.lock().clear();
+    assert_eq!(patch(&world, r#"{"select": "0"}"#).await.problem(), "no-such-item");
+}
+
+#[tokio::test]
+async fn items_are_found_by_their_labels() {
+    let world = world(FILES).await;
+    let body = format!("{{\"uri\": \"{IH}\", \"labels\": [\"new\", \"linux iso\", \"new\"]}}");
+    let added = world.send("POST", "/api/v1/items", &[("Content-Type", "application/json")], body.as_bytes()).await;
+    assert_eq!(added.json()["labels"], serde_json::json!(["new", "linux iso"]));
+    let other = InfoHash::new([1; 20]);
+    world.catalogue.items.lock().insert(other, item(other, true, true));
+    let found = async |query: &str| {
+        let list = world.get(&format!("/api/v1/items?{query}")).await.json();
+        list["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| it["infohash"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(found("label=linux+iso").await, [IH]);
+    assert!(found("label=linux").await.is_empty());
+    assert_eq!(patch(&world, r#"{"labels": ["seen"]}"#).await.json()["labels"], serde_json::json!(["seen"]));
+    assert!(found("label=new").await.is_empty());
+    assert_eq!(found("label=seen").await, [IH]);
+    assert_eq!(patch(&world, r#"{"labels": null}"#).await.json()["labels"], serde_json::json!([]));
+    assert_eq!(found("").await.len(), 2);
 }

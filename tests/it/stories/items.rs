@@ -267,3 +267,68 @@ async fn what_is_prefetched_is_here_when_its_reader_comes() {
     assert_eq!(node.stats().bytes_downloaded, MIB as u64, "that half and no more");
     node.stop().await;
 }
+
+/// Waits until all that is pinned of an item is here.
+async fn until_pinned(node: &Node, content: &Content) {
+    let whole = async || (told(node, content, "/pin").await["state"] == "pinned").then_some(());
+    wait::until("all that is pinned to come", PATIENCE, whole).await;
+}
+
+/// Waits until of these pieces those are held that are said to be.
+async fn until_held(node: &Node, content: &Content, pieces: &[(usize, bool)]) {
+    let store = node.app.store();
+    let as_said = || pieces.iter().all(|(piece, held)| store.is_pinned(&content.piece_hash(*piece)) == *held);
+    wait::until("the pieces to be held, or let go", PATIENCE, async || as_said().then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_pinned_item_the_files_that_are_selected_are_fetched_and_held_over_a_restart_until_others_are() {
+    let files: &[(&[&str], usize)] =
+        &[(&["a.bin"], 300 * KIB), (&["sub", "b.bin"], 500 * KIB), (&["c.bin"], 200 * KIB)];
+    let content = Content::folder("folder", 311, files, 64 * 1024);
+    let seeder = Seeder::start(&content).await;
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(&node::config(dir.path())).await.unwrap();
+    let uri = format!("magnet:?{}", content.magnet_query(&[seeder.address()]));
+    let wanted = json!({ "uri": uri, "select": "1", "pin": true, "labels": ["news"] });
+    let kind = [("content-type", "application/json")];
+    let added = node.connect().await.ask("POST", "/api/v1/items", &kind, wanted.to_string().as_bytes()).await;
+    assert_eq!(added.status, 202, "{}", added.text());
+    until_pinned(&node, &content).await;
+    let second = content.covering(300 * KIB, 800 * KIB);
+    let item = told(&node, &content, "").await;
+    assert_eq!((&item["have_bytes"], &item["select"]), (&json!(second), &json!("1")), "{item}");
+    assert_eq!(item["selected"], json!({ "len": 500 * KIB, "have_bytes": 500 * KIB }));
+    assert_eq!(node.stats().bytes_downloaded, second, "the pieces that it touches and no more");
+    until_held(&node, &content, &[(3, false), (4, true), (12, true), (13, false)]).await;
+    let third = node.connect().await.get(&content.path(2), &[]).await;
+    assert!(third.body == content.file(2), "what is not selected is read all the same: {}", third.status);
+    until_held(&node, &content, &[(15, false)]).await;
+    node.stop().await;
+
+    let node = Node::start(&node::config(dir.path())).await.unwrap();
+    until_pinned(&node, &content).await;
+    let item = told(&node, &content, "").await;
+    assert_eq!((&item["select"], &item["labels"]), (&json!("1"), &json!(["news"])), "{item}");
+    let rows = told(&node, &content, "/files").await["files"].clone();
+    let selected: Vec<_> = (0..3_usize).map(|row| rows[row]["selected"] == true).collect();
+    assert_eq!(selected, [false, true, false]);
+    let peers = json!({ "peers": [seeder.address().to_string()] });
+    assert_eq!(ask(&node, "POST", &content, "/peers", &peers).await.status, 202);
+    let wider = ask(&node, "PATCH", &content, "", &json!({ "select": "0-1" })).await;
+    assert_eq!((wider.status, &wider.json()["select"]), (200, &json!("0-1")), "{}", wider.text());
+    until_pinned(&node, &content).await;
+    assert_eq!(node.stats().bytes_downloaded, content.covering(0, 256 * KIB), "what was missing of it");
+    until_held(&node, &content, &[(0, true), (12, true), (15, false)]).await;
+
+    let none = ask(&node, "PATCH", &content, "", &json!({ "select": "3" })).await;
+    assert!(none.status == 422 && none.text().contains("nothing-selected"), "{}", none.text());
+    assert_eq!(ask(&node, "PATCH", &content, "", &json!({ "select": "2" })).await.status, 200);
+    until_held(&node, &content, &[(0, false), (11, false), (12, true), (15, true)]).await;
+    let usage = node.app.store().usage();
+    assert!(usage.pinned_bytes < usage.bytes, "what was held may be evicted, and is here until then");
+    let cached = [("cache-control", "only-if-cached")];
+    assert!(node.connect().await.get(&content.path(0), &cached).await.body == content.file(0));
+    node.stop().await;
+    seeder.stop().await;
+}
