@@ -332,3 +332,25 @@ async fn of_a_pinned_item_the_files_that_are_selected_are_fetched_and_held_over_
     node.stop().await;
     seeder.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_cache_cannot_hold_whole_is_pinned_in_part() {
+    let files: &[(&[&str], usize)] = &[(&["a.bin"], 12 * MIB), (&["b.bin"], 12 * MIB)];
+    let content = Content::folder("large", 315, files, 256 * 1024);
+    let seeder = Seeder::start(&content).await;
+    let node = Node::with(|config| {
+        (config.cache.max_size, config.cache.memory) = (Size::mib(16), Size::mib(8));
+    })
+    .await;
+    node.learn(&content, &[seeder.address()]).await;
+    assert_eq!(ask(&node, "PUT", &content, "/pin", &Value::Null).await.status, 507);
+    assert_eq!(ask(&node, "PATCH", &content, "", &json!({ "select": "0" })).await.status, 200);
+    assert_eq!(ask(&node, "PUT", &content, "/pin", &Value::Null).await.status, 202);
+    let refused = ask(&node, "PATCH", &content, "", &json!({ "select": null, "labels": ["large"] })).await;
+    assert_eq!(refused.status, 507, "{}", refused.text());
+    let item = told(&node, &content, "").await;
+    assert_eq!((&item["select"], &item["labels"]), (&json!("0"), &json!([])), "nothing is changed: {item}");
+    until_pinned(&node, &content).await;
+    node.stop().await;
+    seeder.stop().await;
+}
