@@ -95,8 +95,9 @@ export async function listen() {
       delay = FIRST_DELAY_MS;
       for await (const event of eventsOf(response.body)) {
         last = event.id ?? last;
-        tellAll(event.name, JSON.parse(event.data));
-        tellAll("any", { name: event.name, ...JSON.parse(event.data) });
+        const it = JSON.parse(event.data);
+        tellAll(event.name, it);
+        tellAll("any", { event: event.name, it });
       }
     } catch {
       // It is tried again, with a token perhaps.

@@ -35,7 +35,7 @@ let names = new Map();
 const short = (id) => names.get(id) ?? (String(id).length > 20 ? `${String(id).slice(0, 12)}…` : String(id));
 
 happenings.addEventListener("any", ({ detail }) => {
-  if (!EVENTS[detail.name]) return;
+  if (!EVENTS[detail.event]) return;
   log.unshift({ when: new Date(), detail, id: `${Date.now()}-${Math.random()}` });
   log.length = Math.min(log.length, MOST_EVENTS);
 });
@@ -303,7 +303,7 @@ function eventList() {
     return {
       node: h("li", { class: "event" }, h("time", { datetime: when.toISOString() }, when.toLocaleTimeString("en-GB")), " ", text),
       // A name may be known only later.
-      update: () => say(text, EVENTS[detail.name](detail)),
+      update: () => say(text, EVENTS[detail.event](detail.it)),
     };
   }
 }

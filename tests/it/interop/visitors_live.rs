@@ -8,17 +8,22 @@ use super::screening::{Screening, Seat, is_fine};
 /// So slow that a film of 8 MB is still being read when somebody looks.
 const SLOW: &str = "300KiB/s";
 
+/// Whether the page is told of what happens from now on.
+const CONNECTED: &str = "return document.querySelector('.light.up') !== null";
+
 #[tokio::test]
 async fn while_a_film_is_read_its_peers_its_stream_and_the_rates_are_seen() {
     let options = [("SWARMGATE_LIMITS__CLIENT_BANDWIDTH", SLOW)];
     let Some(screening) = Screening::start(Window::Desktop, &options).await else { return };
     let Screening { torrent, seeder, magnet, seat: Seat { visitor, gateway, .. } } = &screening;
+    visitor.visits(&gateway.url("/#/status")).await;
+    visitor.sees("that it is told what happens", CONNECTED).await;
     let added = http::post(&gateway.url("/api/v1/items"), "text/plain", magnet.clone().into_bytes()).await;
     assert!(added.status.is_success(), "{}", added.text());
     let url = gateway.url(&format!("/bt/{}/@1", torrent.info_hash));
     let reader = tokio::spawn(async move { http::client().get(&url).send().await?.bytes().await });
 
-    visitor.visits(&gateway.url("/#/status")).await;
+    visitor.reads("Films & more: 3 files found").await;
     let stream = "const row = [...document.querySelectorAll('.rows li')].find((it) => it.innerText.includes('first byte after'));
         return row && /(BitTorrent|Cache) \\d+ %/.test(row.innerText) && /stall/.test(row.innerText) ? row.innerText : null";
     let row = visitor.sees("the stream, with its mix and its stalls", stream).await;
