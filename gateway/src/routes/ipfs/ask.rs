@@ -312,7 +312,8 @@ mod tests {
         assert_eq!(format("format=raw", ""), Some(Format::Raw));
         assert_eq!(format("", "application/vnd.ipld.raw"), Some(Format::Raw));
         assert_eq!(format("", ""), None);
-        assert_eq!(ask("format=zip", "").unwrap_err().kind(), ProblemKind::NotAcceptable);
+        assert_eq!(format("format=zip", ""), Some(Format::Zip));
+        assert_eq!(ask("format=rar", "").unwrap_err().kind(), ProblemKind::NotAcceptable);
     }
 
     #[test]
