@@ -10,7 +10,7 @@ mod place;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -56,6 +56,9 @@ pub(crate) struct Fetch {
     crowds: Mutex<Vec<(SourceKey, Crowd)>>,
     bell: Notify,
     next: AtomicU64,
+    /// Whether nobody will be served any more. Set before those who wait are told, so that who takes a lock after that
+    /// sees it.
+    ended: AtomicBool,
 }
 
 impl Fetch {
@@ -70,6 +73,7 @@ impl Fetch {
             crowds: Mutex::default(),
             bell: Notify::new(),
             next: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
         })
     }
 
@@ -89,7 +93,7 @@ impl Fetch {
         self.bell.notify_one();
     }
 
-    /// A reader of these bytes. `None` when there are too many.
+    /// A reader of these bytes. `None` when there are too many, and when it has ended.
     pub(crate) fn open(self: &Arc<Self>, range: std::ops::Range<u64>, options: ReaderOptions) -> Option<Place> {
         let key = ReaderKey(self.next.fetch_add(1, Ordering::Relaxed));
         let position = range.start;
@@ -97,16 +101,27 @@ impl Fetch {
             return None;
         }
         let bell = Arc::new(Notify::new());
-        self.rows.lock().insert(key, Row { position, fault: None, bell: Arc::clone(&bell) });
-        self.bell.notify_one();
-        Some(Place::new(Arc::clone(self), key, bell, position))
+        let place = Place::new(Arc::clone(self), key, Arc::clone(&bell), position);
+        {
+            let mut rows = self.rows.lock();
+            if !self.ended.load(Ordering::Acquire) {
+                rows.insert(key, Row { position, fault: None, bell });
+                self.bell.notify_one();
+                return Some(place);
+            }
+        }
+        None
     }
 
-    /// Waits for the block of a unit, from whomever. An error when it will not come.
+    /// Waits for the block of a unit, from whomever. An error when it will not come, at once when it has ended.
     pub(crate) fn wait_for(&self, unit: Unit) -> oneshot::Receiver<VerifiedBytes> {
         let (sender, receiver) = oneshot::channel();
         self.plan.lock().mark_lost(unit);
-        self.waiters.lock().entry(unit).or_default().push(sender);
+        let mut waiters = self.waiters.lock();
+        if !self.ended.load(Ordering::Acquire) {
+            waiters.entry(unit).or_default().push(sender);
+        }
+        drop(waiters);
         self.bell.notify_one();
         receiver
     }
@@ -160,6 +175,7 @@ impl Fetch {
 
     /// Nobody will be served any more.
     fn end(&self) {
+        self.ended.store(true, Ordering::Release);
         self.waiters.lock().clear();
         for row in self.rows.lock().values_mut() {
             row.fault = Some(GiveUpReason::NobodyHasIt);
@@ -182,5 +198,64 @@ impl Fetch {
         let waiters = self.waiters.lock().remove(&unit);
         // Who does not listen any more has left.
         waiters.into_iter().flatten().for_each(|waiter| drop(waiter.send(block.clone())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use swarmgate_content::{ContentId, EventBus, InfoHash};
+    use swarmgate_hybrid_rules::{BreakerOptions, Breakers, Budget, BudgetOptions, Policy};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    /// Nothing is ever there.
+    #[derive(Debug)]
+    struct Nowhere;
+
+    impl Ground for Nowhere {
+        fn has(&self, _: Unit) -> bool {
+            false
+        }
+
+        fn refuted(&self, _: Name) -> BoxFuture<'static, ()> {
+            Box::pin(std::future::ready(()))
+        }
+    }
+
+    fn fetch() -> Arc<Fetch> {
+        let breakers = Breakers::new(BreakerOptions::default(), 1);
+        let options = PlanOptions {
+            policy: Arc::new(Policy::default()),
+            breakers: breakers.clone(),
+            budget: Budget::new(BudgetOptions::default()),
+            patience: Duration::from_secs(30),
+        };
+        let outside = Outside {
+            item: ContentId::BtV1(InfoHash::new([1; 20])),
+            route: "bt",
+            allowed: None,
+            events: EventBus::default(),
+            breakers,
+            changed: Arc::default(),
+        };
+        Fetch::new(Units::equal(1 << 20, 1 << 18).unwrap(), options, Arc::new(Nowhere), outside)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_before_the_end_is_told_of_it_and_who_comes_after_does_not_wait() {
+        let (fetch, stop) = (fetch(), CancellationToken::new());
+        let before = fetch.wait_for(Unit(0));
+        let place = fetch.open(0..1 << 20, ReaderOptions::default()).unwrap();
+        stop.cancel();
+        fetch.clone().run(stop).await;
+        assert!(before.await.is_err());
+        assert_eq!(place.given_up().await, GiveUpReason::NobodyHasIt);
+        let after = tokio::time::timeout(Duration::from_secs(60), fetch.wait_for(Unit(1))).await;
+        assert!(after.is_ok_and(|block| block.is_err()), "it waits for what nobody fetches");
+        assert!(fetch.open(0..1 << 20, ReaderOptions::default()).is_none());
+        assert_eq!(fetch.readers(), 1);
     }
 }
