@@ -108,6 +108,9 @@ async fn of_two_torrents_that_share_forty_pieces_the_second_downloads_none_of_th
     }
     assert_eq!(all.pieces(), ((0, 50), (0, 10)));
     assert_eq!((pieces(&node.stats()), node.stats().bytes_wasted), ((60, 0), 0));
+    // It is counted a moment after the piece was handed on.
+    let all_counted = async || (node.stats().blocks_verified >= 60).then_some(());
+    wait::until("the count of the last piece", WITHIN, all_counted).await;
     assert_eq!(node.stats().blocks_verified, 60, "what was hashed for one is not hashed for the other");
     all.stop().await;
 }
