@@ -70,6 +70,8 @@ impl Stage {
         let id = seeder.ipfs.node().ok_or("the seeder is an IPFS node")?.peer_id();
         let mut config = offline();
         config.cache.dir.clone_from(&dir);
+        // The seeder would tell it of the other gateways here, which have all of it and no slow way.
+        config.bittorrent.pex = false;
         config.ipfs.bootstrap = vec![format!("/ip4/127.0.0.1/tcp/{}/p2p/{id}", ipfs.address.port())];
         let app = App::build(&config, Listeners::bind(&config)?).await?;
         let names = [
