@@ -77,7 +77,8 @@ async fn units_take_at_most_twice_as_long_when_a_source_falls_silent() {
         let run = play(&world, Some(way)).await;
         println!("{name} silent: {run:?}");
         let (with, without) = (run.unit_ms[2], sound.unit_ms[2]);
-        assert!(with <= without * 2, "{name} silent: p99 of a unit {with} ms instead of {without}");
+        // Each is the last millisecond of a step of the histogram: less than 576 is told as 575, and twice that as 1151.
+        assert!(with < (without + 1) * 2, "{name} silent: p99 of a unit {with} ms instead of {without}");
         assert!(run.passed <= 1.05, "{name} silent: {:.3} times its bytes came", run.passed);
         // Two hedges need not be earned.
         let hedges = 0.05 + 2.0 * f64::from(UNIT) / world.content.bytes.len() as f64;
