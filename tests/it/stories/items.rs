@@ -193,7 +193,7 @@ async fn a_tracker_is_asked_again_when_its_minimum_is_over_and_not_before() {
     add(&node, &content).await;
     let answered = async || {
         let row = told(&node, &content, "/trackers").await["trackers"][0].clone();
-        (row["state"] == "working").then_some(row["next_s"].as_u64().unwrap())
+        (row["state"] == "working").then(|| row["next_s"].as_u64().unwrap())
     };
     let before = wait::until("its answer", PATIENCE, answered).await;
     assert!(before > 1700, "{before}");
