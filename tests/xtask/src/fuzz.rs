@@ -4,7 +4,12 @@
 //! What a run finds new goes below the target directory; the seeds in `tests/fuzz/corpus` are read only. An input that
 //! breaks a target is kept as an artifact, and its path is in the output.
 
+use std::iter;
+use std::num::NonZeroUsize;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use crate::report::Outcome;
 use crate::shell::{Cmd, root, target_dir};
@@ -40,9 +45,23 @@ pub(crate) fn run(name: Option<&str>, seconds: u32) -> Outcome {
         Ok(binaries) => binaries,
         Err(why) => return Outcome::Failed(why),
     };
-    // A broken target must not hide the next.
-    let broken: Vec<&str> = wanted.into_iter().filter(|t| failed(&binaries, t, seconds)).map(String::as_str).collect();
+    let broken = broken(&binaries, &wanted, seconds);
     if broken.is_empty() { Outcome::Passed } else { Outcome::Failed(broken.join(", ")) }
+}
+
+/// Runs all targets, one a core at a time, and returns those that failed: a broken one must not hide the next.
+fn broken(binaries: &Path, wanted: &[&String], seconds: u32) -> Vec<String> {
+    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let begun = AtomicUsize::new(0);
+    let one_after_another = || {
+        let next = || wanted.get(begun.fetch_add(1, Ordering::Relaxed));
+        let broken = iter::from_fn(next).filter(|target| failed(binaries, target, seconds));
+        broken.map(|target| (*target).clone()).collect::<Vec<_>>()
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(one_after_another)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    })
 }
 
 /// The fuzz crate is no member of the workspace, so `cargo fmt --all` passes it by.

@@ -109,7 +109,8 @@ impl Cmd {
         let failed = !output.status.success();
         for stream in [output.stdout, output.stderr] {
             let text = String::from_utf8_lossy(&stream);
-            text.lines().filter(|line| failed || line.contains(of_interest)).for_each(|line| println!("{line}"));
+            let told = text.lines().filter(|line| failed || line.contains(of_interest));
+            told.for_each(|line| println!("{}: {line}", self.name()));
         }
         if failed { Err(format!("{}: {}", self.short(), output.status)) } else { Ok(()) }
     }
