@@ -7,8 +7,10 @@ use std::fmt::Debug;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use serde::{Serialize, Serializer};
-use swarmgate_bittorrent::{ItemFiles, ItemRefused, PinRefused, Recheck, SelectRefused, Trackers, UploadPolicy};
+use serde::Serialize;
+use swarmgate_bittorrent::{
+    ItemFiles, ItemRefused, PinRefused, Recheck, SelectRefused, Trackers, UploadPolicy, selection_text,
+};
 use swarmgate_bittorrent_proto::magnet::{Magnet, Selection};
 use swarmgate_content::{BoxFuture, ContentId, InfoHash, InfoHashV2};
 use utoipa::ToSchema;
@@ -240,7 +242,7 @@ pub struct ItemStatus {
     /// Whether all of it, or what is selected, is fetched though nobody reads it, and held in the cache.
     pub pinned: bool,
     /// The files that are fetched and held while it is pinned, by their numbers; null for all.
-    #[serde(serialize_with = "as_text")]
+    #[serde(serialize_with = "selection_text::serialize")]
     #[schema(value_type = Option<String>, example = "0,2,4-7")]
     pub select: Option<Selection>,
     /// What those files come to, where some are selected and its metadata is known.
@@ -282,13 +284,6 @@ pub struct SelectedBytes {
     pub len: u64,
     /// Bytes of them in the cache.
     pub have_bytes: u64,
-}
-
-fn as_text<S: Serializer>(select: &Option<Selection>, serializer: S) -> Result<S::Ok, S::Error> {
-    match select {
-        Some(select) => serializer.collect_str(select),
-        None => serializer.serialize_none(),
-    }
 }
 
 /// A swarm's size, as trackers tell it (BEP 48).

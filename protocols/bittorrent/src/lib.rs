@@ -29,6 +29,7 @@ pub mod route;
 mod scraper;
 mod seeding;
 mod selection;
+pub mod selection_text;
 mod sources;
 #[cfg(test)]
 mod testing;

@@ -9,6 +9,7 @@ use swarmgate_content::{InfoHash, InfoHashV2, TorrentId};
 
 use crate::pinning::Pin;
 use crate::seeding::UploadPolicy;
+use crate::selection_text;
 
 /// Trackers kept of one item's record.
 const MAX_TRACKERS: usize = 64;
@@ -108,24 +109,6 @@ impl Record {
         if usable && fits && !self.web_seeds.contains(&url) {
             self.web_seeds.push(url);
         }
-    }
-}
-
-/// A selection as BEP 53 writes it.
-mod selection_text {
-    use serde::{Deserialize as _, Deserializer, Serializer};
-    use swarmgate_bittorrent_proto::magnet::Selection;
-
-    pub(super) fn serialize<S: Serializer>(select: &Option<Selection>, serializer: S) -> Result<S::Ok, S::Error> {
-        match select {
-            Some(select) => serializer.collect_str(select),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Selection>, D::Error> {
-        let text = Option::<String>::deserialize(deserializer)?;
-        text.map(|text| text.parse::<Selection>().map_err(serde::de::Error::custom)).transpose()
     }
 }
 
