@@ -37,9 +37,9 @@ pub enum Event {
     ItemProgress {
         /// The content.
         item: ContentId,
-        /// Bytes of it in the cache.
+        /// Bytes of it in the cache; where files of it are selected and it is pinned, of the pieces that those touch.
         have_bytes: u64,
-        /// All of it, in bytes.
+        /// All of it, or of those pieces, in bytes.
         total_len: u64,
     },
     /// It is no longer active; its data may still be in the cache.

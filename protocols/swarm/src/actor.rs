@@ -88,6 +88,8 @@ pub(crate) struct Actor {
     member: Option<Member>,
     counted: TorrentTotals,
     told_progress: Instant,
+    /// The pieces that are wanted though nobody reads them, where that is not all or none: progress is counted by them.
+    selected: Option<Bitfield>,
     uploads: Uploads,
     downloads: Line,
     tasks: TaskTracker,
@@ -142,6 +144,7 @@ impl Actor {
             pending: FuturesUnordered::new(),
             counted: TorrentTotals::default(),
             told_progress: Instant::now(),
+            selected: None,
             tasks,
             cancel,
         }
@@ -193,8 +196,14 @@ impl Actor {
             Command::SetListenPort(port) => self.torrent.set_listen_port(port),
             Command::SeekIntroduction(address) => self.torrent.seek_introduction(Instant::now(), address),
             Command::SeekRoots { info, info_bytes } => self.seek_roots(info, info_bytes),
-            Command::WantEverything(everything) => self.torrent.want_everything(Instant::now(), everything),
-            Command::WantPieces(wanted) => self.torrent.want_pieces(Instant::now(), wanted),
+            Command::WantEverything(everything) => {
+                self.selected = None;
+                self.torrent.want_everything(Instant::now(), everything);
+            }
+            Command::WantPieces(wanted) => {
+                self.selected = Some(wanted.clone());
+                self.torrent.want_pieces(Instant::now(), wanted);
+            }
             Command::CheckStore(done) => {
                 self.check_store();
                 // Nobody may be waiting any more.
@@ -325,14 +334,15 @@ impl Actor {
         self.torrent.set_info(Instant::now(), known.info_bytes.clone(), known.geometry.clone(), have);
         self.share_read_ahead();
         self.keep_info(&known);
-        let item = known.meta.id;
-        self.shared.context.events.publish(Event::ItemMetadata {
-            item,
+        let told = Event::ItemMetadata {
+            item: known.meta.id,
             name: known.meta.name.clone(),
             total_len: known.meta.total_len,
             files: known.meta.files.len(),
-        });
+        };
+        // Whoever hears of it may look at once, and finds it known.
         self.shared.metadata.send_replace(Metadata::Known(known));
+        self.shared.context.events.publish(told);
         self.member = Some(self.shared.context.twins.join(&self.shared));
         if self.shared.context.twins.told() != as_of {
             self.check_store();

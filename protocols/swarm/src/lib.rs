@@ -272,6 +272,15 @@ impl Known {
             full
         }
     }
+
+    /// How many bytes of some of its pieces are in the store, and how many all of those have.
+    pub(crate) fn bytes_of(&self, pieces: &Bitfield) -> (u64, u64) {
+        let have = self.have.lock();
+        pieces.iter().fold((0, 0), |(here, all), piece| {
+            let len = u64::from(self.geometry.len_of(piece));
+            (here + if have.get(piece) { len } else { 0 }, all + len)
+        })
+    }
 }
 
 /// How far a swarm is with its metadata.

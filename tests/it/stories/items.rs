@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use swarmgate_config::Size;
+use swarmgate_content::Event;
 use swarmgate_egress::testing::HttpStub;
 use swarmgate_tests::node::{self, Content, Node, Seeder};
 use swarmgate_tests::raw::Answer;
@@ -329,6 +330,36 @@ async fn of_a_pinned_item_the_files_that_are_selected_are_fetched_and_held_over_
     assert!(usage.pinned_bytes < usage.bytes, "what was held may be evicted, and is here until then");
     let cached = [("cache-control", "only-if-cached")];
     assert!(node.connect().await.get(&content.path(0), &cached).await.body == content.file(0));
+    node.stop().await;
+    seeder.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_progress_of_an_item_whose_files_are_selected_is_that_of_their_pieces() {
+    let files: &[(&[&str], usize)] =
+        &[(&["a.bin"], 300 * KIB), (&["sub", "b.bin"], 500 * KIB), (&["c.bin"], 200 * KIB)];
+    let content = Content::folder("folder", 316, files, 64 * 1024);
+    let (seeder, node) = (Seeder::start(&content).await, Node::fresh().await);
+    let mut events = node.app.manager().events().subscribe();
+    let uri = format!("magnet:?{}", content.magnet_query(&[seeder.address()]));
+    let wanted = json!({ "uri": uri, "select": "1", "pin": true });
+    let kind = [("content-type", "application/json")];
+    let added = node.connect().await.ask("POST", "/api/v1/items", &kind, wanted.to_string().as_bytes()).await;
+    assert_eq!(added.status, 202, "{}", added.text());
+    let second = content.covering(300 * KIB, 800 * KIB);
+    let mut told = Vec::new();
+    let whole = async || {
+        while let Ok(Some(event)) = events.try_recv() {
+            if let Event::ItemProgress { have_bytes, total_len, .. } = event.event {
+                told.push((have_bytes, total_len));
+            }
+        }
+        told.contains(&(second, second)).then_some(())
+    };
+    wait::until("its pieces to be told", PATIENCE, whole).await;
+    assert!(told.iter().all(|(_, total)| *total == second), "{told:?}");
+    let item = self::told(&node, &content, "").await;
+    assert_eq!(item["selected"], json!({ "len": 500 * KIB, "have_bytes": 500 * KIB }));
     node.stop().await;
     seeder.stop().await;
 }

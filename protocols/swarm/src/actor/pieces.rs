@@ -10,6 +10,7 @@ use swarmgate_store::{PutError, StoreEvent};
 use tokio::sync::broadcast;
 
 use super::{Actor, Done, PROGRESS_INTERVAL, PieceFault, stored};
+use crate::Known;
 use crate::board::{Handed, Wake};
 use crate::loan::{Admitted, not_stored};
 
@@ -140,12 +141,22 @@ impl Actor {
         if complete {
             self.shared.completed.send_replace(true);
         }
-        if complete || now.saturating_duration_since(self.told_progress) >= PROGRESS_INTERVAL {
+        let is_last = complete || self.is_last_selected(&known, piece);
+        if is_last || now.saturating_duration_since(self.told_progress) >= PROGRESS_INTERVAL {
             self.told_progress = now;
             let item = self.shared.content();
-            let (have_bytes, total_len) = (known.have_bytes(), known.geometry.total_len());
+            let (have_bytes, total_len) = match &self.selected {
+                Some(selected) => known.bytes_of(selected),
+                None => (known.have_bytes(), known.geometry.total_len()),
+            };
             self.shared.context.events.publish(Event::ItemProgress { item, have_bytes, total_len });
         }
+    }
+
+    /// Whether a piece that is here now is one of those that are selected, and the last of them to come.
+    fn is_last_selected(&self, known: &Known, piece: PieceIndex) -> bool {
+        let have = known.have.lock();
+        self.selected.as_ref().is_some_and(|it| it.get(piece) && it.iter().all(|selected| have.get(selected)))
     }
 
     pub(super) fn verify_and_store(&self, piece: PieceIndex, bytes: Bytes) {
