@@ -201,11 +201,11 @@ pub struct Items {
     /// Contents active at once. Readers come first: for one more, a content that nobody reads waits or is dropped, and when
     /// all are being read the request is answered 503.
     pub max_active: usize,
-    /// Of the contents added to stay that nobody reads: how many that are not complete are active at once. The rest wait, in
-    /// the order in which they were added.
+    /// Of the contents added to stay that nobody reads: how many that are not complete are active at once. The rest wait, by
+    /// their priority and in the order in which they were added.
     pub max_active_downloads: usize,
-    /// Of the contents added to stay that nobody reads: how many that are complete are active at once. The rest wait, in the
-    /// order in which they were added.
+    /// Of the contents added to stay that nobody reads: how many that are complete are active at once. The rest wait, by their
+    /// priority and in the order in which they were added.
     pub max_active_seeds: usize,
 }
 

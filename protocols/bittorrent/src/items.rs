@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::active::{ActiveTorrent, Environment};
+use crate::priority::Priority;
 use crate::protocol::{BitTorrentOptions, StartError};
 use crate::record::Record;
 use crate::seeding::{UploadPolicy, UploadRules};
@@ -72,6 +73,8 @@ pub struct Item {
     pub select: Option<Selection>,
     /// What those come to, while it is active and some are selected.
     pub selected: Option<Selected>,
+    /// When it has its turn among those that were added to stay.
+    pub priority: Priority,
     /// What its owner sorts it by.
     pub labels: Vec<String>,
     /// Whether it is private (BEP 27).
@@ -194,6 +197,7 @@ impl Items {
             pinned: record.pinned,
             select: record.select.clone(),
             selected: selected.map(|(known, select)| Selected::of_known(known, select)),
+            priority: record.priority,
             labels: record.labels.clone(),
             private: record.private || known.is_some_and(|known| known.meta.private),
             last_error,
@@ -364,14 +368,18 @@ impl Engine {
     }
 
     /// Stops the torrent that has been without readers for longest, to make a place: one that was added to stay only when
-    /// there is no other. That one waits.
+    /// there is no other, and of those one of the last in priority. That one waits.
     pub(crate) fn retire_one(&self, items: &mut Items) -> Result<(), AddItemError> {
         let now = Instant::now();
-        let kept = |infohash: &InfoHash| items.records.get(infohash).is_some_and(|record| record.kept);
+        // Of what was not added to stay nobody asks for its priority.
+        let rank = |infohash: &InfoHash| {
+            let kept = items.records.get(infohash).filter(|record| record.kept);
+            (kept.is_none(), kept.map_or_else(Priority::default, |record| record.priority))
+        };
         let idle = items
             .active
             .iter()
-            .filter_map(|(infohash, torrent)| Some((!kept(infohash), torrent.handle().idle_for(now)?, *infohash)));
+            .filter_map(|(infohash, torrent)| Some((rank(infohash), torrent.handle().idle_for(now)?, *infohash)));
         let (_, _, infohash) = idle.max().ok_or(AddItemError::TooMany(self.options.max_active))?;
         self.retire(items, infohash);
         Ok(())

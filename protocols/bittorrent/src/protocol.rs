@@ -369,11 +369,17 @@ impl BitTorrentProtocol {
 
     /// Gives an item a policy of its own for uploading, or takes it away. Tells whether the item is known.
     pub async fn set_policy(&self, infohash: &InfoHash, policy: Option<UploadPolicy>) -> bool {
-        let known = self.engine.items.lock().records.get_mut(infohash).map(|record| record.policy = policy).is_some();
+        let key = {
+            let mut items = self.engine.items.lock();
+            let key = items.key(*infohash);
+            let Some(record) = items.records.get_mut(&key) else { return false };
+            record.policy = policy;
+            key
+        };
         self.engine.apply_policies();
         self.engine.house.notify_one();
-        self.engine.persist(*infohash).await;
-        known
+        self.engine.persist(key).await;
+        true
     }
 
     /// A torrent's metadata, if it is active and known.

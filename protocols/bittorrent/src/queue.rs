@@ -1,12 +1,15 @@
 //! Which of the items that were added to stay are active, when there are more than may be.
 //!
 //! What somebody reads is active, always, and takes no place of the queue. Of the rest those that are not complete have
-//! places of their own, and so have those that are, each in the order in which they were added. Who has no place waits, and
-//! is found and read all the same: reading it makes it active. What its policy does not upload any more needs no place.
+//! places of their own, and so have those that are, each by priority and, where that is the same, in the order in which they
+//! were added. Who has no place waits, and is found and read all the same: reading it makes it active. What its policy does
+//! not upload any more needs no place.
 
 use std::collections::BTreeSet;
 
 use swarmgate_content::InfoHash;
+
+use crate::priority::Priority;
 
 /// How many may be active that nobody reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +30,7 @@ impl Default for QueueLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Queued {
     pub(crate) infohash: InfoHash,
+    pub(crate) priority: Priority,
     /// When it was added, in seconds since 1970.
     pub(crate) added: u64,
     pub(crate) reading: bool,
@@ -44,7 +48,7 @@ pub(crate) struct Places {
 
 /// Deals the places: at most `room` besides those who are being read.
 pub(crate) fn deal(items: &mut [Queued], limits: QueueLimits, room: usize) -> Places {
-    items.sort_unstable_by_key(|item| (item.added, item.infohash));
+    items.sort_unstable_by_key(|item| (item.priority, item.added, item.infohash));
     let mut places = Places::default();
     let (mut downloads, mut seeds, mut room) = (limits.downloads, limits.seeds, room);
     for item in items.iter() {
@@ -73,7 +77,8 @@ mod tests {
 
     fn item(number: u8, complete: bool) -> Queued {
         let infohash = InfoHash::from_slice(&[number; 20]).unwrap();
-        Queued { infohash, added: u64::from(number), reading: false, complete, wants: true }
+        let (priority, added) = (Priority::default(), u64::from(number));
+        Queued { infohash, priority, added, reading: false, complete, wants: true }
     }
 
     fn numbers<'a>(hashes: impl IntoIterator<Item = &'a InfoHash>) -> Vec<u8> {
@@ -88,6 +93,18 @@ mod tests {
         let places = deal(&mut items, limits, 100);
         assert_eq!(numbers(&places.active), [0, 1, 5]);
         assert_eq!(numbers(&places.waiting), [2, 3, 4]);
+    }
+
+    #[test]
+    fn a_priority_comes_before_age_and_readers_need_neither() {
+        let mut items: Vec<_> = (0..6).map(|number| item(number, false)).collect();
+        (items[0].priority, items[4].priority, items[5].priority) = (Priority::Low, Priority::High, Priority::High);
+        let limits = QueueLimits { downloads: 3, seeds: 0 };
+        let places = deal(&mut items, limits, 100);
+        assert_eq!((numbers(&places.active), numbers(&places.waiting)), (vec![1, 4, 5], vec![2, 3, 0]));
+        let last = items.iter_mut().find(|item| item.priority == Priority::Low).unwrap();
+        last.reading = true;
+        assert_eq!(numbers(&deal(&mut items, limits, 100).active), [0, 1, 4, 5]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What is remembered of an item: its trackers, its web seeds, a name, what is selected of it.
+//! What is remembered of an item: its trackers, its web seeds, a name, what is selected of it, its turn.
 
 use std::time::SystemTime;
 
@@ -8,6 +8,7 @@ use swarmgate_bittorrent_proto::metainfo::{MAX_URL_BYTES, MAX_WEB_SEEDS};
 use swarmgate_content::{InfoHash, InfoHashV2, TorrentId};
 
 use crate::pinning::Pin;
+use crate::priority::Priority;
 use crate::seeding::UploadPolicy;
 use crate::selection_text;
 
@@ -40,6 +41,9 @@ pub(crate) struct Record {
     /// When it was added to stay, in seconds since 1970.
     #[serde(default)]
     pub(crate) added: u64,
+    /// Whether it has a place before or after others that were added to stay.
+    #[serde(default, skip_serializing_if = "Priority::is_normal")]
+    pub(crate) priority: Priority,
     /// Whether all of it was in the cache when it was last active; of a pinned one, all that is selected.
     #[serde(default)]
     pub(crate) complete: bool,
@@ -73,6 +77,9 @@ impl Record {
         self.paused |= other.paused;
         self.private |= other.private;
         self.select = self.select.take().or(other.select);
+        if self.priority == Priority::default() {
+            self.priority = other.priority;
+        }
         if self.labels.is_empty() {
             self.labels = other.labels;
         }
@@ -169,5 +176,16 @@ mod tests {
         read.add(some("1"));
         assert_eq!((read.pin(), read.labels), (some("0,4-7").pin(), vec!["0,4-7".to_owned()]));
         assert!(serde_json::from_str::<Record>(r#"{"select":"x"}"#).is_err());
+    }
+
+    #[test]
+    fn a_priority_is_read_back_and_is_not_taken_away_by_another_record() {
+        let json = serde_json::to_string(&Record { priority: Priority::Low, ..Record::default() }).unwrap();
+        assert!(json.contains(r#""priority":"low""#), "{json}");
+        let mut read = Record::default();
+        read.add(serde_json::from_str(&json).unwrap());
+        read.add(Record::default());
+        assert_eq!(read.priority, Priority::Low);
+        assert!(!serde_json::to_string(&Record::default()).unwrap().contains("priority"), "as before there were such");
     }
 }

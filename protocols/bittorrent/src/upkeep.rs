@@ -63,6 +63,7 @@ impl Items {
             let policy = record.policy.unwrap_or(rules.policy);
             Queued {
                 infohash: *infohash,
+                priority: record.priority,
                 added: record.added,
                 reading: torrent.is_some_and(|torrent| torrent.is_read(now, grace)),
                 complete,
