@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use serde::Serialize;
 use swarmgate_bittorrent::{
-    ItemFiles, ItemRefused, PinRefused, Recheck, SelectRefused, Trackers, UploadPolicy, selection_text,
+    ItemFiles, ItemRefused, PinRefused, Priority, Recheck, SelectRefused, Trackers, UploadPolicy, selection_text,
 };
 use swarmgate_bittorrent_proto::magnet::{Magnet, Selection};
 use swarmgate_content::{BoxFuture, ContentId, InfoHash, InfoHashV2};
@@ -71,6 +71,11 @@ pub trait Catalogue: Send + Sync + Debug {
     /// an item.
     fn set_selection(&self, _id: &InfoHash, _select: Option<Selection>) -> BoxFuture<'_, Result<bool, SelectRefused>> {
         Box::pin(std::future::ready(Ok(false)))
+    }
+
+    /// Gives an item a priority among those that wait for a place; says whether there is such an item.
+    fn set_priority(&self, _id: &InfoHash, _priority: Priority) -> BoxFuture<'_, bool> {
+        Box::pin(std::future::ready(false))
     }
 
     /// Gives an item these labels in place of those that it has; says whether there is such an item.
@@ -237,6 +242,8 @@ pub struct ItemStatus {
     pub upload_policy: Option<&'static str>,
     /// Its place among those that wait for one, the first being 1.
     pub queue_position: Option<usize>,
+    /// Whether it has a place before others that nobody reads, or after them: `high`, `normal` or `low`.
+    pub priority: &'static str,
     /// Whether it stays when idle.
     pub kept: bool,
     /// Whether all of it, or what is selected, is fetched though nobody reads it, and held in the cache.

@@ -10,7 +10,9 @@ use aws_lc_rs::digest;
 use bytes::Bytes;
 use futures_util::stream;
 use parking_lot::Mutex;
-use swarmgate_bittorrent::{ItemFiles, ItemRefused, PinRefused, SelectRefused, TrackerReport, Trackers};
+use swarmgate_bittorrent::{
+    ItemFiles, ItemRefused, PinRefused, Priority, SelectRefused, TrackerReport, Trackers, UploadPolicy,
+};
 use swarmgate_bittorrent_proto::magnet::{Magnet, Selection};
 use swarmgate_content::{
     BlockHash, BoxFuture, ByteRange, Capabilities, ContentId, ContentMeta, ContentReader, EventBus, FetchError,
@@ -283,6 +285,7 @@ pub(crate) fn item(id: InfoHash, known: bool, kept: bool) -> ItemStatus {
         total_uploaded: 0,
         upload_policy: None,
         queue_position: None,
+        priority: "normal",
         kept,
         pinned: false,
         select: None,
@@ -376,6 +379,17 @@ impl Catalogue for TestCatalogue {
             item.select = select;
         }
         Box::pin(std::future::ready(outcome))
+    }
+
+    fn set_upload_policy(&self, id: &InfoHash, policy: Option<UploadPolicy>) -> BoxFuture<'_, bool> {
+        let policy = policy.map(UploadPolicy::word);
+        let known = self.items.lock().get_mut(id).map(|item| item.upload_policy = policy).is_some();
+        Box::pin(std::future::ready(known))
+    }
+
+    fn set_priority(&self, id: &InfoHash, priority: Priority) -> BoxFuture<'_, bool> {
+        let known = self.items.lock().get_mut(id).map(|item| item.priority = priority.word()).is_some();
+        Box::pin(std::future::ready(known))
     }
 
     fn set_labels(&self, id: &InfoHash, labels: Vec<String>) -> BoxFuture<'_, bool> {

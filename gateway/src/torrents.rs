@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use swarmgate_bittorrent::{
-    AddItemError, BitTorrentProtocol, Item, ItemFiles, ItemRefused, PinRefused, Recheck, SelectRefused, Trackers,
-    UploadPolicy,
+    AddItemError, BitTorrentProtocol, Item, ItemFiles, ItemRefused, PinRefused, Priority, Recheck, SelectRefused,
+    Trackers, UploadPolicy,
 };
 use swarmgate_bittorrent_proto::magnet::{Magnet, Selection};
 use swarmgate_bittorrent_proto::metainfo::Metainfo;
@@ -113,6 +113,11 @@ impl Catalogue for Torrents {
         Box::pin(async move { self.0.set_selection(&id, select).await })
     }
 
+    fn set_priority(&self, id: &InfoHash, priority: Priority) -> BoxFuture<'_, bool> {
+        let id = *id;
+        Box::pin(async move { self.0.set_priority(&id, priority).await })
+    }
+
     fn set_labels(&self, id: &InfoHash, labels: Vec<String>) -> BoxFuture<'_, bool> {
         let id = *id;
         Box::pin(async move { self.0.set_labels(&id, labels).await })
@@ -214,6 +219,7 @@ fn item_status(item: Item) -> ItemStatus {
         total_uploaded: item.total_uploaded,
         upload_policy: item.policy.map(UploadPolicy::word),
         queue_position: item.queue_position,
+        priority: item.priority.word(),
         kept: item.kept,
         pinned: item.pinned,
         select: item.select,

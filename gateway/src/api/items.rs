@@ -9,16 +9,14 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Limited};
-use serde::Deserialize;
 use serde_json::json;
-use swarmgate_bittorrent::UploadPolicy;
 use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_content::{ContentId, InfoHash};
 use url::form_urlencoded;
-use utoipa::ToSchema;
 
-use super::choices::{Wishes, choice, labels, present};
-use super::shapes::{DataOfItem, PolicyWord, Rechecked};
+use super::choices::{AddRequest, ChangeRequest, Wishes};
+use super::shapes::{DataOfItem, Rechecked};
+use super::waiting::Waiting;
 use crate::catalogue::{Added, ItemStatus};
 use crate::error::{Problem, ProblemKind};
 use crate::routes::torrent_url;
@@ -32,36 +30,15 @@ pub(super) const MAX_TORRENT_BYTES: usize = 32 * 1024 * 1024;
 /// Largest JSON or text body taken, in bytes: 64 KiB holds a magnet of any sense.
 pub(super) const MAX_TEXT_BYTES: usize = 64 * 1024;
 
-/// Largest number that every program reads as it was written.
-const MAX_POLICY_SECS: u64 = (1 << 53) - 1;
-
 /// Longest time a body may take to arrive.
 const UPLOAD_TIME: Duration = Duration::from_secs(60);
 
-/// What `POST /items` takes as JSON.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct AddRequest {
-    /// A magnet link, an infohash, or the URL of a `.torrent`.
-    uri: String,
-    /// True: all of it is fetched, and held in the cache. False: it is forgotten when idle. It stays, and what is read of it
-    /// is cached, if this is absent.
-    pin: Option<bool>,
-    /// The files that are fetched and held while it is pinned, by their numbers, as `0,2,4-7`; null for all. What a magnet
-    /// says (`so=`), if this is absent.
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>, required = false, example = "0,2,4-7")]
-    select: Option<Option<String>>,
-    /// Words to find it by: at most 16, each of 1 to 64 bytes without control characters.
-    #[schema(max_items = 16)]
-    labels: Option<Vec<String>>,
-}
-
-/// Adds an item: 201 when its files are known, 202 when they are being looked for, 200 when it was there.
+/// Adds an item: 201 when its files are known, 202 when they are being looked for, 200 when it was there. With `wait` it is
+/// answered when they are known, or when that time is over.
 ///
 /// # Errors
 /// 415 for a body of another type, 413 for one too large, 400 or 422 for one that describes no torrent, 403 for what is not
-/// served here, 429 for a stranger that has added too much.
+/// served here, 429 for a stranger that has added too much, 429 or 503 when as many requests wait as may.
 #[utoipa::path(
     post,
     path = "/api/v1/items",
@@ -82,7 +59,7 @@ pub(super) struct AddRequest {
         (status = UNPROCESSABLE_ENTITY, description = "It describes no torrent, or one that has none of the files that are selected"),
         (status = NOT_IMPLEMENTED, description = "BitTorrent is switched off"),
         (status = BAD_GATEWAY, description = "The .torrent could not be fetched"),
-        (status = SERVICE_UNAVAILABLE, description = "The limit on items is reached"),
+        (status = SERVICE_UNAVAILABLE, description = "The limit on items is reached; or that on streams, of which one that waits is one"),
         (status = INSUFFICIENT_STORAGE, description = "The cache can take no more"),
     ),
 )]
@@ -93,7 +70,8 @@ pub async fn add(State(state): State<GatewayState>, request: Request) -> Result<
     }
     let content_type = parts.headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let (added, wishes) = match essence.as_str() {
+    let mut waiting = None;
+    let (mut added, wishes) = match essence.as_str() {
         "application/x-bittorrent" => {
             let (bytes, wishes) = (read(body, MAX_TORRENT_BYTES).await?, Wishes::of_query(&parts.uri)?);
             state.denylists.admitted().check_file(&bytes, wishes.stay(), &*state.catalogue)?;
@@ -102,8 +80,9 @@ pub async fn add(State(state): State<GatewayState>, request: Request) -> Result<
         "application/json" => {
             let bytes = read(body, MAX_TEXT_BYTES).await?;
             let wanted: AddRequest = serde_json::from_slice(&bytes).map_err(|error| bad_body(error.to_string()))?;
-            let mut wishes = Wishes::of_body(wanted.pin, wanted.select, wanted.labels)?;
-            (add_uri(&state, &wanted.uri, &mut wishes).await?, wishes)
+            let (uri, mut wishes) = wanted.read()?;
+            waiting = Waiting::begin(&state, wishes.wait, &parts.extensions)?;
+            (add_uri(&state, &uri, &mut wishes).await?, wishes)
         }
         "text/plain" | "text/uri-list" => {
             let (bytes, mut wishes) = (read(body, MAX_TEXT_BYTES).await?, Wishes::of_query(&parts.uri)?);
@@ -122,6 +101,11 @@ pub async fn add(State(state): State<GatewayState>, request: Request) -> Result<
             state.catalogue.remove(&added.id, false).await;
         }
         return Err(problem);
+    }
+    if let Some(waiting) = waiting
+        && !added.metadata_known
+    {
+        added.metadata_known = waiting.files_known(&state, &added.id).await;
     }
     Ok(answer(&state, added))
 }
@@ -224,63 +208,8 @@ pub async fn remove(State(state): State<GatewayState>, Path(id): Path<String>, u
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// What `PATCH /items/{id}` takes.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ChangeRequest {
-    /// When to upload it: `off`, `while-active`, `ratio`, `forever`, or null to go by the configuration. As it was, if this is
-    /// absent.
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<PolicyWord>, required = false)]
-    upload_policy: Option<Option<String>>,
-    /// With `ratio`: how much of what was downloaded.
-    #[schema(minimum = 0)]
-    ratio: Option<f64>,
-    /// With `ratio`: for how long after the last reader at most, in seconds; 2^53 - 1 at most.
-    #[schema(maximum = 9_007_199_254_740_991_u64)]
-    max_secs: Option<u64>,
-    /// The files that are fetched and held while it is pinned, by their numbers, as `0,2,4-7`; null for all. As it was, if
-    /// this is absent.
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>, required = false, example = "0,2,4-7")]
-    select: Option<Option<String>>,
-    /// Words to find it by, in place of those that it has: at most 16, each of 1 to 64 bytes without control characters; null
-    /// for none.
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<Vec<String>>, required = false, max_items = 16)]
-    labels: Option<Option<Vec<String>>>,
-}
-
-impl ChangeRequest {
-    /// The policy, where the request says one; `Some(None)`: none of its own.
-    fn policy(&self) -> Result<Option<Option<UploadPolicy>>, Problem> {
-        if self.max_secs.is_some_and(|seconds| seconds > MAX_POLICY_SECS) {
-            return Err(bad_body(format!("max_secs is at most {MAX_POLICY_SECS}")));
-        }
-        if self.ratio.is_some_and(|ratio| !ratio.is_finite() || ratio < 0.0) {
-            return Err(bad_body("ratio is a number of at least 0"));
-        }
-        let word = match &self.upload_policy {
-            None => return Ok(None),
-            Some(None) => return Ok(Some(None)),
-            Some(Some(word)) => word,
-        };
-        let policy = match word.as_str() {
-            "off" => UploadPolicy::Off,
-            "while-active" => UploadPolicy::WhileActive,
-            "forever" => UploadPolicy::Forever,
-            "ratio" => {
-                let (ratio, max_secs) = (self.ratio.unwrap_or(1.0), self.max_secs.unwrap_or(u64::MAX));
-                UploadPolicy::Ratio { ratio, max_secs }
-            }
-            _ => return Err(bad_body("upload_policy is off, while-active, ratio, forever or null")),
-        };
-        Ok(Some(Some(policy)))
-    }
-}
-
-/// Changes one item as a merge patch (RFC 7396) says, and shows it: its policy for uploading, which of its files are fetched
-/// and held while it is pinned, its labels. What the request does not name stays as it is.
+/// Changes one item as a merge patch (RFC 7396) says, and shows it: its policy for uploading, its priority, which of its files
+/// are fetched and held while it is pinned, its labels. What the request does not name stays as it is.
 ///
 /// # Errors
 /// 404 when it is not known, 400 for another body, 422 for a selection of none of its files, 507 when it is pinned and the
@@ -308,18 +237,7 @@ pub async fn change(
     let id = infohash(&id)?;
     let bytes = read(request.into_body(), MAX_TEXT_BYTES).await?;
     let wanted: ChangeRequest = serde_json::from_slice(&bytes).map_err(|error| bad_body(error.to_string()))?;
-    let (policy, select) = (wanted.policy()?, choice(wanted.select)?);
-    let labels = wanted.labels.map(|given| labels(given.unwrap_or_default())).transpose()?;
-    // First what may be refused.
-    if let Some(select) = select {
-        state.catalogue.set_selection(&id, select).await?;
-    }
-    if let Some(policy) = policy {
-        state.catalogue.set_upload_policy(&id, policy).await;
-    }
-    if let Some(labels) = labels {
-        state.catalogue.set_labels(&id, labels).await;
-    }
+    wanted.read()?.grant(&state, &id).await?;
     state.catalogue.item(&id).map(|item| super::json(StatusCode::OK, &item)).ok_or_else(|| no_item(id))
 }
 

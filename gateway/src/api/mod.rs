@@ -32,6 +32,7 @@ pub mod qr;
 pub mod shapes;
 pub mod status;
 pub mod streams;
+mod waiting;
 
 use std::sync::Arc;
 

@@ -525,6 +525,18 @@ pub enum PolicyWord {
     Forever,
 }
 
+/// Whether an item has a place before others that nobody reads, or after them.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "kebab-case")]
+pub enum PriorityWord {
+    /// Before all that have another.
+    High,
+    /// In its turn.
+    Normal,
+    /// After all that have another.
+    Low,
+}
+
 /// What kind of torrent is made.
 #[derive(Debug, ToSchema)]
 #[schema(rename_all = "kebab-case")]
