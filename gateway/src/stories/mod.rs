@@ -1,6 +1,7 @@
 //! Stories told over real TCP: what a client sends, and every byte it gets.
 
 mod access;
+mod adding;
 mod cache;
 mod control;
 mod edge;
