@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a story, what fails to be there is the failure, helpers included")]
 
+mod adding;
 mod btpk;
 mod cache;
 mod coalescing;
