@@ -13,8 +13,8 @@ use swarmgate_gateway::cli::get::{self, GetOptions};
 use swarmgate_gateway::cli::play::{self, Surroundings};
 use swarmgate_gateway::cli::source::Failure;
 use swarmgate_gateway::cli::{
-    Exit, add, cache, diagnose, fetch, health, import, info, link, ls, manual, openapi, packed, pour, publish, recheck,
-    running_commands, token, version,
+    Exit, add, cache, diagnose, fetch, health, import, info, items, link, ls, manual, openapi, packed, pour, publish,
+    recheck, running_commands, token, version,
 };
 use swarmgate_gateway::demo;
 use swarmgate_gateway::listeners::Listeners;
@@ -122,6 +122,9 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Info(wanted) => {
             runtime.block_on(info::run(&config, &wanted, output, interrupted(), &mut io::stdout()))
         }
+        Command::Keep(wanted) => runtime.block_on(items::keep(&config, &wanted, output, &mut io::stdout())),
+        Command::Select(wanted) => runtime.block_on(items::select(&config, &wanted, output, &mut io::stdout())),
+        Command::Label(wanted) => runtime.block_on(items::label(&config, &wanted, output, &mut io::stdout())),
         Command::Rm(rm) => runtime.block_on(running_commands::rm(&config, &rm, output, &mut io::stdout())),
         Command::Health(wanted) => runtime.block_on(health::run(&config, &wanted, output, &mut io::stdout())),
         Command::Serve(_)

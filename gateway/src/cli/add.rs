@@ -43,6 +43,10 @@ pub async fn run(
     interrupted: impl Future<Output = ()>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
+    if command.path.to_str().is_some_and(|path| path.starts_with("magnet:")) {
+        let message = "a magnet is no file; `swarmgate keep MAGNET` has the running gateway fetch and hold a torrent";
+        return Err(Failure::new(Exit::Usage, message));
+    }
     let profile = profile(command)?;
     let path = place(command).await?;
     let dags = Dags::open(config, Reach::Cache).await?;

@@ -12,6 +12,7 @@ use swarmgate_hybrid::publish::TorrentKind;
 
 use super::Pick;
 use super::cache::CacheCommand;
+use super::items::{Keep, Label, Select};
 use super::link::Link;
 use super::packed::Form;
 use super::play::Play;
@@ -94,6 +95,12 @@ pub enum Command {
     Status(Status),
     /// Show an item of the running gateway; without one, what a torrent or a content of IPFS is
     Info(Info),
+    /// Have the running gateway fetch a torrent, or some of its files, and hold it
+    Keep(Keep),
+    /// Select which files of a torrent the running gateway fetches and holds
+    Select(Select),
+    /// Show or change the labels of an item of the running gateway
+    Label(Label),
     /// Have the running gateway forget an item
     Rm(Rm),
     /// Say whether the running gateway is well, by the exit code: 0 or 1; for probes
@@ -292,6 +299,9 @@ pub struct Status {
     /// Seconds between two lines
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub interval: u64,
+    /// List the items that bear this label instead
+    #[arg(long, value_name = "LABEL", conflicts_with = "watch")]
+    pub label: Option<String>,
     /// The gateway's own address, as http://HOST:PORT; that of the configuration when not given
     #[arg(long, value_name = "URL")]
     pub api: Option<String>,
@@ -517,6 +527,18 @@ mod tests {
     }
 
     #[test]
+    fn a_selection_names_files_or_all_of_them() {
+        let Command::Select(select) = parse("swarmgate select x *.mkv").unwrap().command_or_serve() else {
+            panic!("not select");
+        };
+        assert_eq!((select.files, select.all), (Some("*.mkv".parse().unwrap()), false));
+        let Command::Select(select) = parse("swarmgate select x --all").unwrap().command_or_serve() else {
+            panic!("not select");
+        };
+        assert_eq!((select.files, select.all), (None, true));
+    }
+
+    #[test]
     fn adding_in_place_also_goes_by_the_name_that_kubo_has_for_it() {
         for (line, expected) in [("add x", false), ("add --in-place x", true), ("add x --nocopy", true)] {
             let Command::Add(add) = parse(&format!("swarmgate {line}")).unwrap().command_or_serve() else {
@@ -532,6 +554,9 @@ mod tests {
             "swarmgate serv",
             "swarmgate get",
             "swarmgate get x --select b",
+            "swarmgate select x",
+            "swarmgate select x 0 --all",
+            "swarmgate status --watch --label a",
             "swarmgate --set nokey",
             "swarmgate config",
         ] {

@@ -76,10 +76,7 @@ async fn download(engine: &Engine, options: &GetOptions) -> Result<Vec<PathBuf>,
     let known = known.ok_or_else(|| Failure::new(Exit::Error, "the torrent is gone"))?;
     let files = Files::plan(&options.out, &known, &selected)?;
     if files.is_empty() {
-        return Err(Failure::new(
-            Exit::NotFound,
-            format!("the torrent has {} files and none is selected", meta.files.len()),
-        ));
+        return Err(Failure::new(Exit::NotFound, Pick::nothing(options.select.as_ref(), &meta)));
     }
     let mut progress = Progress::new(files.total_bytes(), &meta.name);
     let (files, missing) = check_existing(files, known.clone()).await?;

@@ -18,6 +18,7 @@ pub mod get;
 pub mod health;
 pub mod import;
 pub mod info;
+pub mod items;
 pub mod link;
 mod list;
 pub mod ls;

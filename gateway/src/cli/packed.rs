@@ -148,8 +148,7 @@ async fn of_torrent(app: &App, uri: &str, form: Form, select: Option<&Pick>) -> 
         (Some(pick), _) => {
             let numbers: Vec<_> = pick.of(&meta).iter().map(usize::to_string).collect();
             if numbers.is_empty() {
-                let message = format!("the torrent has {} files and none is selected", meta.files.len());
-                return Err(Failure::new(Exit::NotFound, message));
+                return Err(Failure::new(Exit::NotFound, Pick::nothing(Some(pick), &meta)));
             }
             Some(numbers.join(","))
         }

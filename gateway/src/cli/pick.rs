@@ -5,6 +5,7 @@ use std::str::FromStr;
 use swarmgate_content::ContentMeta;
 
 use super::Selection;
+use super::ls::printable;
 use super::selection::ParseSelectionError;
 
 /// 1024 letters. Matching takes as many steps as a path and a pattern have letters, multiplied.
@@ -35,16 +36,32 @@ impl Pick {
     #[must_use]
     pub fn of(&self, meta: &ContentMeta) -> Vec<usize> {
         let files = meta.files.iter().enumerate().filter(|(_, file)| !file.padding);
+        files.filter(|(index, file)| self.has(*index, &file.joined_path())).map(|(index, _)| index).collect()
+    }
+
+    /// Whether a file of this number and path is picked.
+    #[must_use]
+    pub fn has(&self, index: usize, path: &str) -> bool {
         match self {
-            Self::Numbers(numbers) => files.map(|(index, _)| index).filter(|index| numbers.contains(*index)).collect(),
+            Self::Numbers(numbers) => numbers.contains(index),
             Self::Pattern(pattern) => {
                 let pattern: Vec<char> = pattern.chars().collect();
                 let has = |text: &str| matches(&pattern, &text.chars().collect::<Vec<_>>());
-                let picked = files
-                    .filter(|(_, file)| has(&file.joined_path()) || file.path.last().is_some_and(|name| has(name)));
-                picked.map(|(index, _)| index).collect()
+                has(path) || path.rsplit('/').next().is_some_and(has)
             }
         }
+    }
+
+    /// Why nothing is picked of a torrent, where nothing is.
+    #[must_use]
+    pub fn nothing(pick: Option<&Self>, meta: &ContentMeta) -> String {
+        let files = meta.files.iter().filter(|file| !file.padding).count();
+        let why = match pick {
+            None => "the magnet selects none".to_owned(),
+            Some(Self::Numbers(numbers)) => format!("none has a number of {numbers}"),
+            Some(Self::Pattern(pattern)) => format!("none has the pattern {}", printable(pattern)),
+        };
+        format!("of the torrent's {files} files {why}; `swarmgate ls` lists them")
     }
 }
 
@@ -124,6 +141,12 @@ mod tests {
         assert_eq!(picked("more/*"), [2, 3]);
         assert_eq!(picked("b.?*"), [2, 3]);
         assert_eq!(picked("*.avi"), [0_usize; 0]);
+        for (text, why) in [("*.avi", "none has the pattern *.avi"), ("1,7", "none has a number of 1,7")] {
+            assert_eq!(picked(text), [0_usize; 0]);
+            let pick = text.parse().unwrap();
+            let said = format!("of the torrent's 3 files {why}; `swarmgate ls` lists them");
+            assert_eq!(Pick::nothing(Some(&pick), &meta), said);
+        }
         let error = "b".parse::<Pick>().unwrap_err().to_string();
         assert!(error.contains("0,2,4-7, or a pattern as '*.mkv'"), "{error}");
         assert_eq!("*".repeat(1025).parse::<Pick>(), Err(ParsePickError::TooLong));

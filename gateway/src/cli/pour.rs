@@ -49,8 +49,8 @@ impl FromStr for Stretch {
 /// Writes the file to `out`, or as much of it as there is time for until `interrupted` resolves.
 ///
 /// # Errors
-/// [`Exit::Usage`] when it is not one file that is meant, or the range begins behind its end; else as `get`. What was
-/// written until then was right.
+/// [`Exit::Usage`] when several files are meant, or the range begins behind its end; else as `get`. What was written until
+/// then was right.
 pub async fn run(
     config: &Config,
     uri: &str,
@@ -114,6 +114,9 @@ async fn of_torrent(
     let source = Source::read(uri, engine.bittorrent().http_client()).await?;
     let meta = engine.resolve(&source).await?;
     let picked = selected(select, &source, &meta);
+    if picked.is_empty() {
+        return Err(Failure::new(Exit::NotFound, Pick::nothing(select, &meta)));
+    }
     let [index] = picked.as_slice() else {
         let message = format!("{} files are meant, and -o - takes one: say which with --select", picked.len());
         return Err(Failure::new(Exit::Usage, message));
@@ -182,7 +185,7 @@ mod tests {
         assert!(part == all[1_000_000..2_000_000]);
         let tail = poured(&config, &uri, Some("0"), Some(&format!("{}-", all.len() - 5))).await.unwrap();
         assert_eq!(tail, all[all.len() - 5..]);
-        assert_eq!(poured(&config, &uri, Some("*.mkv"), None).await, Err(Exit::Usage), "no file is one");
+        assert_eq!(poured(&config, &uri, Some("*.mkv"), None).await, Err(Exit::NotFound), "no file is one");
         assert_eq!(poured(&config, &uri, None, Some(&format!("{}-", all.len()))).await, Err(Exit::Usage));
         seeder.stop().await;
     }

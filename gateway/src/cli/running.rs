@@ -242,7 +242,7 @@ impl Reply {
         let problem: Value = serde_json::from_slice(&self.body).unwrap_or_default();
         let kind = problem["type"].as_str().and_then(|kind| kind.rsplit(':').next()).unwrap_or_default();
         let exit = match self.status {
-            _ if matches!(kind, "no-source" | "name-unresolved") => Exit::NotFound,
+            _ if matches!(kind, "no-source" | "name-unresolved" | "nothing-selected") => Exit::NotFound,
             _ if kind == "invalid-content" => Exit::Integrity,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::Denied,
             StatusCode::NOT_FOUND => Exit::NotFound,

@@ -10,13 +10,13 @@ use swarmgate_bittorrent_proto::magnet::Magnet;
 use swarmgate_config::Config;
 use swarmgate_content::ContentId;
 
-use super::Exit;
 use super::args::{Output, Rm, Status};
 use super::ls::printable;
 use super::running::Running;
 use super::source::Failure;
+use super::{Exit, items};
 
-/// Shows the status once, or again and again until `interrupted` resolves.
+/// Shows the status once, or again and again until `interrupted` resolves; with `--label` the items that bear it.
 ///
 /// # Errors
 /// When no gateway answers, or it refuses.
@@ -28,6 +28,9 @@ pub async fn status(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let running = Running::of(config, command.api.as_deref())?;
+    if let Some(label) = &command.label {
+        return items::list(&running, label, output, out).await;
+    }
     tokio::pin!(interrupted);
     loop {
         let status = running.document("/api/v1/status").await?;
@@ -90,12 +93,12 @@ pub async fn rm(config: &Config, command: &Rm, output: Output, out: &mut dyn Wri
     }
 }
 
-fn say(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
+pub(super) fn say(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
     writeln!(out, "{text}").map_err(|error| Failure::new(Exit::from(&error), error.to_string()))
 }
 
 /// The torrent that is meant, as the API names items.
-fn item(uri: &str) -> Result<String, Failure> {
+pub(super) fn item(uri: &str) -> Result<String, Failure> {
     let usage = |reason: String| Failure::new(Exit::Usage, format!("{uri}: {reason}"));
     if uri.starts_with("magnet:") {
         let magnet = Magnet::parse(uri).map_err(|error| usage(error.to_string()))?;
@@ -174,6 +177,12 @@ pub(super) fn about(item: &Value) -> String {
         .as_u64()
         .map_or_else(|| "an unknown length".to_owned(), |total| BinaryBytes(total).to_string());
     page += &format!("cached     {} of {total}\n", bytes(&item["have_bytes"]));
+    if item["select"].is_string() {
+        page += &format!("selected   {}\n", items::selection(item));
+    }
+    if let Some(labels) = items::labels(item) {
+        page += &format!("labels     {labels}\n");
+    }
     page += &format!(
         "peers      {}, {} of them have all; {} readers here\n",
         item["peers"], item["seeds"], item["readers"]
@@ -191,7 +200,7 @@ fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_default()
 }
 
-fn bytes(value: &Value) -> String {
+pub(super) fn bytes(value: &Value) -> String {
     value.as_u64().map_or_else(|| "?".to_owned(), |bytes| BinaryBytes(bytes).to_string())
 }
 
@@ -233,7 +242,7 @@ mod tests {
     async fn watching_tells_a_line_each_time_and_ends_well_when_interrupted() {
         let (_world, config) = with_an_item().await;
         let mut out = Vec::new();
-        let watch = Status { watch: true, interval: 1, api: None };
+        let watch = Status { watch: true, interval: 1, ..Status::default() };
         let interrupted = tokio::time::sleep(Duration::from_millis(1500));
         status(&config, &watch, Output::Human, interrupted, &mut out).await.unwrap();
         let text = text(out);
