@@ -48,17 +48,19 @@ macro_rules! assets {
 }
 
 /// All files of the application.
-pub const ASSETS: [Asset; 24] = assets! {
+pub const ASSETS: [Asset; 26] = assets! {
     "style.css": STYLE,
     "icon.svg": PICTURE,
     "copy.js": SCRIPT,
     "app.js": SCRIPT,
     "api.js": SCRIPT,
+    "choose.js": SCRIPT,
     "dom.js": SCRIPT,
     "words.js": SCRIPT,
     "pasted.js": SCRIPT,
     "home.js": SCRIPT,
     "keep.js": SCRIPT,
+    "labels.js": SCRIPT,
     "links.js": SCRIPT,
     "peers.js": SCRIPT,
     "problem.js": SCRIPT,

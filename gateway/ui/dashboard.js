@@ -1,6 +1,7 @@
 // How the gateway fares: rates, who reads what and from where it comes, the cache, the networks, breakers, torrents.
 import { get, happenings, send, at, tell } from "./api.js";
 import { announce, bar, h, keyed, say } from "./dom.js";
+import { labelFilter } from "./labels.js";
 import { plot } from "./plot.js";
 import { bytes, count, network, rate, span } from "./words.js";
 
@@ -277,10 +278,15 @@ function breakerList() {
 
 function torrentList() {
   const rows = listOf("Torrents and their peers", "No torrent is known.", make, ({ infohash }) => infohash);
-  return {
-    node: rows.node,
-    update: (items) => rows.update(items.toSorted((one, other) => other.download_rate + other.upload_rate - one.download_rate - one.upload_rate || other.peers - one.peers)),
-  };
+  const filter = labelFilter(() => update(known));
+  let known = [];
+  rows.node.firstChild.after(filter.node);
+  return { node: rows.node, update };
+
+  function update(items) {
+    known = items;
+    rows.update(filter.narrow(items).toSorted((one, other) => other.download_rate + other.upload_rate - one.download_rate - one.upload_rate || other.peers - one.peers));
+  }
 
   function make({ infohash }) {
     const [name, facts] = [h("a", { class: "name", href: `#/bt/${infohash}` }), h("span", { class: "facts" })];

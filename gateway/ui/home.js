@@ -1,6 +1,7 @@
 // The start page: one place for every kind of link, and what the gateway has.
 import { Problem, add, addFile, get, happenings } from "./api.js";
 import { h, keyed, say } from "./dom.js";
+import { labelFilter } from "./labels.js";
 import { read } from "./pasted.js";
 import { bytes, count, percent, rate } from "./words.js";
 
@@ -60,8 +61,9 @@ export async function show(main, { signal, retitle }) {
     file,
   );
   const list = h("ul", { class: "items" });
+  const filter = labelFilter(() => refresh().catch(() => {}));
   const none = h("p", { class: "quiet" }, "Nothing has been opened yet. What you open appears here, with what is in the cache.");
-  main.append(form, h("section", { "aria-labelledby": "library" }, h("h2", { id: "library" }, "Opened here"), none, list));
+  main.append(form, h("section", { "aria-labelledby": "library" }, h("h2", { id: "library" }, "Opened here"), filter.node, none, list));
   if (matchMedia("(pointer: fine)").matches) input.focus();
 
   async function submit(event) {
@@ -94,7 +96,7 @@ export async function show(main, { signal, retitle }) {
     try {
       const { items } = await get("items", { signal });
       none.hidden = items.length > 0;
-      update(items.sort(byUse), (item) => item.infohash);
+      update(filter.narrow(items).sort(byUse), (item) => item.infohash);
     } catch (error) {
       if (!signal.aborted && error.document?.status === 401) throw error;
     }
@@ -122,7 +124,7 @@ function row() {
     update(item) {
       name.href = `#/bt/${item.infohash}`;
       say(name, item.name ?? item.infohash);
-      say(facts, factsOf(item));
+      say(facts, [factsOf(item), ...(item.labels ?? [])].join(" · "));
       const whole = item.total_len ?? 0;
       meter.firstChild.style.inlineSize = `${whole ? (100 * item.have_bytes) / whole : 0}%`;
     },
@@ -137,7 +139,7 @@ export function factsOf(item) {
   if (item.state !== "idle") parts.push(count(item.peers, "peer"));
   if (item.download_rate > 0) parts.push(`↓ ${rate(item.download_rate)}`);
   if (item.upload_rate > 0) parts.push(`↑ ${rate(item.upload_rate)}`);
-  if (item.pinned) parts.push("kept");
+  if (item.pinned) parts.push(item.selected ? `kept: ${bytes(item.selected.len)} of it, ${percent(item.selected.have_bytes, item.selected.len)} here` : "kept");
   if (item.last_error && item.total_len === null) parts.push(item.last_error);
   return parts.join(" · ");
 }

@@ -1,8 +1,10 @@
 // One torrent: its files, what can be done with them, and the player when the address names one that plays.
 import { at, get, happenings, Problem, send, tell } from "./api.js";
+import { chooser } from "./choose.js";
 import { copyButton, h, say } from "./dom.js";
 import { factsOf } from "./home.js";
 import { keepButton } from "./keep.js";
+import { labelsOf } from "./labels.js";
 import { archives, elsewhere, linkButton, playlistLink } from "./links.js";
 import { peers } from "./peers.js";
 import { player } from "./player.js";
@@ -149,7 +151,8 @@ async function overview(torrent, current, path, signal) {
   const facts = h("p", { class: "facts" }, `${count(torrent.files.length, "file")}, ${bytes(total)}`);
   const films = torrent.files.filter(isFilm);
   const best = films.reduce((one, other) => (one && rank(one) >= rank(other) ? one : other), null);
-  const keep = keepButton(torrent.infohash);
+  const [keep, labels] = [keepButton(torrent.infohash), labelsOf(torrent.infohash)];
+  let choice = null;
   const remove = h("button", { type: "button", hidden: true, onclick: removeIt }, "Remove");
   const hashes = h("div", { class: "hashes" }, hash(torrent.infohash.length === 64 ? "v2" : "Infohash", torrent.infohash));
   const heading = current ? h("h2", {}, torrent.name) : h("h1", {}, torrent.name);
@@ -157,13 +160,16 @@ async function overview(torrent, current, path, signal) {
   async function refresh() {
     const asked = performance.now();
     const item = await get(`items/${torrent.infohash}`, { signal }).catch(() => null);
-    if (signal.aborted) return;
+    if (signal.aborted) return null;
     remove.hidden = !item;
     // A gateway that pins nothing says nothing of it.
     keep.show(item?.pinned, asked);
-    if (!item) return;
+    if (!item) return null;
+    labels.show(item.labels, asked);
+    choice?.show(item, asked);
     say(facts, `${count(torrent.files.length, "file")} · ${factsOf(item)}${torrent.private ? " · private" : ""}`);
     if (item.infohash_v2 && torrent.infohash.length === 40 && hashes.children.length === 1) hashes.replaceChildren(hash("v1", torrent.infohash), hash("v2", item.infohash_v2));
+    return item;
   }
 
   async function removeIt() {
@@ -174,7 +180,8 @@ async function overview(torrent, current, path, signal) {
 
   const timer = setInterval(() => document.hidden || refresh(), LOOK_EVERY_MS);
   signal.addEventListener("abort", () => clearInterval(timer));
-  await refresh();
+  const item = await refresh();
+  if (typeof item?.pinned === "boolean" && torrent.files.length > 1) choice = chooser(torrent, item, refresh);
   const below = path.length > 0 && !current ? `${path.join("/")}/` : "";
   const folder = folderUrl(torrent, below);
   return h(
@@ -194,7 +201,9 @@ async function overview(torrent, current, path, signal) {
       remove,
     ),
     hashes,
-    tree(torrent, current, below),
+    labels.node,
+    choice?.node,
+    tree(torrent, current, below, choice),
     peers(torrent.infohash, signal),
   );
 }
@@ -214,18 +223,18 @@ function folderUrl(torrent, path) {
 
 const rank = (file) => (file.type.startsWith("video/") ? 2 ** 50 : 0) + file.len;
 
-/** The files as folders that open; what is in one is made when it is opened. */
-function tree(torrent, current, below) {
-  const root = { folders: new Map(), files: [], count: 0, len: 0, name: "" };
+/** The files as folders that open; what is in one is made when it is opened. With a `choice` each has a box before it. */
+function tree(torrent, current, below, choice) {
+  const root = { folders: new Map(), files: [], all: [], len: 0 };
   for (const file of torrent.files.filter((it) => it.path.startsWith(below))) {
     let folder = root;
     for (const part of file.path.slice(below.length).split("/").slice(0, -1)) {
-      folder.count += 1;
+      folder.all.push(file);
       folder.len += file.len;
-      if (!folder.folders.has(part)) folder.folders.set(part, { folders: new Map(), files: [], count: 0, len: 0 });
+      if (!folder.folders.has(part)) folder.folders.set(part, { folders: new Map(), files: [], all: [], len: 0 });
       folder = folder.folders.get(part);
     }
-    folder.count += 1;
+    folder.all.push(file);
     folder.len += file.len;
     folder.files.push(file);
   }
@@ -239,7 +248,7 @@ function tree(torrent, current, below) {
   }
 
   function branch(name, folder, path, only) {
-    const details = h("details", {}, h("summary", {}, h("span", { class: "name" }, name), h("span", { class: "facts" }, `${count(folder.count, "file")}, ${bytes(folder.len)}`)));
+    const details = h("details", {}, h("summary", {}, h("span", { class: "name" }, name), h("span", { class: "facts" }, `${count(folder.all.length, "file")}, ${bytes(folder.len)}`)));
     const url = folderUrl(torrent, path);
     const whole = url && h("p", { class: "row-actions" }, archives(url, ["zip", "tar"], path.slice(0, -1)));
     const unfold = () => details.children.length > 1 || details.append(...[whole, list(folder, path)].filter(Boolean));
@@ -248,15 +257,18 @@ function tree(torrent, current, below) {
       unfold();
       details.open = true;
     }
-    return h("li", {}, details);
+    return choice ? h("li", { class: "branch" }, choice.box(folder.all, `All of ${name}`), details) : h("li", {}, details);
   }
 
   function leaf(file) {
     const plays = isFilm(file);
     const shown = plays || /^image\/(?!svg)/.test(file.type);
     const name = h("a", { class: "name", href: shown ? pageOf(torrent, file) : file.href, "aria-current": file === current && "true" }, nameOf(file));
-    return h("li", { class: "file" }, name, h("span", { class: "facts" }, bytes(file.len)), h("span", { class: "row-actions" }, fileActions(torrent, file)));
+    const box = choice?.box([file], `Choose ${nameOf(file)}`);
+    return h("li", { class: box ? "file boxed" : "file" }, box, name, h("span", { class: "facts" }, bytes(file.len)), h("span", { class: "row-actions" }, fileActions(torrent, file)));
   }
 
-  return list(root, "");
+  if (!choice) return list(root, "");
+  const whole = below ? "All files of this folder" : "All files";
+  return [h("label", { class: "check whole" }, choice.box(root.all, whole), whole), list(root, "")];
 }

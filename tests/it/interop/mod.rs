@@ -36,6 +36,7 @@ mod transports;
 mod turnserver;
 mod v2;
 mod visitors;
+mod visitors_choose;
 mod visitors_live;
 mod visitors_share;
 mod watching_as_a_peer;
