@@ -281,6 +281,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_adds_a_magnet_is_told_which_command_takes_it() {
+        let magnet = "magnet:?xt=urn:btih:abababababababababababababababababababab".into();
+        let command = Add { path: magnet, cid_version: 1, chunker: None, in_place: false };
+        let (config, mut out) = (Config::default(), Vec::new());
+        let refused = run(&config, &command, Output::Human, std::future::pending(), &mut out).await;
+        let failure = refused.unwrap_err();
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(failure.message.contains("swarmgate keep MAGNET"), "{failure}");
+    }
+
+    #[tokio::test]
     async fn a_file_of_which_less_was_read_than_it_had_is_found_out_too() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("film");

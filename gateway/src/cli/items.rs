@@ -1,5 +1,5 @@
-//! `swarmgate keep`, `select` and `label`: which torrents, and which files of them, a running gateway fetches and holds, and
-//! the words that they are found by. `status --label` lists those that bear one.
+//! `swarmgate keep`, `select` and `label`: which torrents, and which files of them, a running gateway fetches and holds,
+//! and the words that they are found by. `status --label` lists those that bear one.
 
 use std::io::Write;
 use std::time::Duration;
@@ -34,8 +34,8 @@ const TORRENT: &str = "application/x-bittorrent";
 pub struct Keep {
     /// Magnet, infohash, .torrent file or the URL of one
     pub uri: String,
-    /// Only these files: numbers as `ls` shows them, as 0,2-4, or a pattern as '*.mkv'; all, or what the magnet or an earlier
-    /// choice says, when not given
+    /// Only these files: numbers as `ls` shows them, as 0,2-4, or a pattern as '*.mkv'; all, or what the magnet or an
+    /// earlier choice says, when not given
     #[arg(long, value_name = "FILES")]
     pub select: Option<Pick>,
     /// A word to find it by; repeatable
@@ -82,7 +82,7 @@ pub struct Label {
 ///
 /// # Errors
 /// When no gateway answers, or it refuses; [`Exit::NotFound`] when none of its files is meant, [`Exit::DiskFull`] when the
-/// cache is too small for those that are.
+/// cache is too small for those that are. Where no file has the pattern it is added all the same, and not pinned.
 pub async fn keep(config: &Config, command: &Keep, output: Output, out: &mut dyn Write) -> Result<(), Failure> {
     if is_ipfs(&command.uri) {
         return Err(Failure::new(Exit::Usage, "only torrents are items; `swarmgate pin add` keeps a CID"));
