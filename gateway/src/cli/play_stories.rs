@@ -9,17 +9,20 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
+use http::{Method, StatusCode};
 use swarmgate_config::{Config, Secret};
+use tokio::net::TcpListener;
 use url::Url;
 
 use super::Exit;
 use super::args::Output;
 use super::play::{Play, Surroundings, run};
+use super::running::Running;
 use super::source::Failure;
-use super::testing::FilmOfIpfs;
+use super::testing::{FilmOfIpfs, certificate};
 use crate::auth::{LinkKey, TokenHash};
 use crate::demo::{Seeder, offline, payload};
-use crate::server::ServeLimits;
+use crate::server::{HttpSocket, ServeLimits, Tls, router, serve};
 use crate::state::{Anonymous, HttpOptions};
 use crate::testing::{Behaviour, IH, World, world};
 
@@ -158,6 +161,29 @@ async fn a_gateway_that_wants_credentials_gives_the_player_a_link_and_no_token()
         ..with_key
     };
     assert_eq!(play(&stranger, IH, None, "true").await.unwrap_err().exit, Exit::Denied);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_player_is_given_plain_http_though_the_configuration_has_a_certificate_and_its_gateway_runs() {
+    let (seeder, dir, world) = (Seeder::start().await.unwrap(), tempfile::tempdir().unwrap(), world(FILES).await);
+    let (cert, key) = certificate(dir.path(), "media");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let socket = HttpSocket::from(listener).with_tls(Some(Tls::load(&cert, &key).unwrap()));
+    tokio::spawn(serve(socket, router(world.state.clone()), world.shutdown.clone(), ServeLimits::default()));
+    let (mut config, got) = (alone(dir.path()), dir.path().join("got"));
+    config.server.listen = vec![address.into()];
+    (config.server.tls_cert, config.server.tls_key) = (cert, key);
+    let running = Running::of(&config, None).unwrap();
+    assert_eq!(running.url("/readyz"), format!("https://{address}/readyz"));
+    assert_eq!(running.ask(Method::GET, "/readyz").await.unwrap().status, StatusCode::OK);
+
+    let magnet = format!("magnet:?{}", seeder.magnet_query());
+    let url = play(&config, &magnet, None, &reader("1000000-1999999", &got)).await.unwrap();
+    assert_eq!((url.scheme(), url.host_str()), ("http", Some("127.0.0.1")), "{url}");
+    assert_ne!(url.port(), Some(address.port()), "{url}");
+    assert!(fs::read(&got).unwrap() == payload()[1_000_000..2_000_000]);
+    seeder.stop().await;
 }
 
 #[tokio::test]

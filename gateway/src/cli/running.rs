@@ -96,6 +96,13 @@ impl Running {
         self.token.is_some()
     }
 
+    /// Whether another program gets there with a URL alone. A certificate is for the gateway's name, and a player that is
+    /// sent to its address on this machine is right not to believe it.
+    #[must_use]
+    pub const fn is_for_players(&self) -> bool {
+        self.tls.is_none()
+    }
+
     /// The URL of a path of it, for people.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
@@ -305,13 +312,12 @@ fn parse(text: &str, has_tls: bool) -> Result<(bool, String, String), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
-
     use swarmgate_config::Secret;
     use tokio::net::TcpListener;
 
     use super::*;
     use crate::auth::TokenHash;
+    use crate::cli::testing::certificate;
     use crate::server::{HttpSocket, ServeLimits, Tls, router, serve};
     use crate::state::{Anonymous, HttpOptions};
     use crate::testing::{Behaviour, World, world};
@@ -362,15 +368,6 @@ mod tests {
         assert_eq!(with.document("/api/v1/version").await.unwrap()["name"], "swarmgate");
         assert_eq!(with.document("/api/v1/items/ab").await.unwrap_err().exit, Exit::Usage);
         assert!(!format!("{with:?}").contains("s3cret"));
-    }
-
-    /// A certificate with its key, in files of these names.
-    fn certificate(dir: &Path, name: &str) -> (PathBuf, PathBuf) {
-        let (cert, key) = (dir.join(format!("{name}.pem")), dir.join(format!("{name}.key")));
-        let made = rcgen::generate_simple_self_signed(vec!["media.example".to_owned()]).unwrap();
-        std::fs::write(&cert, made.cert.pem()).unwrap();
-        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-        (cert, key)
     }
 
     #[tokio::test]

@@ -1,8 +1,9 @@
 //! `swarmgate play`: a player for a content, and a gateway for the player.
 //!
 //! The gateway that runs by the same configuration is taken, with a signed link where it wants credentials. Where none
-//! runs, one is started for as long as the player does: on a port of loopback that the system chooses, with the
-//! configuration's networks and its cache. What others of its contents wait to be seeded goes on waiting.
+//! runs, or the one that does speaks TLS, one is started for as long as the player does: over plain HTTP, on a port of
+//! loopback that the system chooses, with the configuration's networks and its cache, or one of its own where that is in
+//! use. What others of its contents wait to be seeded goes on waiting.
 //!
 //! Nothing is started before it is known that the content is there: who has no content gets a sentence and an exit code
 //! rather than a player with a blank window.
@@ -189,9 +190,9 @@ fn no_sense(reply: &Reply) -> Failure {
     Failure::new(Exit::Error, format!("the gateway answered {} with what is no answer to that", reply.status))
 }
 
-/// The gateway that runs by this configuration, if one does and is not about to stop.
+/// The gateway that runs by this configuration, if one does, is not about to stop, and can be read by players.
 async fn running(config: &Config) -> Option<Running> {
-    let running = Running::of(config, None).ok()?;
+    let running = Running::of(config, None).ok().filter(Running::is_for_players)?;
     let reply = running.ask(Method::GET, "/readyz").await.ok()?;
     let document: Value = serde_json::from_slice(&reply.body).ok()?;
     (document["networks"].is_array() && document["closing"] != true).then_some(running)
