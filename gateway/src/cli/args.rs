@@ -302,7 +302,7 @@ pub struct Status {
     /// List the items that bear this label instead
     #[arg(long, value_name = "LABEL", conflicts_with = "watch")]
     pub label: Option<String>,
-    /// The gateway's own address, as http://HOST:PORT; that of the configuration when not given
+    /// The gateway's own address, as http://HOST:PORT or unix:/PATH; that of the configuration when not given
     #[arg(long, value_name = "URL")]
     pub api: Option<String>,
 }
@@ -315,7 +315,7 @@ pub struct Info {
     /// Ask nobody, neither the gateway nor a network: tell what the name, the file or the cache says
     #[arg(long)]
     pub offline: bool,
-    /// The gateway's own address, as http://HOST:PORT; that of the configuration when not given
+    /// The gateway's own address, as http://HOST:PORT or unix:/PATH; that of the configuration when not given
     #[arg(long, value_name = "URL")]
     pub api: Option<String>,
 }
@@ -328,7 +328,7 @@ pub struct Rm {
     /// Delete what is cached of it too
     #[arg(long)]
     pub purge: bool,
-    /// The gateway's own address, as http://HOST:PORT; that of the configuration when not given
+    /// The gateway's own address, as http://HOST:PORT or unix:/PATH; that of the configuration when not given
     #[arg(long, value_name = "URL")]
     pub api: Option<String>,
 }
@@ -339,7 +339,7 @@ pub struct Health {
     /// Ask whether a network works (/readyz), not only whether the process lives (/healthz)
     #[arg(long)]
     pub ready: bool,
-    /// The gateway's own address, as http://HOST:PORT; that of the configuration when not given
+    /// The gateway's own address, as http://HOST:PORT or unix:/PATH; that of the configuration when not given
     #[arg(long, value_name = "URL")]
     pub api: Option<String>,
 }

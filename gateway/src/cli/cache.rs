@@ -34,7 +34,7 @@ const SHOWN: usize = 20;
 pub enum CacheCommand {
     /// Show what takes how much of the running gateway's cache
     Ls {
-        /// The gateway's own address, as http://HOST:PORT; that of the configuration when not given
+        /// The gateway's own address, as http://HOST:PORT or unix:/PATH; that of the configuration when not given
         #[arg(long, value_name = "URL")]
         api: Option<String>,
     },
@@ -43,13 +43,13 @@ pub enum CacheCommand {
         /// How much may stay, as 5GiB; cache.max_size when not given
         #[arg(long, value_name = "SIZE")]
         to: Option<Size>,
-        /// The gateway's own address, as http://HOST:PORT; that of the configuration when not given
+        /// The gateway's own address, as http://HOST:PORT or unix:/PATH; that of the configuration when not given
         #[arg(long, value_name = "URL")]
         api: Option<String>,
     },
     /// Have the running gateway let all go that is neither pinned nor being read
     Purge {
-        /// The gateway's own address, as http://HOST:PORT; that of the configuration when not given
+        /// The gateway's own address, as http://HOST:PORT or unix:/PATH; that of the configuration when not given
         #[arg(long, value_name = "URL")]
         api: Option<String>,
     },

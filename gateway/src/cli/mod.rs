@@ -63,4 +63,6 @@ mod play_stories;
 #[cfg(test)]
 mod publish_stories;
 #[cfg(test)]
+mod socket_stories;
+#[cfg(test)]
 mod testing;

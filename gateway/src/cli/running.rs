@@ -1,4 +1,4 @@
-//! The gateway that runs already, spoken to over HTTP/1.1, at the address that the configuration names.
+//! The gateway that runs already, spoken to over HTTP/1.1, at the address or the socket that the configuration names.
 //!
 //! Where the configuration has a certificate (`server.tls_cert`) that is over TLS, and that certificate alone is believed
 //! (`running/pinned.rs`). Where it has none, nothing of TLS is set up, so that a probe starts at once.
@@ -17,7 +17,8 @@ use serde_json::Value;
 use swarmgate_config::Config;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use url::Url;
+#[cfg(unix)]
+use tokio::net::UnixStream;
 
 use super::Exit;
 use super::ls::printable;
@@ -25,8 +26,10 @@ use super::source::Failure;
 use crate::links;
 
 mod pinned;
+mod place;
 
 use pinned::Pinned;
+use place::{Found, Place};
 
 /// How long it may take to connect, and then to answer. A gateway answers these questions from memory.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -40,8 +43,7 @@ const MAX_SENTENCE_CHARS: usize = 400;
 /// A gateway that may be running.
 #[derive(Clone)]
 pub struct Running {
-    /// `host:port`.
-    authority: String,
+    place: Place,
     /// What its paths begin with: empty, or a slash and more, without a slash at the end.
     base: String,
     token: Option<String>,
@@ -61,27 +63,23 @@ pub struct Reply {
 }
 
 impl Running {
-    /// The gateway of a configuration, or the one at the URL `api`.
+    /// The gateway of a configuration, or the one at `api`: a URL, or `unix:` and the path of its socket.
     ///
     /// # Errors
     /// [`Exit::Usage`] when neither says where it is.
     pub fn of(config: &Config, api: Option<&str>) -> Result<Self, Failure> {
-        let has_tls = config.server.has_tls();
-        let (speaks_tls, authority, base) = match api {
-            Some(url) => parse(url, has_tls)?,
-            None => (has_tls, listening(config)?, config.server.base_path.clone()),
-        };
-        let base = base.trim_matches('/');
+        let Found { place, speaks_tls, base_path } = Found::of(config, api)?;
+        let base = base_path.trim_matches('/');
         let base = if base.is_empty() { String::new() } else { format!("/{base}") };
         let token = config.auth.required_token().map(|token| token.expose().to_owned());
         let tls = speaks_tls.then(|| Pinned::read(&config.server.tls_cert)).transpose()?;
-        Ok(Self { authority, base, token, tls })
+        Ok(Self { place, base, token, tls })
     }
 
     /// The gateway at an address of this machine, without a base path and without TLS.
     #[must_use]
     pub fn at(address: SocketAddr, token: Option<String>) -> Self {
-        Self { authority: address.to_string(), base: String::new(), token, tls: None }
+        Self { place: Place::Address(address.to_string()), base: String::new(), token, tls: None }
     }
 
     /// The same for a client without credentials.
@@ -96,18 +94,21 @@ impl Running {
         self.token.is_some()
     }
 
-    /// Whether another program gets there with a URL alone. A certificate is for the gateway's name, and a player that is
-    /// sent to its address on this machine is right not to believe it.
+    /// Whether a player gets there by a URL. A certificate is for the gateway's name, and who is sent to its address on
+    /// this machine is right not to believe it; of Unix sockets players know nothing.
     #[must_use]
     pub const fn is_for_players(&self) -> bool {
-        self.tls.is_none()
+        self.tls.is_none() && matches!(self.place, Place::Address(_))
     }
 
     /// The URL of a path of it, for people.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        format!("{scheme}://{}{}{path}", self.authority, self.base)
+        let (scheme, base) = (if self.tls.is_some() { "https" } else { "http" }, &self.base);
+        match &self.place {
+            Place::Address(authority) => format!("{scheme}://{authority}{base}{path}"),
+            Place::Unix(_) => format!("{}:{base}{path}", self.place),
+        }
     }
 
     /// A path that the gateway has named, as [`Self::ask`] takes it: without the base path.
@@ -119,7 +120,8 @@ impl Running {
     /// Asks, and takes any answer.
     ///
     /// # Errors
-    /// [`Exit::NotFound`] when nobody listens there, [`Exit::Timeout`] when no answer comes.
+    /// [`Exit::NotFound`] when nobody listens there, [`Exit::Timeout`] when no answer comes; [`Exit::Denied`] for a socket
+    /// that is not for this user.
     pub async fn ask(&self, method: Method, path: &str) -> Result<Reply, Failure> {
         self.ask_within(PATIENCE, method, path).await
     }
@@ -156,16 +158,23 @@ impl Running {
     }
 
     async fn exchange(&self, request: Request<Bytes>, path: &str) -> Result<Reply, Failure> {
-        let nobody = |error: std::io::Error| {
-            let message = format!("no gateway answers at {}: {error}; is it running?", self.authority);
-            Failure::new(Exit::NotFound, message)
-        };
+        let nobody = |error: std::io::Error| self.place.unanswered(&error);
         let request = self.complete(request).map_err(|error| self.broke(path, &error))?;
-        let stream = TcpStream::connect(&self.authority).await.map_err(nobody)?;
+        let authority = match &self.place {
+            Place::Address(authority) => authority,
+            #[cfg(unix)]
+            Place::Unix(socket) => {
+                let stream = UnixStream::connect(socket).await.map_err(nobody)?;
+                return self.converse(stream, request, path).await;
+            }
+            #[cfg(not(unix))]
+            Place::Unix(_) => return Err(nobody(std::io::ErrorKind::Unsupported.into())),
+        };
+        let stream = TcpStream::connect(authority).await.map_err(nobody)?;
         match &self.tls {
             None => self.converse(stream, request, path).await,
             Some(tls) => {
-                let host = self.authority.rsplit_once(':').map_or(self.authority.as_str(), |(host, _)| host);
+                let host = authority.rsplit_once(':').map_or(authority.as_str(), |(host, _)| host);
                 let greeted = tls.greet(host, stream).await;
                 let stream = greeted.map_err(|error| self.broke(path, &pinned::complaint(&error)))?;
                 self.converse(stream, request, path).await
@@ -209,7 +218,7 @@ impl Running {
         let mut complete = Request::builder()
             .method(head.method)
             .uri(format!("{}{}", self.base, head.uri))
-            .header(HOST, &self.authority);
+            .header(HOST, self.place.host());
         if !head.headers.contains_key(ACCEPT) {
             complete = complete.header(ACCEPT, "application/json");
         }
@@ -275,41 +284,6 @@ impl fmt::Debug for Running {
     }
 }
 
-/// Where the gateway of this configuration can be reached from this machine.
-fn listening(config: &Config) -> Result<String, Failure> {
-    let unknown = || {
-        let message = "server.listen names no port that the gateway could be found at; say --api http://HOST:PORT";
-        Failure::new(Exit::Usage, message)
-    };
-    let mut address = config.server.addresses().find(|address| address.port() != 0).ok_or_else(unknown)?;
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    Ok(address.to_string())
-}
-
-/// Whether TLS is spoken, host with port, and path, of a URL.
-fn parse(text: &str, has_tls: bool) -> Result<(bool, String, String), Failure> {
-    let usage = |why: &str| Failure::new(Exit::Usage, format!("--api {text}: {why}"));
-    let url = Url::parse(text).map_err(|error| usage(&error.to_string()))?;
-    let speaks_tls = match url.scheme() {
-        "http" => false,
-        "https" if has_tls => true,
-        "https" => {
-            return Err(usage(
-                "over https only the certificate in server.tls_cert is believed; name it, or write http://HOST:PORT",
-            ));
-        }
-        _ => return Err(usage("write http://HOST:PORT, the address that the gateway itself listens on")),
-    };
-    let host = url.host_str().ok_or_else(|| usage("it names no host"))?;
-    let port = url.port_or_known_default().ok_or_else(|| usage("it names no port"))?;
-    Ok((speaks_tls, format!("{host}:{port}"), url.path().to_owned()))
-}
-
 #[cfg(test)]
 mod tests {
     use swarmgate_config::Secret;
@@ -322,27 +296,14 @@ mod tests {
     use crate::state::{Anonymous, HttpOptions};
     use crate::testing::{Behaviour, World, world};
 
-    fn authority(listen: &[&str]) -> Result<String, Failure> {
-        let mut config = Config::default();
-        config.server.listen = listen.iter().map(|address| address.parse().unwrap()).collect();
-        Running::of(&config, None).map(|running| running.authority)
-    }
-
-    #[test]
-    fn a_gateway_that_listens_everywhere_is_reached_on_loopback() {
-        assert_eq!(authority(&["0.0.0.0:8420"]).unwrap(), "127.0.0.1:8420");
-        assert_eq!(authority(&["[::]:8420"]).unwrap(), "[::1]:8420");
-        assert_eq!(authority(&["127.0.0.1:0", "10.0.0.7:80"]).unwrap(), "10.0.0.7:80");
-        assert_eq!(authority(&["127.0.0.1:0"]).unwrap_err().exit, Exit::Usage);
-    }
-
     #[test]
     fn a_url_stands_in_for_the_configuration() {
         let config = Config::default();
         let url = |api| Running::of(&config, Some(api)).map(|running| running.url("/healthz"));
         assert_eq!(url("http://gate.lan:8420/films/").unwrap(), "http://gate.lan:8420/films/healthz");
         assert_eq!(url("http://[::1]").unwrap(), "http://[::1]:80/healthz");
-        for wrong in ["https://gate.lan/", "gate.lan:8420", "8420"] {
+        assert_eq!(url("unix:/run/gate.sock").unwrap(), "unix:/run/gate.sock:/healthz");
+        for wrong in ["https://gate.lan/", "gate.lan:8420", "8420", "unix:gate.sock", "unix:"] {
             assert_eq!(url(wrong).unwrap_err().exit, Exit::Usage, "{wrong}");
         }
     }

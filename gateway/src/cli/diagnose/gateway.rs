@@ -28,6 +28,8 @@ pub(super) async fn look(config: &Config) -> (bool, Vec<Check>) {
             judge(&running.url("/readyz"), reply.status, &serde_json::from_slice(&reply.body).unwrap_or_default())
         }
         Err(failure) if failure.exit == Exit::NotFound => skipped("none is running"),
+        // A socket that is not for this user.
+        Err(failure) if failure.exit == Exit::Denied => skipped(&failure.message),
         Err(failure) => (false, vec![Check::new("gateway", Verdict::Fail, failure.message).advice(STRANGER)]),
     }
 }

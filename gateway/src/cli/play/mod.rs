@@ -1,9 +1,9 @@
 //! `swarmgate play`: a player for a content, and a gateway for the player.
 //!
 //! The gateway that runs by the same configuration is taken, with a signed link where it wants credentials. Where none
-//! runs, or the one that does speaks TLS, one is started for as long as the player does: over plain HTTP, on a port of
-//! loopback that the system chooses, with the configuration's networks and its cache, or one of its own where that is in
-//! use. What others of its contents wait to be seeded goes on waiting.
+//! runs, or the one that does speaks TLS or has a Unix socket alone, one is started for as long as the player does: over
+//! plain HTTP, on a port of loopback that the system chooses, with the configuration's networks and its cache, or one of
+//! its own where that is in use. What others of its contents wait to be seeded goes on waiting.
 //!
 //! Nothing is started before it is known that the content is there: who has no content gets a sentence and an exit code
 //! rather than a player with a blank window.
