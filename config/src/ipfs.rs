@@ -94,7 +94,8 @@ pub struct Policy {
     /// What is served and fetched at all. Denylists take away from it, whatever it is.
     pub mode: PolicyMode,
     /// Files that list what is served in the mode `allowlist`: an infohash, a CID or a name of IPNS a line. They are read
-    /// at the start.
+    /// again at each reload; which files they are changes at a restart. What is off the lists then is refused to whoever
+    /// asks this gateway for it; a torrent that runs goes on among its peers until it is idle, or until the next start.
     pub allowlists: Vec<std::path::PathBuf>,
     /// Files that list what is not served, in the compact denylist format. They are read again at each reload; which files
     /// they are changes at a restart.

@@ -150,7 +150,7 @@ problem_kinds! {
     KeyReused = 422 "key-reused" "That idempotency key belongs to another request",
     /// The block is no manifest, or is not signed as it says.
     NotAManifest = 422 "not-a-manifest" "That is no signed manifest",
-    /// The files of the configuration have mistakes, or the certificate or a denylist cannot be read; nothing was changed.
+    /// The files of the configuration have mistakes, or the certificate or a list cannot be read; nothing was changed.
     BadConfiguration = 422 "bad-configuration" "The configuration has mistakes",
     /// Lines of the denylist cannot be read; the hints name the first. Nothing was changed.
     BadDenylist = 422 "bad-denylist" "The denylist has lines that cannot be read",

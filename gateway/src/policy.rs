@@ -2,7 +2,8 @@
 //! each block that a peer wants. [`Admitted`] says what is served at all.
 //!
 //! The lists are files, which are read at the start and at each reload, and one more that comes over the API and is kept
-//! in the data directory. A list that has changed holds for what is asked from then on; what is being sent goes on.
+//! in the data directory. A list that has changed holds for what is asked from then on; what is being sent goes on. Files
+//! that were read again hold all at once, those that deny and those that admit, or none of them does.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,12 +42,19 @@ pub struct ListError {
     source: std::io::Error,
 }
 
+impl ListError {
+    /// What names the list.
+    #[must_use]
+    pub const fn option(&self) -> &'static str {
+        self.option
+    }
+}
+
 /// The operator's lists, in order. Clones share them, and what becomes of them.
 #[derive(Debug, Clone, Default)]
 pub struct Denylists {
     shared: Arc<Shared>,
     legal: bool,
-    admitted: Admitted,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +71,8 @@ struct Shared {
 /// What holds now.
 #[derive(Debug, Default)]
 struct Lists {
+    /// What the others take away from.
+    admitted: Admitted,
     /// Those that were given at the start.
     given: Vec<Arc<List>>,
     /// That of the API.
@@ -73,11 +83,19 @@ impl Lists {
     fn iter(&self) -> impl Iterator<Item = &List> {
         self.given.iter().chain(&self.kept).map(|list| &**list)
     }
+
+    /// What was given at the start.
+    fn of_files(&self) -> (Admitted, Vec<Arc<List>>) {
+        (self.admitted.clone(), self.given.clone())
+    }
 }
 
 /// Lists that were read again and do not hold yet.
 #[derive(Debug)]
-pub struct Reread(Vec<Arc<List>>);
+pub struct Reread {
+    given: Vec<Arc<List>>,
+    admitted: Admitted,
+}
 
 #[derive(Debug)]
 struct List {
@@ -136,20 +154,21 @@ impl Denylists {
     }
 
     fn of(given: Vec<Arc<List>>, legal: bool) -> Self {
-        let lists = RwLock::new(Lists { given, kept: None });
-        Self { shared: Arc::new(Shared { lists, ..Shared::default() }), legal, admitted: Admitted::All }
+        let lists = RwLock::new(Lists { given, ..Lists::default() });
+        Self { shared: Arc::new(Shared { lists, ..Shared::default() }), legal }
     }
 
     /// The same, where something else than everything is served in the first place.
     #[must_use]
     pub fn taking_away_from(self, admitted: Admitted) -> Self {
-        Self { admitted, ..self }
+        self.shared.lists.write().admitted = admitted;
+        self
     }
 
-    /// What is served in the first place.
+    /// What is served in the first place, as of now.
     #[must_use]
-    pub const fn admitted(&self) -> &Admitted {
-        &self.admitted
+    pub fn admitted(&self) -> Admitted {
+        self.shared.lists.read().admitted.clone()
     }
 
     /// Reads lists from files; their bad lines are logged and skipped.
@@ -161,23 +180,29 @@ impl Denylists {
         Ok(Self::of(lists, legal))
     }
 
-    /// Reads the same files again. Nothing of it holds until it is [taken over](Self::take_over).
+    /// Reads the same files again, of what is served and of what is not. Nothing of it holds until it is
+    /// [taken over](Self::take_over).
     ///
     /// # Errors
     /// [`ListError`] when a file cannot be read.
     pub fn read_again(&self) -> Result<Reread, ListError> {
-        let given = self.shared.lists.read().given.clone();
+        let (admitted, given) = self.shared.lists.read().of_files();
         let again = |list: Arc<List>| match list.path() {
             Some(path) => load(FILES_OPTION, path).map(Arc::new),
             None => Ok(list),
         };
-        Ok(Reread(given.into_iter().map(again).collect::<Result<_, _>>()?))
+        let given = given.into_iter().map(again).collect::<Result<_, _>>()?;
+        Ok(Reread { given, admitted: admitted.read_again()? })
     }
 
     /// Has lists that were read again hold from now on.
-    pub fn take_over(&self, Reread(given): Reread) {
+    pub fn take_over(&self, reread: Reread) {
+        let Reread { given, admitted } = reread;
         // The old ones are let go once the lock is.
-        let _old = std::mem::replace(&mut self.shared.lists.write().given, given);
+        let _old = {
+            let mut lists = self.shared.lists.write();
+            (std::mem::replace(&mut lists.given, given), std::mem::replace(&mut lists.admitted, admitted))
+        };
         self.shared.changes.fetch_add(1, Ordering::Release);
     }
 

@@ -114,7 +114,7 @@ pub enum ReloadError {
     /// The certificate cannot be read.
     #[error(transparent)]
     Certificate(#[from] TlsError),
-    /// A list of what is not served cannot be read.
+    /// A list of what is not served, or of what alone is, cannot be read.
     #[error(transparent)]
     List(#[from] ListError),
 }
@@ -129,7 +129,7 @@ impl ReloadError {
                 many => format!("the configuration has {many} mistakes"),
             },
             Self::Certificate(_) => "the certificate cannot be read".to_owned(),
-            Self::List(_) => "a denylist cannot be read".to_owned(),
+            Self::List(error) => format!("a file of {} cannot be read", error.option()),
         }
     }
 }

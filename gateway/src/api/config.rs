@@ -60,7 +60,7 @@ pub async fn change(State(state): State<GatewayState>, request: Request) -> Resu
     Ok(shown(&state))
 }
 
-/// Reads the configuration again, as SIGHUP does: its files, the certificate, and the files of the denylists.
+/// Reads the configuration again, as SIGHUP does: its files, the certificate, and the files of denylists and allow-lists.
 /// The environment and flags are those of the start. What was changed over the API is then as they say.
 ///
 /// # Errors

@@ -30,12 +30,23 @@ pub enum Admitted {
     #[default]
     All,
     /// What is listed, by the id that is listed.
-    Listed(Arc<Allowlist>),
+    Listed {
+        /// All lists in one.
+        list: Arc<Allowlist>,
+        /// Where they were read; a list of a program's own comes from nowhere.
+        files: Arc<[PathBuf]>,
+    },
     /// Blocks that are pinned, and torrents that were added to stay.
     Kept,
 }
 
 impl Admitted {
+    /// What a program has listed itself.
+    #[must_use]
+    pub fn listing(list: Allowlist) -> Self {
+        Self::Listed { list: Arc::new(list), files: Arc::default() }
+    }
+
     /// Reads lists from files, all into one; their bad lines are logged and list nothing.
     ///
     /// # Errors
@@ -50,7 +61,18 @@ impl Admitted {
             })?;
         }
         tracing::info!(contents = list.len(), "allow-lists read");
-        Ok(Self::Listed(Arc::new(list)))
+        Ok(Self::Listed { list: Arc::new(list), files: paths.into() })
+    }
+
+    /// The same by what its files say now.
+    ///
+    /// # Errors
+    /// [`ListError`] when a file cannot be read.
+    pub(super) fn read_again(&self) -> Result<Self, ListError> {
+        match self {
+            Self::Listed { files, .. } if !files.is_empty() => Self::load(files),
+            Self::All | Self::Kept | Self::Listed { .. } => Ok(self.clone()),
+        }
     }
 
     /// The torrents that may be taken up again; `None` when all may.
@@ -58,11 +80,11 @@ impl Admitted {
     pub fn torrents(&self) -> Option<Arc<BTreeSet<ContentId>>> {
         match self {
             Self::All | Self::Kept => None,
-            Self::Listed(list) => Some(Arc::new(list.torrents().clone())),
+            Self::Listed { list, .. } => Some(Arc::new(list.torrents().clone())),
         }
     }
 
-    /// Whether what is served today may be refused tomorrow, without a restart.
+    /// Whether what is served today may be refused tomorrow, though no list has changed.
     #[must_use]
     pub const fn may_change(&self) -> bool {
         matches!(self, Self::Kept)
@@ -76,7 +98,7 @@ impl Admitted {
         let item = || catalogue.item(&wire(id)?);
         let fine = match self {
             Self::All => true,
-            Self::Listed(list) => {
+            Self::Listed { list, .. } => {
                 list.has(id)
                     || item().is_some_and(|item| {
                         let v2 = item.infohash_v2.map(ContentId::BtV2);
@@ -97,7 +119,7 @@ impl Admitted {
         match self {
             Self::All => Ok(()),
             Self::Kept if keep => Ok(()),
-            Self::Kept | Self::Listed(_) => self.check_torrent(&magnet::id(magnet)?, catalogue),
+            Self::Kept | Self::Listed { .. } => self.check_torrent(&magnet::id(magnet)?, catalogue),
         }
     }
 
@@ -128,7 +150,7 @@ impl Admitted {
     pub fn check_root(&self, root: &Root, store: &Store) -> Result<(), Problem> {
         let fine = match (self, root) {
             (Self::All, _) | (Self::Kept, Root::Key(_) | Root::Host(_)) => true,
-            (Self::Listed(list), _) => list.has_root(root),
+            (Self::Listed { list, .. }, _) => list.has_root(root),
             (Self::Kept, Root::Ipfs(cid)) => is_pinned(cid, store),
         };
         if fine { Ok(()) } else { Err(self.refusal()) }
@@ -141,7 +163,7 @@ impl Admitted {
     pub fn check_pin(&self, root: &Cid, store: &Store) -> Result<(), Problem> {
         match self {
             Self::All | Self::Kept => Ok(()),
-            Self::Listed(_) => self.check_root(&Root::Ipfs(*root), store),
+            Self::Listed { .. } => self.check_root(&Root::Ipfs(*root), store),
         }
     }
 
@@ -151,7 +173,7 @@ impl Admitted {
     /// 403.
     pub fn check_target(&self, root: &Root, store: &Store) -> Result<(), Problem> {
         match self {
-            Self::All | Self::Listed(_) => Ok(()),
+            Self::All | Self::Listed { .. } => Ok(()),
             Self::Kept => self.check_root(root, store),
         }
     }
@@ -162,7 +184,7 @@ impl Admitted {
     pub fn may_give(&self, cid: &Cid, store: &Store) -> bool {
         match self {
             Self::All => true,
-            Self::Listed(list) => list.has_block(cid),
+            Self::Listed { list, .. } => list.has_block(cid),
             Self::Kept => is_pinned(cid, store),
         }
     }
@@ -171,7 +193,7 @@ impl Admitted {
     #[must_use]
     pub fn refusal(&self) -> Problem {
         let (detail, hint) = match self {
-            Self::All | Self::Listed(_) => {
+            Self::All | Self::Listed { .. } => {
                 ("it is on none of the operator's lists", "policy.allowlists names the lists")
             }
             Self::Kept => {
@@ -214,7 +236,7 @@ mod tests {
     fn listed(text: &str) -> Admitted {
         let mut list = Allowlist::default();
         text.lines().for_each(|line| list.add(line.as_bytes()).unwrap());
-        Admitted::Listed(Arc::new(list))
+        Admitted::listing(list)
     }
 
     fn raw(bytes: &[u8]) -> Cid {
@@ -296,9 +318,27 @@ mod tests {
         let [first, second] = ["first", "second"].map(|name| dir.path().join(name));
         std::fs::write(&first, format!("# films\n{}\nnonsense\n", infohash())).unwrap();
         std::fs::write(&second, format!("{}", raw(b"ours"))).unwrap();
-        let Admitted::Listed(list) = Admitted::load(&[first, second]).unwrap() else { panic!("a list was read") };
+        let Admitted::Listed { list, .. } = Admitted::load(&[first, second]).unwrap() else {
+            panic!("a list was read")
+        };
         assert!(list.len() == 2 && list.has(&ContentId::BtV1(infohash())) && list.has_block(&raw(b"ours")));
         let missing = Admitted::load(&[dir.path().join("third")]).unwrap_err().to_string();
         assert!(missing.starts_with("policy.allowlists: ") && missing.contains("third"), "{missing}");
+    }
+
+    #[test]
+    fn files_are_read_again_and_what_came_from_none_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, catalogue, id) = (dir.path().join("list"), TestCatalogue::default(), ContentId::BtV1(infohash()));
+        std::fs::write(&file, "").unwrap();
+        let before = Admitted::load(std::slice::from_ref(&file)).unwrap();
+        std::fs::write(&file, infohash().to_string()).unwrap();
+        let now = before.read_again().unwrap();
+        assert!(before.check_torrent(&id, &catalogue).is_err() && now.check_torrent(&id, &catalogue).is_ok());
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(now.read_again().unwrap_err().option(), "policy.allowlists");
+        let ours = listed(&infohash().to_string()).read_again().unwrap();
+        assert!(ours.check_torrent(&id, &catalogue).is_ok());
+        assert!(matches!(Admitted::Kept.read_again().unwrap(), Admitted::Kept));
     }
 }

@@ -54,8 +54,9 @@ impl Denylists {
             Err(error) if error.source.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        let given = self.shared.lists.read().given.clone();
-        let shared = Shared { lists: RwLock::new(Lists { given, kept }), file: Some(path), ..Shared::default() };
+        let (admitted, given) = self.shared.lists.read().of_files();
+        let lists = RwLock::new(Lists { admitted, given, kept });
+        let shared = Shared { lists, file: Some(path), ..Shared::default() };
         Ok(Self { shared: Arc::new(shared), ..self })
     }
 

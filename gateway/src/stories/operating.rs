@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt as _;
 
 use super::control::until;
 use crate::live::Live;
-use crate::policy::Denylists;
+use crate::policy::{Admitted, Denylists};
 use crate::reload::Reloader;
 use crate::state::Parts;
 use crate::testing::{Answer, IH, World, world, world_with};
@@ -182,23 +182,28 @@ async fn what_is_being_sent_goes_on_when_a_list_comes_that_denies_it() {
     assert!(answer.clean && answer.body.len() as u64 == LEN, "{} bytes", answer.body.len());
 }
 
-#[tokio::test]
-async fn a_reload_reads_the_files_of_the_denylists_again_and_one_that_is_gone_changes_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let [config, list] = ["swarmgate.toml", "house.deny"].map(|name| dir.path().join(name));
-    std::fs::write(&config, "[limits]\nbandwidth = \"1MB/s\"\n").unwrap();
-    std::fs::write(&list, "# nothing yet\n").unwrap();
-    let explicit = Some(config.clone());
+/// A gateway whose configuration is this file, and that serves what these lists say.
+async fn with_lists(file: &Path, denylists: Denylists) -> (World, Arc<Live>) {
+    let explicit = Some(file.to_owned());
     let sources = Sources { explicit, platform_cache_dir: Some("/cache".into()), ..Sources::default() };
     let live = Live::new(&Config::load(&sources).unwrap().config);
-    let denylists = Denylists::load(std::slice::from_ref(&list), false).unwrap();
     let reloader = Reloader::new(Arc::clone(&live), None, sources);
     reloader.lead(&denylists);
     let exchange = |parts: &mut Parts| {
         parts.denylists = denylists;
         parts.reloader = Some(Arc::new(reloader));
     };
-    let (world, film) = (world_with(FILES, exchange).await, format!("/bt/{IH}/film.mkv"));
+    (world_with(FILES, exchange).await, live)
+}
+
+#[tokio::test]
+async fn a_reload_reads_the_files_of_the_denylists_again_and_one_that_is_gone_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let [config, list] = ["swarmgate.toml", "house.deny"].map(|name| dir.path().join(name));
+    std::fs::write(&config, "[limits]\nbandwidth = \"1MB/s\"\n").unwrap();
+    std::fs::write(&list, "# nothing yet\n").unwrap();
+    let denylists = Denylists::load(std::slice::from_ref(&list), false).unwrap();
+    let ((world, live), film) = (with_lists(&config, denylists).await, format!("/bt/{IH}/film.mkv"));
     let reload = async || world.send("POST", "/api/v1/config/reload", &[], b"").await;
     std::fs::write(&list, format!("/bt/{IH}\n")).unwrap();
     assert_eq!(world.get(&film).await.status, 200, "nobody has said that it be read");
@@ -213,6 +218,43 @@ async fn a_reload_reads_the_files_of_the_denylists_again_and_one_that_is_gone_ch
     let hints = refused.json()["hints"].to_string();
     assert!(hints.contains("policy.denylists") && hints.contains("house.deny"), "{hints}");
     assert_eq!((live.options(), world.get(&film).await.status), (in_force, 410));
+}
+
+#[tokio::test]
+async fn a_reload_reads_the_files_of_allow_lists_again_with_those_of_denylists_all_of_them_or_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let [config, allowed, denied] = ["swarmgate.toml", "films.allow", "house.deny"].map(|name| dir.path().join(name));
+    std::fs::write(&config, "[limits]\nbandwidth = \"1MB/s\"\n").unwrap();
+    std::fs::write(&allowed, "# nothing yet\n").unwrap();
+    std::fs::write(&denied, "# nothing yet\n").unwrap();
+    let admitted = Admitted::load(std::slice::from_ref(&allowed)).unwrap();
+    let denylists = Denylists::load(std::slice::from_ref(&denied), false).unwrap().taking_away_from(admitted);
+    let ((world, live), film) = (with_lists(&config, denylists).await, format!("/bt/{IH}/film.mkv"));
+    let reload = async || world.send("POST", "/api/v1/config/reload", &[], b"").await;
+    let served = async || world.get(&film).await.status;
+    std::fs::write(&allowed, IH).unwrap();
+    assert_eq!(served().await, 403, "nobody has said that it be read");
+    assert_eq!(reload().await.status, 200);
+    assert_eq!(served().await, 200);
+
+    // Whichever of the two is wrong, the other does not hold either, and nor does the configuration.
+    let in_force = live.options();
+    std::fs::write(&config, "[limits]\nbandwidth = \"2MB/s\"\n").unwrap();
+    std::fs::write(&denied, format!("/bt/{IH}\n")).unwrap();
+    std::fs::remove_file(&allowed).unwrap();
+    let refused = reload().await;
+    assert_eq!((refused.status, refused.problem().as_str()), (422, "bad-configuration"));
+    let hints = refused.json()["hints"].to_string();
+    assert!(hints.contains("policy.allowlists") && hints.contains("films.allow"), "{hints}");
+    assert_eq!((live.options(), served().await), (in_force.clone(), 200));
+    std::fs::write(&allowed, "# nothing any more\n").unwrap();
+    std::fs::remove_file(&denied).unwrap();
+    assert_eq!(reload().await.status, 422);
+    assert_eq!((live.options(), served().await), (in_force, 200));
+
+    std::fs::write(&denied, "# nothing\n").unwrap();
+    assert_eq!(reload().await.status, 200);
+    assert_eq!(world.get(&film).await.problem(), "not-admitted");
 }
 
 /// A gateway whose cache is in this directory.

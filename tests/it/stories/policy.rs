@@ -1,12 +1,16 @@
 //! What an operator serves at all: what is on a list, or what is kept. All else is neither fetched, served nor given away.
 //! And how often strangers may ask for it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
-use swarmgate_config::{Config, PolicyMode};
+use swarmgate_config::{Config, Loaded, PolicyMode, Sources};
+use swarmgate_gateway::app::App;
+use swarmgate_gateway::listeners::Listeners;
 use swarmgate_tests::node::{self, Content, Node, Seeder};
-use swarmgate_tests::raw::Answer;
+use swarmgate_tests::raw::{Answer, Connection};
 
 use super::MIB;
 
@@ -83,6 +87,37 @@ async fn what_is_taken_off_the_list_is_not_taken_up_again_and_not_forgotten() {
         assert_eq!(items(&node).await.len(), count, "with {ids} on the list");
         node.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_that_has_changed_holds_from_the_next_reload_without_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let content = Content::single("film.mkv", 76, MIB + 321, 64 * 1024);
+    let seeder = Seeder::start(&content).await;
+    let (config, list, file) =
+        (listing(dir.path(), &"ab".repeat(20)), dir.path().join("list"), dir.path().join("config.toml"));
+    std::fs::write(&file, "").unwrap();
+    let sources = Sources { explicit: Some(file), platform_cache_dir: Some("/cache".into()), ..Sources::default() };
+    let loaded = Loaded { config: config.clone(), origins: BTreeMap::new() };
+    let app = App::build_loaded(&loaded, Some(&sources), Listeners::bind(&config).unwrap()).await.unwrap();
+    let address = app.addresses()[0];
+    let ask = async |method: &str, path: &str| Connection::open(address).await.ask(method, path, &[], b"").await;
+    let reload = async || ask("POST", "/api/v1/config/reload").await.status;
+    let magnet = format!("/magnet?{}", content.magnet_query(&[seeder.address()]));
+
+    assert_refused("what is not listed yet", &ask("GET", &magnet).await);
+    std::fs::write(&list, content.infohash().to_string()).unwrap();
+    assert_eq!(reload().await, 200);
+    assert!(ask("GET", &magnet).await.body == content.bytes);
+    std::fs::remove_file(&list).unwrap();
+    assert_eq!(reload().await, 422);
+    assert!(ask("GET", &magnet).await.body == content.bytes);
+    std::fs::write(&list, "ab".repeat(20)).unwrap();
+    assert_eq!(reload().await, 200);
+    assert_refused("what is listed no longer", &ask("GET", &magnet).await);
+    assert_refused("nor by its path", &ask("GET", &content.path(0)).await);
+    app.shutdown(Duration::from_secs(2)).await;
+    seeder.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::world::{Dag, IpfsWorld, Setting, noise, subdomains, world};
 use crate::auth::TokenHash;
+use crate::policy::Admitted;
 use crate::state::HttpOptions;
 use crate::testing::send;
 
@@ -120,6 +121,25 @@ async fn what_a_list_denies_that_came_meanwhile_is_not_given_again() {
         assert_eq!(put(&list).await, 200);
         for _ in 0..2 {
             assert_eq!(world.get(&url).await.status, status, "with the list {list:?}");
+        }
+    }
+    assert_eq!(known(&world), 1);
+}
+
+#[tokio::test]
+async fn what_was_taken_off_the_allow_list_meanwhile_is_not_given_again() {
+    let (dir, dag) = (tempfile::tempdir().unwrap(), Dag::file(b"for a while"));
+    let (list, cid) = (dir.path().join("list"), dag.cid().to_string());
+    std::fs::write(&list, &cid).unwrap();
+    let admitted = Admitted::load(std::slice::from_ref(&list)).unwrap();
+    let world = IpfsWorld::start(Setting { admitted, ..Setting::default() }).await;
+    world.keep(&dag).await;
+    let lists = &world.state.denylists;
+    for (listed, status) in [(cid.as_str(), 200), ("# nothing", 403), (cid.as_str(), 200)] {
+        std::fs::write(&list, listed).unwrap();
+        lists.take_over(lists.read_again().unwrap());
+        for _ in 0..2 {
+            assert_eq!(world.get(&format!("/ipfs/{cid}")).await.status, status, "with {listed} on the list");
         }
     }
     assert_eq!(known(&world), 1);

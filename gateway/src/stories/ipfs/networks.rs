@@ -1,6 +1,5 @@
 //! When blocks have to come from somewhere, and when they do not; and what is not served at all.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -119,7 +118,7 @@ async fn with_an_allowlist_what_it_names_is_served_and_nothing_else() {
         list.add(line.as_bytes()).unwrap();
     }
     let links = ["blog.example", "else.example"].map(|host| (host, format!("/ipfs/{}", other.cid()))).to_vec();
-    let admitted = Admitted::Listed(Arc::new(list));
+    let admitted = Admitted::listing(list);
     let setting = Setting { admitted, links, denylist: "/ipns/blog.example/x\n".to_owned(), ..Setting::default() };
     let world = IpfsWorld::start(setting).await;
     world.keep(&root).await;
