@@ -208,6 +208,11 @@ impl Pump {
         self.account.row.mix().header()
     }
 
+    /// What is known of the stream while it runs.
+    pub(crate) const fn row(&self) -> &Arc<StreamRow> {
+        &self.account.row
+    }
+
     /// Waits for the first verified chunk; `asked` is when the client asked.
     ///
     /// # Errors

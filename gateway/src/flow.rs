@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -22,6 +23,7 @@ use crate::body::{Account, Fault};
 use crate::pace::Pacer;
 use crate::server::Peer;
 use crate::state::GatewayState;
+use crate::streams::StreamRow;
 
 /// Chunks of a body, in order.
 pub type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, FetchError>> + Send>>;
@@ -52,6 +54,11 @@ impl Flow {
             pacer: Pacer::new(&state.pace, id, peer.as_ref().map(|peer| peer.address.ip())),
             account: Account::new(state, id, Vec::new(), slot, peer),
         }
+    }
+
+    /// What is known of the stream while it runs.
+    pub(crate) const fn row(&self) -> &Arc<StreamRow> {
+        &self.account.row
     }
 
     /// Waits for so many bytes or the end, so that what fails until then has a status of its own; `asked` is when the
@@ -190,7 +197,6 @@ type Producing = (Option<BoxFuture<'static, Result<(), FetchError>>>, mpsc::Rece
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn failure() -> FetchError {

@@ -129,10 +129,9 @@ fn answered(state: &GatewayState, request: &Answered<'_>, response: &mut Respons
         route: route.name(),
         item_kind: route.network(),
         path: state.options.log_names.then_some(path),
-        status: response.status(),
-        took: arrived.elapsed(),
+        arrived,
     };
-    state.traces.note(caller, &span, response.headers_mut());
+    state.traces.note(caller, &span, response);
     let status = response.status().as_u16();
     if state.options.log_names {
         tracing::info!(request = %id, %method, path, status, took = ?arrived.elapsed(), "answered");

@@ -26,6 +26,7 @@ use crate::exchange::Exchange;
 use crate::flow::Flow;
 use crate::range::{self, Selection};
 use crate::state::HttpOptions;
+use crate::traces::Streamed;
 use crate::{auth, disposition, media};
 
 /// For what is named by its hash: 48 weeks, the value of the IPFS gateway specifications.
@@ -108,7 +109,7 @@ pub async fn file(
     let pump = pump.prime(asked, deadline).await.map_err(|error| patience.problem(error))?;
     headers.insert(SERVER_TIMING, timing(resolved, Some(opening.elapsed())));
     tell_sources(&mut headers, &pump);
-    Ok(respond(plan.status, headers, Body::new(pump)))
+    Ok(stream(plan.status, headers, Streamed::of(pump.row()), Body::new(pump)))
 }
 
 /// Bytes of an archive that are made before the headers are sent: the first head, and something of the first file.
@@ -154,7 +155,7 @@ pub async fn archive(
     let flow = Flow::new(&state, meta.id, archive.chunks(state.clone(), query.sources), slot, peer);
     let flow = flow.prime(PRIMED_BYTES, asked, deadline).await.map_err(|error| patience.problem(error))?;
     headers.insert(SERVER_TIMING, timing(resolved, Some(opening.elapsed())));
-    Ok(respond(StatusCode::OK, headers, Body::new(flow)))
+    Ok(stream(StatusCode::OK, headers, Streamed::of(flow.row()), Body::new(flow)))
 }
 
 fn archive_etag(id: &ContentId, archive: &Archive) -> String {
@@ -287,5 +288,12 @@ pub(crate) fn respond(status: StatusCode, headers: HeaderMap, body: Body) -> Res
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
+    response
+}
+
+/// The same with a stream, whose row goes along for whoever tells how it ended.
+pub(crate) fn stream(status: StatusCode, headers: HeaderMap, streamed: Streamed, body: Body) -> Response {
+    let mut response = respond(status, headers, body);
+    streamed.go_with(&mut response);
     response
 }

@@ -1,25 +1,29 @@
-//! Spans of requests, for a collector of OpenTelemetry: who was asked for what, how it ended and how long it took until
-//! there was an answer to send. `observe.otlp_endpoint` names the collector, and the cargo feature `otel` brings what
+//! Spans of requests, for a collector of OpenTelemetry: what was asked for, how it was answered, and how its body ended,
+//! which may be an hour later. `observe.otlp_endpoint` names the collector, and the cargo feature `otel` brings what
 //! speaks to it; without the feature everything here does nothing.
 //!
 //! A span names no content: the route and the network of what was asked for, and the path only where the operator lets
 //! paths be logged. Queries, which have keys and signatures in them, are in none.
 
-use std::time::Duration;
+use std::time::Instant;
 
-use http::{Method, StatusCode};
+use http::Method;
 
 #[cfg(not(feature = "otel"))]
 mod absent;
 #[cfg(feature = "otel")]
 mod otlp;
+#[cfg(feature = "otel")]
+mod told;
 
 #[cfg(not(feature = "otel"))]
-pub use absent::{Caller, Traces};
+pub use absent::{Caller, Streamed, Traces};
 #[cfg(feature = "otel")]
 pub use otlp::{Caller, Traces};
+#[cfg(feature = "otel")]
+pub use told::Streamed;
 
-/// What is told of a request that has its answer.
+/// What is told of a request that has its answer; its status is the answer's.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestSpan<'a> {
     /// Its name in the log.
@@ -32,10 +36,8 @@ pub struct RequestSpan<'a> {
     pub item_kind: Option<&'static str>,
     /// Its path without the query, where paths may be told.
     pub path: Option<&'a str>,
-    /// How it was answered.
-    pub status: StatusCode,
-    /// How long that took, without the body.
-    pub took: Duration,
+    /// When it came.
+    pub arrived: Instant,
 }
 
 /// Why the collector cannot be told anything. Never names more of the endpoint than the option.

@@ -22,6 +22,8 @@ use tokio::net::TcpListener;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
+/// `STATUS_CODE_ERROR` of OTLP.
+const STATUS_ERROR: i32 = 2;
 /// Nobody has it.
 const INFOHASH: &str = "c9e15763f722f23e98a29decdfae341b98d53056";
 
@@ -53,6 +55,11 @@ async fn a_request_is_a_span_in_the_trace_of_whoever_asked() {
         assert_eq!(text(&span.attributes, "swarmgate.request_id"), Some(answer.id.as_str()));
         assert_eq!(text(&span.attributes, "swarmgate.item.kind"), (name == "GET bt").then_some("bt"));
         assert_eq!(text(&span.attributes, "url.path"), None);
+        assert_eq!(text(&span.attributes, "swarmgate.end"), Some("complete"));
+        assert_eq!(number(&span.attributes, "http.response.body.size"), Some(answer.len));
+        assert!(number(&span.attributes, "swarmgate.first_byte_ms").is_some_and(|millis| millis >= 0));
+        let is_error = span.status.as_ref().is_some_and(|status| status.code == STATUS_ERROR);
+        assert_eq!(is_error, answer.status >= 500, "{name}");
         let parent = if answer.trace() == TRACE { CALLER } else { "" };
         assert_eq!(hex(&span.parent_span_id), parent);
         assert!(0 < span.start_time_unix_nano && span.start_time_unix_nano <= span.end_time_unix_nano);
@@ -92,6 +99,75 @@ async fn what_is_known_already_and_answered_at_once_is_told_too() {
     assert_eq!(spans.len(), 3);
     for (_, span) in spans {
         assert_eq!((span.name.as_str(), text(&span.attributes, "swarmgate.item.kind")), ("GET ipfs", Some("ipfs")));
+    }
+}
+
+#[tokio::test]
+async fn a_span_goes_on_with_its_body_and_says_that_the_client_went() {
+    let collector = Collector::start().await;
+    let node = Node::start(&collector.url, |_| {}).await;
+    // Events of the gateway, which have no end.
+    let endless = node.http.get(format!("{}/api/v1/events", node.url)).header("traceparent", sampled());
+    let endless = endless.send().await.unwrap();
+    assert_eq!(endless.status(), 200);
+    let id = endless.headers()["traceparent"].to_str().unwrap().split('-').nth(2).unwrap().to_owned();
+    let later = node.ask("/healthz", &sampled()).await;
+    collector.is_told(later.span()).await;
+    assert!(collector.span(&id).is_none(), "its head was sent before the later request came");
+    drop(endless);
+    let span = collector.is_told(&id).await;
+    assert_eq!(text(&span.attributes, "swarmgate.end"), Some("client-gone"));
+    assert_eq!(number(&span.attributes, "http.response.status_code"), Some(200));
+    assert!(span.status.is_none_or(|status| status.code != STATUS_ERROR), "a client may go");
+    assert!(number(&span.attributes, "http.response.body.size").is_some());
+    node.app.shutdown(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn an_answer_to_head_ends_its_span_with_nothing_sent() {
+    let collector = Collector::start().await;
+    let node = Node::start(&collector.url, |_| {}).await;
+    let answer = node.http.head(format!("{}/ipfs/bafkqabtimvwgy3yk", node.url)).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    node.app.shutdown(Duration::from_secs(1)).await;
+    let spans = collector.spans();
+    assert_eq!(spans.len(), 1);
+    let attributes = &spans[0].1.attributes;
+    assert_eq!(text(attributes, "swarmgate.end"), Some("complete"));
+    assert_eq!(number(attributes, "http.response.body.size"), Some(0));
+    assert_eq!(number(attributes, "swarmgate.first_byte_ms"), None);
+}
+
+#[tokio::test]
+async fn the_state_of_other_tracers_goes_along_where_it_is_well_formed_and_not_too_long() {
+    let collector = Collector::start().await;
+    let node = Node::start(&collector.url, |_| {}).await;
+    let long = format!("vendor={}", "x".repeat(200));
+    let many = (0..33).map(|number| format!("v{number}=1")).collect::<Vec<_>>().join(",");
+    let (long, many) = (long.as_str(), many.as_str());
+    let stories: [(&[&str], &str); 7] = [
+        (&["rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"], "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"),
+        (&["a=1", "b=2 , c=3"], "a=1,b=2,c=3"),
+        (&[long], long),
+        (&[long, long, long], ""),
+        (&[many], ""),
+        (&["a=1,nothing"], ""),
+        (&["UPPER=1"], ""),
+    ];
+    let mut asked = Vec::new();
+    for (rows, kept) in stories {
+        let request = node.http.get(format!("{}/healthz", node.url)).header("traceparent", sampled());
+        let request = rows.iter().fold(request, |request, row| request.header("tracestate", *row));
+        let answer = Answer::of(request.send().await.unwrap()).await;
+        assert_eq!(answer.trace(), TRACE, "{rows:?} says nothing against its trace");
+        asked.push((answer.span().to_owned(), kept.to_owned()));
+    }
+    // Without a trace there is nothing that it is the state of.
+    let request = node.http.get(format!("{}/healthz", node.url)).header("tracestate", "a=1");
+    asked.push((Answer::of(request.send().await.unwrap()).await.span().to_owned(), String::new()));
+    node.app.shutdown(Duration::from_secs(1)).await;
+    for (span, kept) in asked {
+        assert_eq!(collector.span(&span).unwrap().trace_state, kept);
     }
 }
 
@@ -180,6 +256,8 @@ struct Answer {
     status: u16,
     traceparent: String,
     id: String,
+    /// Bytes of its body.
+    len: i64,
 }
 
 impl Node {
@@ -197,16 +275,18 @@ impl Node {
     async fn ask(&self, path: &str, traceparent: &str) -> Answer {
         let request = self.http.get(format!("{}{path}", self.url));
         let request = if traceparent.is_empty() { request } else { request.header("traceparent", traceparent) };
-        let answer = request.send().await.unwrap();
-        let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
-        let told =
-            Answer { status: answer.status().as_u16(), traceparent: header("traceparent"), id: header("x-request-id") };
-        answer.bytes().await.unwrap();
-        told
+        Answer::of(request.send().await.unwrap()).await
     }
 }
 
 impl Answer {
+    async fn of(answer: reqwest::Response) -> Self {
+        let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
+        let (status, traceparent, id) = (answer.status().as_u16(), header("traceparent"), header("x-request-id"));
+        let len = i64::try_from(answer.bytes().await.unwrap().len()).unwrap();
+        Self { status, traceparent, id, len }
+    }
+
     fn trace(&self) -> &str {
         self.traceparent.split('-').nth(1).unwrap()
     }
@@ -249,6 +329,23 @@ impl Collector {
             spans.map(move |span| (resource.clone(), span)).collect::<Vec<_>>()
         })
         .collect()
+    }
+
+    /// The span of that id, if it was told of it.
+    fn span(&self, id: &str) -> Option<Span> {
+        self.spans().into_iter().map(|(_, span)| span).find(|span| hex(&span.span_id) == id)
+    }
+
+    /// Waits until it is told of a span.
+    async fn is_told(&self, id: &str) -> Span {
+        let began = Instant::now();
+        loop {
+            if let Some(span) = self.span(id) {
+                return span;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "nobody told of the span {id}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     fn was_told(&self, text: &str) -> bool {
@@ -333,6 +430,8 @@ struct Span {
     trace_id: Vec<u8>,
     #[prost(bytes = "vec", tag = "2")]
     span_id: Vec<u8>,
+    #[prost(string, tag = "3")]
+    trace_state: String,
     #[prost(bytes = "vec", tag = "4")]
     parent_span_id: Vec<u8>,
     #[prost(string, tag = "5")]
@@ -345,6 +444,14 @@ struct Span {
     end_time_unix_nano: u64,
     #[prost(message, repeated, tag = "9")]
     attributes: Vec<Attribute>,
+    #[prost(message, optional, tag = "15")]
+    status: Option<Status>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Status {
+    #[prost(int32, tag = "3")]
+    code: i32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -1,11 +1,14 @@
 //! A program that was built without the feature `otel`: nobody is told of requests.
 
 use std::future::ready;
+use std::sync::Arc;
 
+use axum::response::Response;
 use http::HeaderMap;
 use swarmgate_config::Config;
 
 use super::{RequestSpan, TracesError};
+use crate::streams::StreamRow;
 
 /// Who is told of requests: nobody.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +17,21 @@ pub struct Traces(());
 /// What a request says of the trace that it is part of, which nobody reads.
 #[derive(Debug)]
 pub struct Caller;
+
+/// A stream's row on the way to whoever tells of its request, which is nobody.
+#[derive(Debug, Clone, Copy)]
+pub struct Streamed;
+
+impl Streamed {
+    /// Remembers nothing.
+    #[must_use]
+    pub const fn of(_row: &Arc<StreamRow>) -> Self {
+        Self
+    }
+
+    /// Leaves the answer as it is.
+    pub const fn go_with(self, _response: &mut Response) {}
+}
 
 impl Traces {
     /// Starts nothing.
@@ -34,7 +52,7 @@ impl Traces {
     }
 
     /// Tells nobody.
-    pub const fn note(&self, _caller: &Caller, _request: &RequestSpan<'_>, _headers: &mut HeaderMap) {}
+    pub const fn note(&self, _caller: &Caller, _request: &RequestSpan<'_>, _response: &mut Response) {}
 
     /// Has nothing to stop.
     pub fn shutdown(&self) -> impl Future<Output = ()> + use<> {

@@ -1,7 +1,7 @@
 //! Tells a collector of requests, by OTLP: protobuf over HTTP.
 //!
-//! A span is made when its request has its answer, and waits in a queue of bounded length for a thread of the SDK, which
-//! posts a batch a second. No request waits for that: what finds the queue full is let go, and so is a batch that the
+//! A span is made when its request has its answer, goes on until the body has ended ([`super::told`]), and then waits in a
+//! queue of bounded length for a thread of the SDK, which posts a batch a second. No request waits for that: what finds the queue full is let go, and so is a batch that the
 //! collector does not take. Nothing is tried again, since the next batch tries soon enough.
 //!
 //! The SDK reads headers for the collector (`OTEL_EXPORTER_OTLP_HEADERS`) from the environment, as all programs with
@@ -14,8 +14,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use axum::response::Response as Answer;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use opentelemetry::trace::{
     Span, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId, TraceState, Tracer,
     TracerProvider,
@@ -30,6 +31,7 @@ use swarmgate_config::Config;
 use tokio::runtime::Handle;
 use url::Url;
 
+use super::told::{self, OpenSpan, Streamed};
 use super::{RequestSpan, TracesError};
 
 /// Spans that wait for the collector, at most: a few MiB.
@@ -54,7 +56,14 @@ const MAX_PATH: usize = 1024;
 /// again when an answer was read to its end.
 const MAX_ANSWER: usize = 64 * 1024;
 
+/// Characters of a `tracestate` that are carried, at most: as many as W3C Trace Context §3.3.1.5 asks for.
+const MAX_STATE: usize = 512;
+
+/// Its members, at most (§3.3.1.1).
+const MAX_STATE_MEMBERS: usize = 32;
+
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Who is told of requests; clones tell the same. Its owner calls [`Self::shutdown`].
 #[derive(Clone, Default)]
@@ -112,30 +121,36 @@ impl Traces {
     #[must_use]
     pub fn caller(&self, headers: &HeaderMap) -> Caller {
         let header = self.0.as_ref().and_then(|_| headers.get(TRACEPARENT)?.to_str().ok());
-        let parent = header.and_then(parent);
+        let parent = header.and_then(|header| parent(header, headers));
         Caller(parent.map_or_else(Context::new, |parent| Context::new().with_remote_span_context(parent)))
     }
 
-    /// Tells of a request, and names its span to whoever asked.
-    pub fn note(&self, caller: &Caller, request: &RequestSpan<'_>, headers: &mut HeaderMap) {
+    /// Tells of a request when the body of its answer has ended, and names its span to whoever asked.
+    pub fn note(&self, caller: &Caller, request: &RequestSpan<'_>, answer: &mut Answer) {
         let Some(Telling { tracer, .. }) = &self.0 else { return };
-        let ended = SystemTime::now();
+        let (now, status) = (SystemTime::now(), answer.status());
+        let began = now.checked_sub(request.arrived.elapsed()).unwrap_or(now);
         let builder = tracer
             .span_builder(format!("{} {}", method(request.method), request.route))
             .with_kind(SpanKind::Server)
-            .with_start_time(ended.checked_sub(request.took).unwrap_or(ended))
-            .with_attributes(attributes(request));
+            .with_start_time(began)
+            .with_attributes(attributes(request, status));
         let mut span = tracer.build_with_context(builder, &caller.0);
-        if request.status.is_server_error() {
+        if status.is_server_error() {
             span.set_status(Status::error(""));
         }
-        span.end_with_timestamp(ended);
         let context = span.span_context();
         // A request that is answered during a stop may come behind the end of its span's way.
         if context.is_valid()
             && let Ok(value) = HeaderValue::from_str(&traceparent(context))
         {
-            headers.insert(TRACEPARENT, value);
+            answer.headers_mut().insert(TRACEPARENT, value);
+        }
+        let row = Streamed::take(answer);
+        if span.is_recording() {
+            let is_silent = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+            let sends_body = request.method != Method::HEAD && !is_silent;
+            told::end_with_body(OpenSpan { span, began, arrived: request.arrived, row }, answer, sends_body);
         }
     }
 
@@ -178,11 +193,11 @@ fn method(method: &Method) -> &'static str {
 }
 
 /// What is told of a request, in the words of OpenTelemetry's conventions for HTTP where these have one.
-fn attributes(request: &RequestSpan<'_>) -> Vec<KeyValue> {
+fn attributes(request: &RequestSpan<'_>, status: StatusCode) -> Vec<KeyValue> {
     let mut attributes = vec![
         KeyValue::new("http.request.method", method(request.method)),
         KeyValue::new("http.route", request.route),
-        KeyValue::new("http.response.status_code", i64::from(request.status.as_u16())),
+        KeyValue::new("http.response.status_code", i64::from(status.as_u16())),
         KeyValue::new("swarmgate.request_id", request.id.to_owned()),
     ];
     attributes.extend(request.item_kind.map(|kind| KeyValue::new("swarmgate.item.kind", kind)));
@@ -192,8 +207,8 @@ fn attributes(request: &RequestSpan<'_>) -> Vec<KeyValue> {
 }
 
 /// Reads a `traceparent` (W3C Trace Context §3.2): a version, the trace, the caller's span and flags, in lower-case hex.
-/// Versions to come may have more behind these.
-fn parent(header: &str) -> Option<SpanContext> {
+/// Versions to come may have more behind these. What `headers` say of the state of other tracers goes along.
+fn parent(header: &str, headers: &HeaderMap) -> Option<SpanContext> {
     let is_hex = |text: &str, len: usize| {
         text.len() == len && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     };
@@ -209,7 +224,21 @@ fn parent(header: &str) -> Option<SpanContext> {
     }
     let (trace, span) = (TraceId::from_hex(trace).ok()?, SpanId::from_hex(span).ok()?);
     let flags = TraceFlags::new(u8::from_str_radix(flags, 16).ok()?) & TraceFlags::SAMPLED;
-    Some(SpanContext::new(trace, span, flags, true, TraceState::default())).filter(SpanContext::is_valid)
+    let state = tracestate(headers).unwrap_or_default();
+    Some(SpanContext::new(trace, span, flags, true, state)).filter(SpanContext::is_valid)
+}
+
+/// Reads the `tracestate` of a request (§3.3), of one header or several; `None` when it is malformed or longer than is
+/// carried, which says nothing against the `traceparent`.
+fn tracestate(headers: &HeaderMap) -> Option<TraceState> {
+    let rows = headers.get_all(TRACESTATE).iter().map(|row| row.to_str().ok()).collect::<Option<Vec<_>>>()?;
+    let list = rows.join(",");
+    // The SDK would leave out what is too many.
+    let members = list.split(',').filter(|member| !member.trim().is_empty()).count();
+    if list.len() > MAX_STATE || members > MAX_STATE_MEMBERS {
+        return None;
+    }
+    list.parse().ok()
 }
 
 /// The same for a span of ours.

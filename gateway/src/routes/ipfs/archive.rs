@@ -28,6 +28,7 @@ use crate::respond;
 use crate::routes::ipfs::deliver::{self, Verdict};
 use crate::routes::ipfs::headers::{self, Author};
 use crate::routes::ipfs::inquiry::{Found, Inquiry};
+use crate::traces::Streamed;
 
 /// Bytes that are made before the headers are sent, so that what is wrong near the beginning still has a status.
 const PRIMED_BYTES: usize = 16 * 1024;
@@ -64,7 +65,7 @@ pub async fn answer(inquiry: Inquiry, found: &Found, kind: Kind) -> Result<Respo
     let deadline = patience.first_byte_deadline(&state.options);
     let flow = Flow::new(&state, ContentId::Ipfs(cid), chunks, slot, peer).prime(PRIMED_BYTES, asked, deadline).await;
     let flow = flow.map_err(|error| shut.problem(patience, error))?;
-    Ok(respond::respond(StatusCode::OK, rows, Body::new(flow)))
+    Ok(respond::stream(StatusCode::OK, rows, Streamed::of(flow.row()), Body::new(flow)))
 }
 
 fn chunks(session: Arc<Session>, root: Cid, kind: Kind) -> Chunks {

@@ -16,6 +16,7 @@ use crate::routes::ipfs::ask::{CarAsk, Format};
 use crate::routes::ipfs::deliver::{self, Verdict};
 use crate::routes::ipfs::headers::{self, Author};
 use crate::routes::ipfs::inquiry::{Found, Inquiry};
+use crate::traces::Streamed;
 
 /// Answers with the CAR.
 ///
@@ -43,7 +44,7 @@ pub async fn answer(inquiry: Inquiry, found: &Found) -> Result<Response, Problem
     let deadline = patience.first_byte_deadline(&state.options);
     let flow = Flow::new(&state, ContentId::Ipfs(cid), chunks, slot, peer).prime(enough, asked, deadline).await;
     let flow = flow.map_err(|error| shut.problem(patience, error))?;
-    Ok(respond::respond(http::StatusCode::OK, rows, Body::new(flow)))
+    Ok(respond::stream(http::StatusCode::OK, rows, Streamed::of(flow.row()), Body::new(flow)))
 }
 
 /// Weak, since another release may put the blocks into another order. It has to differ when anything does that was asked

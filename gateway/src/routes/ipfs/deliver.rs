@@ -16,6 +16,7 @@ use crate::respond::{self, Plan, SERVER_TIMING};
 use crate::routes::ipfs::inquiry::Inquiry;
 use crate::routes::ipfs::known::Known;
 use crate::state::GatewayState;
+use crate::traces::Streamed;
 
 /// What a client's conditions leave to do.
 #[derive(Debug)]
@@ -108,7 +109,7 @@ pub async fn send(inquiry: Inquiry, mut headers: HeaderMap, delivery: Delivery) 
     }
     headers.insert(SERVER_TIMING, respond::timing(resolved, Some(opening.elapsed())));
     respond::tell_sources(&mut headers, &pump);
-    Ok(respond::respond(status, headers, body::Body::new(pump)))
+    Ok(respond::stream(status, headers, Streamed::of(pump.row()), body::Body::new(pump)))
 }
 
 /// Reads what of a body is in memory.

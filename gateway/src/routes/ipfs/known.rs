@@ -36,6 +36,7 @@ use crate::routes::ipfs::host::{self, Role};
 use crate::routes::ipfs::inquiry::{Inquiry, waits};
 use crate::server::Peer;
 use crate::state::GatewayState;
+use crate::traces::Streamed;
 use crate::{auth, guard, links, rates};
 
 /// Answers that are kept; some 2 KiB of memory each, with the longest target 3 KiB.
@@ -182,7 +183,7 @@ pub fn answer<B>(state: &GatewayState, peer: &Peer, request: &Request<B>, asked:
     let took = asked.elapsed();
     rows.insert(SERVER_TIMING, respond::timing(took, Some(took)));
     respond::tell_sources(&mut rows, &pump);
-    Some(respond::respond(plan.status, rows, body::Body::new(pump)))
+    Some(respond::stream(plan.status, rows, Streamed::of(pump.row()), body::Body::new(pump)))
 }
 
 /// Whether a client may read without a link: answers to links say a word more.
