@@ -12,7 +12,7 @@ use swarmgate_bittorrent::{
     ItemFiles, ItemRefused, PinRefused, Priority, Recheck, SelectRefused, Trackers, UploadPolicy, selection_text,
 };
 use swarmgate_bittorrent_proto::magnet::{Magnet, Selection};
-use swarmgate_content::{BoxFuture, ContentId, InfoHash, InfoHashV2};
+use swarmgate_content::{BoxFuture, ByteRange, ContentId, InfoHash, InfoHashV2};
 use utoipa::ToSchema;
 
 /// The items of a torrent engine.
@@ -52,6 +52,9 @@ pub trait Catalogue: Send + Sync + Debug {
 
     /// Which pieces of an item are in the cache; nobody counts them while it is idle.
     fn pieces(&self, id: &InfoHash) -> Option<PieceMap>;
+
+    /// Whether all of these ranges are in the cache, each of the file with that number; asks nobody.
+    fn has(&self, id: &InfoHash, ranges: Vec<(usize, ByteRange)>) -> BoxFuture<'_, bool>;
 
     /// Forgets an item, and its cached data too if `purge`; says whether there was one.
     fn remove(&self, id: &InfoHash, purge: bool) -> BoxFuture<'_, bool>;

@@ -9,7 +9,7 @@ use http::header::CACHE_CONTROL;
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use swarmgate_bittorrent_proto::magnet::Magnet;
-use swarmgate_content::{ContentId, ContentMeta, FetchError, FetchErrorKind, ResolveRequest, Stage};
+use swarmgate_content::{ByteRange, ContentId, ContentMeta, FetchError, FetchErrorKind, ResolveRequest, Stage};
 
 use crate::admission::Slot;
 use crate::auth::link::Place;
@@ -126,6 +126,16 @@ impl Exchange {
         };
         resolved.unwrap_or_else(|_| late()).map_err(|error| self.patience.problem(error))
     }
+
+    /// Refuses a torrent's content that was asked for only if cached, unless all of it is here: these ranges, each of the
+    /// file with that number. What begins and cannot go on would be cut.
+    ///
+    /// # Errors
+    /// 412.
+    pub async fn check_cached(&self, id: &ContentId, ranges: Vec<(usize, ByteRange)>) -> Result<(), Problem> {
+        let Some(wire) = wire(id) else { return Ok(()) };
+        if self.state.catalogue.has(&wire, ranges).await { Ok(()) } else { Err(not_cached(*id)) }
+    }
 }
 
 impl Patience {
@@ -163,8 +173,13 @@ impl Patience {
     pub fn problem(&self, error: FetchError) -> Problem {
         let absent = matches!(error.kind, FetchErrorKind::TimedOut | FetchErrorKind::NoSource);
         if self.only_if_cached && absent {
-            return Problem::new(ProblemKind::NotCached, "it was asked for only if cached").item(error.id);
+            return not_cached(error.id);
         }
         error.into()
     }
+}
+
+/// What a client is told who wants a content from the cache or not at all.
+pub(crate) fn not_cached(id: ContentId) -> Problem {
+    Problem::new(ProblemKind::NotCached, "it was asked for only if cached").item(id)
 }

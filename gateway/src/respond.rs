@@ -69,7 +69,8 @@ fn tag_of(id: &ContentId) -> String {
 /// Answers a request for file `index` of a resolved content.
 ///
 /// # Errors
-/// When a condition fails, no range can be satisfied, or the first byte does not come; 410 or 451 when it is not served.
+/// When a condition fails, no range can be satisfied, or the first byte does not come; 412 when it was asked for only if
+/// cached and a part is missing; 410 or 451 when it is not served.
 pub async fn file(
     exchange: Exchange,
     meta: &ContentMeta,
@@ -97,6 +98,10 @@ pub async fn file(
     describe(&mut headers, name, &exchange);
     let range = exchange.headers.get(RANGE).filter(|_| !whole).and_then(|range| range.to_str().ok());
     let plan = Plan::of(range::select(range, entry.len), entry.len, &mut headers)?;
+    if exchange.patience.only_if_cached() {
+        let ranges = plan.segments.iter().filter_map(Segment::range).map(|range| (index, range)).collect();
+        exchange.check_cached(&meta.id, ranges).await?;
+    }
     headers.insert(CONTENT_LENGTH, HeaderValue::from(plan.segments.iter().map(Segment::len).sum::<u64>()));
     if exchange.head || plan.segments.is_empty() {
         headers.insert(SERVER_TIMING, timing(resolved, None));
@@ -118,7 +123,8 @@ const PRIMED_BYTES: usize = 16 * 1024;
 /// Answers with an archive of files, offered under `name`. Its tag is weak, since another release may write it differently.
 ///
 /// # Errors
-/// When a condition fails, or the first bytes do not come; 410 or 451 when one of its files is not served.
+/// When a condition fails, or the first bytes do not come; 412 when it was asked for only if cached and a part is missing;
+/// 410 or 451 when one of its files is not served.
 pub async fn archive(
     exchange: Exchange,
     meta: &ContentMeta,
@@ -141,6 +147,11 @@ pub async fn archive(
             return Err(Problem::new(ProblemKind::PreconditionFailed, detail).item(meta.id));
         }
         Condition::ProceedWhole | Condition::Proceed => {}
+    }
+    if exchange.patience.only_if_cached() {
+        let whole = |index: usize| Some((index, ByteRange::full(meta.files.get(index)?.len)?));
+        let files = archive.files().filter_map(whole).collect();
+        exchange.check_cached(&meta.id, files).await?;
     }
     headers.insert(CONTENT_TYPE, text(archive.media_type()));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(len));

@@ -261,6 +261,8 @@ pub(crate) struct TestCatalogue {
     pub(crate) refuse: Mutex<Option<AddError>>,
     /// Whether nothing more can be pinned.
     pub(crate) full: Mutex<bool>,
+    /// How many bytes of each file are in the cache, from its first on; all of them when `None`.
+    pub(crate) here: Mutex<Option<u64>>,
     /// What the trackers of every item are.
     pub(crate) trackers: Mutex<Trackers>,
 }
@@ -430,6 +432,12 @@ impl Catalogue for TestCatalogue {
         let announced = if known { Ok(()) } else { Err(ItemRefused::Unknown) };
         self.trackers.lock().own.iter_mut().for_each(|tracker| tracker.next = Some(Duration::from_secs(25)));
         Box::pin(std::future::ready(announced))
+    }
+
+    fn has(&self, _id: &InfoHash, ranges: Vec<(usize, ByteRange)>) -> BoxFuture<'_, bool> {
+        let here = *self.here.lock();
+        let has = here.is_none_or(|here| ranges.iter().all(|(_, range)| range.end() <= here));
+        Box::pin(std::future::ready(has))
     }
 
     fn remove(&self, id: &InfoHash, purge: bool) -> BoxFuture<'_, bool> {

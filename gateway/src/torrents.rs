@@ -13,7 +13,7 @@ use swarmgate_bittorrent_proto::magnet::{Magnet, Selection};
 use swarmgate_bittorrent_proto::metainfo::Metainfo;
 use swarmgate_bittorrent_proto::mse::Payload;
 use swarmgate_bittorrent_proto::torrent::Transport;
-use swarmgate_content::{BoxFuture, InfoHash, TorrentId};
+use swarmgate_content::{BoxFuture, ByteRange, InfoHash, TorrentId};
 use swarmgate_egress::HttpError;
 use swarmgate_swarm::PeerOrigin;
 use url::Url;
@@ -91,6 +91,11 @@ impl Catalogue for Torrents {
         let (have, piece_len) = (known.snapshot(), known.geometry.piece_len());
         let is_here = |piece: u32| have.has_byte(u64::from(piece) * u64::from(piece_len));
         Some(PieceMap::of(piece_len, known.geometry.pieces(), is_here))
+    }
+
+    fn has(&self, id: &InfoHash, ranges: Vec<(usize, ByteRange)>) -> BoxFuture<'_, bool> {
+        let id = *id;
+        Box::pin(async move { self.0.has(&id, &ranges).await })
     }
 
     fn remove(&self, id: &InfoHash, purge: bool) -> BoxFuture<'_, bool> {
@@ -186,6 +191,10 @@ impl Catalogue for NoTorrents {
 
     fn pieces(&self, _id: &InfoHash) -> Option<PieceMap> {
         None
+    }
+
+    fn has(&self, _id: &InfoHash, _ranges: Vec<(usize, ByteRange)>) -> BoxFuture<'_, bool> {
+        Box::pin(std::future::ready(false))
     }
 
     fn remove(&self, _id: &InfoHash, _purge: bool) -> BoxFuture<'_, bool> {

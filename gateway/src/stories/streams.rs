@@ -65,6 +65,37 @@ async fn what_is_wanted_only_from_the_cache_and_is_not_there_is_a_412() {
 }
 
 #[tokio::test]
+async fn what_is_wanted_only_from_the_cache_is_there_to_its_last_byte_or_is_a_412() {
+    let world = with(Behaviour::default(), HttpOptions::default()).await;
+    *world.catalogue.here.lock() = Some(4_000_000);
+    let cached = ("Cache-Control", "only-if-cached");
+    for (range, status) in [
+        ("bytes=0-3999999", 206),
+        ("bytes=0-9,100-3999999", 206),
+        ("bytes=0-4000000", 412),
+        ("bytes=0-9,7999990-7999999", 412),
+        ("bytes=-1", 412),
+        ("bytes=9000000-", 416),
+    ] {
+        let answer = world.send("GET", &film(), &[cached, ("Range", range)], b"").await;
+        assert_eq!((answer.status, answer.clean), (status, true), "{range}");
+    }
+    for path in [film(), format!("/bt/{IH}/?format=zip")] {
+        for method in ["GET", "HEAD"] {
+            assert_eq!(world.send(method, &path, &[cached], b"").await.status, 412, "{method} {path}");
+        }
+    }
+    assert_eq!(world.protocol.seen.opens.load(Ordering::SeqCst), 3, "what is refused is not opened");
+    let known = ("If-None-Match", format!("\"bt1-{IH}-0\""));
+    let unchanged = world.send("GET", &film(), &[cached, (known.0, known.1.as_str())], b"").await;
+    assert_eq!(unchanged.status, 304, "which needs no byte of it");
+    *world.catalogue.here.lock() = None;
+    for method in ["GET", "HEAD"] {
+        assert_eq!(world.send(method, &film(), &[cached], b"").await.status, 200, "{method}");
+    }
+}
+
+#[tokio::test]
 async fn a_fault_before_the_first_byte_is_an_error_answer() {
     let world = with(Behaviour { fault_after: Some(0), ..Behaviour::default() }, HttpOptions::default()).await;
     assert_eq!(world.get(&film()).await.problem(), "no-source");

@@ -6,7 +6,7 @@ use swarmgate_bittorrent_proto::bitfield::Bitfield;
 use swarmgate_bittorrent_proto::geometry::Geometry;
 use swarmgate_bittorrent_proto::magnet::Selection;
 use swarmgate_bittorrent_proto::wire::PieceIndex;
-use swarmgate_content::{ContentMeta, FileEntry, InfoHash};
+use swarmgate_content::{ByteRange, ContentMeta, FileEntry, InfoHash};
 use swarmgate_swarm::directory::is_websocket_tracker;
 
 use crate::announcer::TrackerReport;
@@ -39,6 +39,15 @@ impl Shape {
         Self { meta, geometry, have }
     }
 
+    /// Whether all pieces are here that a range of a file touches. What leaves its file is not here.
+    fn has(&self, file: usize, range: ByteRange) -> bool {
+        let entry = self.meta.files.get(file).and_then(FileEntry::range);
+        let inside = entry.and_then(|entry| range.shift(entry.start())?.intersect(&entry));
+        inside.filter(|inside| inside.len() == range.len()).is_some_and(|inside| {
+            self.geometry.pieces_of(inside.start(), inside.end()).all(|piece| self.have.get(PieceIndex(piece)))
+        })
+    }
+
     /// Bytes of the pieces that are not here, of all or of those that a selection touches.
     pub(crate) fn missing_bytes(&self, select: Option<&Selection>) -> u64 {
         let wanted = select.map(|select| selection::pieces(&self.meta.files, &self.geometry, select));
@@ -56,7 +65,14 @@ impl BitTorrentProtocol {
         Some(ItemFiles { meta, have_bytes })
     }
 
-    /// The same by pieces.
+    /// Whether all of these ranges are in the cache, each of the file with that number. Asks nobody, and is false when the
+    /// item or its metadata is not known.
+    pub async fn has(&self, infohash: &InfoHash, ranges: &[(usize, ByteRange)]) -> bool {
+        let Some(shape) = self.shape(infohash).await else { return false };
+        ranges.iter().all(|(file, range)| shape.has(*file, *range))
+    }
+
+    /// An item's files, how it is cut into pieces, and which of those are here.
     pub(crate) async fn shape(&self, infohash: &InfoHash) -> Option<Shape> {
         let (key, torrent) = {
             let items = self.engine.items.lock();

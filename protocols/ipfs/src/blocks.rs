@@ -184,6 +184,12 @@ impl Blocks {
         self.store.read_all(&hash).await.map_err(fault)
     }
 
+    /// How long a block is that is here, in the store or on its way into it.
+    pub(crate) fn local_len(&self, hash: &BlockHash) -> Option<u64> {
+        let landing = self.landing.lock().get(hash).map(|block| block.len() as u64);
+        landing.or_else(|| self.store.block_len(hash).map(u64::from))
+    }
+
     /// Gets a block for a reading. Waits without end: how long is the reading's to say.
     pub(crate) async fn get(self: &Arc<Self>, life: &Arc<Life>, ask: Ask) -> Result<VerifiedBytes, Fault> {
         let local = self.local(&ask.cid).await;

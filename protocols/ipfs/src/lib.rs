@@ -47,6 +47,7 @@ mod tests;
 mod tree;
 mod waiting;
 mod walking;
+mod whole;
 
 pub use blocks::{Blocks, SourceStatus};
 pub use protocol::{IpfsParts, IpfsProtocol};

@@ -156,6 +156,15 @@ impl Session {
         walk.file_len().ok_or(Fault::Internal("the root of a file does not say its length"))
     }
 
+    /// Whether all of a range of a file is here, so that it can be read with nobody to ask. Asks nobody.
+    ///
+    /// # Errors
+    /// `Invalid` when a block on the way is no part of a file, and when the store cannot be read.
+    pub async fn has_file(&self, cid: &Cid, range: ByteRange) -> Result<bool, FetchError> {
+        let here = self.life.blocks.has_file(cid, range).await;
+        here.map_err(|fault| self.life.tell(&fault, cid, Stage::FirstByte))
+    }
+
     /// Begins to read a range of a file. What of the range lies past the file's end is not there, and no error.
     #[must_use]
     pub fn file(&self, cid: Cid, range: ByteRange) -> ContentReader {

@@ -266,6 +266,12 @@ async fn what_is_prefetched_is_here_when_its_reader_comes() {
     let read = node.connect().await.get(&content.path(0), &first).await;
     assert!(read.status == 206 && read.body == content.bytes[..MIB], "{}", read.status);
     assert_eq!(node.stats().bytes_downloaded, MIB as u64, "that half and no more");
+    let past = [("range", "bytes=0-1048576"), ("cache-control", "only-if-cached")];
+    let (more, all) = (&past[..], &past[1..]);
+    for rows in [more, all] {
+        let refused = node.connect().await.get(&content.path(0), rows).await;
+        assert_eq!(refused.status, 412, "its first bytes are here, and not its last: {rows:?}");
+    }
     node.stop().await;
 }
 

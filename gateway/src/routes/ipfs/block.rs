@@ -38,6 +38,6 @@ pub async fn send(inquiry: Inquiry, cid: Cid, etag: &str, headers: HeaderMap) ->
     let len = block.len() as u64;
     let selection = deliver::select(&inquiry, len, ranges);
     let open = deliver::of_bytes(block);
-    let delivery = Delivery { cid, len, open, selection, status: None, again: Some(Body::Block) };
+    let delivery = Delivery { cid, len, open, walks: false, selection, status: None, again: Some(Body::Block) };
     deliver::send(inquiry, headers, delivery).await
 }

@@ -11,6 +11,7 @@ use swarmgate_content::{Cid, ContentId, ContentReader, VerifiedBytes};
 use crate::body::{Near, Open, Pump, Segment};
 use crate::conditional::{self, Condition};
 use crate::error::{Problem, ProblemKind};
+use crate::exchange;
 use crate::range::{self, Selection};
 use crate::respond::{self, Plan, SERVER_TIMING};
 use crate::routes::ipfs::inquiry::Inquiry;
@@ -38,6 +39,8 @@ pub struct Delivery {
     pub len: u64,
     /// How these are read.
     pub open: Open,
+    /// Whether they are blocks of the DAG that are read as they are sent, and not at hand already.
+    pub walks: bool,
     /// What of them.
     pub selection: Selection,
     /// The status instead of 200: then it is sent whole.
@@ -82,16 +85,19 @@ pub fn select(inquiry: &Inquiry, len: u64, ranges: bool) -> Selection {
 /// Sends it. Until the first byte is there what fails has a status of its own.
 ///
 /// # Errors
-/// 416, or when the first byte does not come.
+/// 416, or when the first byte does not come; 412 when it was asked for only if cached and a part is missing.
 pub async fn send(inquiry: Inquiry, mut headers: HeaderMap, delivery: Delivery) -> Result<Response, Problem> {
     let resolved = inquiry.asked.elapsed();
-    let Delivery { cid, len, open, selection, status, again } = delivery;
+    let Delivery { cid, len, open, walks, selection, status, again } = delivery;
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static(if status.is_some() { "none" } else { "bytes" }));
     let again = again.filter(|_| status.is_none());
     let lists = inquiry.lists;
     let known = again.and_then(|body| Known::of(&inquiry, Known { headers: headers.clone(), cid, len, body, lists }));
     let plan = Plan::of(selection, len, &mut headers)?;
     let status = status.unwrap_or(plan.status);
+    if walks {
+        check_cached(&inquiry, cid, &plan.segments).await?;
+    }
     headers.insert(CONTENT_LENGTH, HeaderValue::from(plan.segments.iter().map(Segment::len).sum::<u64>()));
     if inquiry.head || plan.segments.is_empty() {
         headers.insert(SERVER_TIMING, respond::timing(resolved, None));
@@ -110,6 +116,21 @@ pub async fn send(inquiry: Inquiry, mut headers: HeaderMap, delivery: Delivery) 
     headers.insert(SERVER_TIMING, respond::timing(resolved, Some(opening.elapsed())));
     respond::tell_sources(&mut headers, &pump);
     Ok(respond::stream(status, headers, Streamed::of(pump.row()), body::Body::new(pump)))
+}
+
+/// Refuses what was asked for only if cached, unless all of it is here: what begins and cannot go on would be cut.
+async fn check_cached(inquiry: &Inquiry, cid: Cid, segments: &[Segment]) -> Result<(), Problem> {
+    if !inquiry.patience.only_if_cached() {
+        return Ok(());
+    }
+    for segment in segments {
+        let Some(range) = segment.range() else { continue };
+        let is_here = inquiry.session.has_file(&cid, range).await.map_err(|error| inquiry.problem(error))?;
+        if !is_here {
+            return Err(exchange::not_cached(ContentId::Ipfs(cid)));
+        }
+    }
+    Ok(())
 }
 
 /// Reads what of a body is in memory.

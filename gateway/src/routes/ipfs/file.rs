@@ -78,7 +78,7 @@ pub async fn send(inquiry: Inquiry, found: &Found, file: File) -> Result<Respons
     let again = found.is_some().then_some(Body::File);
     describe(&mut rows, &inquiry, &file, found.as_deref().unwrap_or(UNKNOWN));
     let open = deliver::of_file(&inquiry, file.cid, len);
-    let delivery = Delivery { cid: file.cid, len, open, selection, status: file.status, again };
+    let delivery = Delivery { cid: file.cid, len, open, walks: true, selection, status: file.status, again };
     deliver::send(inquiry, rows, delivery).await
 }
 
@@ -102,7 +102,8 @@ pub async fn symlink(inquiry: Inquiry, found: &Found) -> Result<Response, Proble
     rows.insert(CONTENT_TYPE, HeaderValue::from_static("inode/symlink"));
     let len = target.len() as u64;
     let selection = deliver::select(&inquiry, len, ranges);
-    let delivery = Delivery { cid, len, open: deliver::of_bytes(target), selection, status: None, again: None };
+    let delivery =
+        Delivery { cid, len, open: deliver::of_bytes(target), walks: false, selection, status: None, again: None };
     deliver::send(inquiry, rows, delivery).await
 }
 

@@ -4,6 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use swarmgate_ipfs_proto::allowlist::Allowlist;
+use swarmgate_ipfs_proto::block;
+use swarmgate_ipfs_proto::codec::Codec;
 
 use super::world::{Dag, IpfsWorld, Setting, noise};
 use crate::policy::Admitted;
@@ -36,6 +38,41 @@ async fn only_if_cached_asks_nobody() {
         let raw = format!("/ipfs/{}?format=raw", there.cid());
         assert_eq!(world.send(method, &raw, &cached).await.status, 412, "{method}");
     }
+    assert_eq!(world.source.asked.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn what_is_wanted_only_from_the_cache_is_there_to_its_last_block_or_is_a_412() {
+    let world = with_source(HttpOptions::default()).await;
+    let bytes = noise(40 * 1024);
+    let dag = Dag::file(&bytes);
+    world.source.offer(&dag);
+    let lacking = block::name(Codec::Raw, &bytes[20 * 1024..21 * 1024]);
+    assert!(dag.blocks.iter().any(|block| block.cid == lacking), "the leaf of those bytes");
+    for kept in dag.blocks.iter().filter(|block| block.cid != lacking) {
+        world.keep_block(kept).await;
+    }
+    let (url, cached) = (format!("/ipfs/{}?filename=a.bin", dag.cid()), ("Cache-Control", "only-if-cached"));
+    for (range, status) in [
+        ("bytes=0-20479", 206),
+        ("bytes=21504-", 206),
+        ("bytes=0-9,30000-30009", 206),
+        ("bytes=0-20480", 412),
+        ("bytes=0-9,20480-20489", 412),
+    ] {
+        let answer = world.send("GET", &url, &[cached, ("Range", range)]).await;
+        assert_eq!((answer.status, answer.clean), (status, true), "{range}");
+    }
+    for method in ["GET", "HEAD"] {
+        assert_eq!(world.send(method, &url, &[cached]).await.status, 412, "{method}");
+    }
+    let tag = format!("\"{}\"", dag.cid());
+    assert_eq!(world.send("GET", &url, &[cached, ("If-None-Match", tag.as_str())]).await.status, 304);
+    assert_eq!(world.source.asked.load(Ordering::SeqCst), 0, "nobody was asked");
+    world.keep(&dag).await;
+    assert_eq!(world.send("HEAD", &url, &[cached]).await.status, 200);
+    let whole = world.send("GET", &url, &[cached]).await;
+    assert!(whole.status == 200 && whole.clean && whole.body == bytes);
     assert_eq!(world.source.asked.load(Ordering::SeqCst), 0);
 }
 
