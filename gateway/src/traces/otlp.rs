@@ -1,8 +1,9 @@
 //! Tells a collector of requests, by OTLP: protobuf over HTTP.
 //!
-//! A span is made when its request has its answer, goes on until the body has ended ([`super::told`]), and then waits in a
-//! queue of bounded length for a thread of the SDK, which posts a batch a second. No request waits for that: what finds the queue full is let go, and so is a batch that the
-//! collector does not take. Nothing is tried again, since the next batch tries soon enough.
+//! A span is made when its request has its answer, goes on until the body has ended ([`super::told`]), and then waits in
+//! a queue of bounded length for a thread of the SDK, which posts a batch a second. No request waits for that: what finds
+//! the queue full is let go, and so is a batch that the collector does not take. Nothing is tried again, since the next
+//! batch tries soon enough.
 //!
 //! The SDK reads headers for the collector (`OTEL_EXPORTER_OTLP_HEADERS`) from the environment, as all programs with
 //! OpenTelemetry do; all else is said here.

@@ -158,11 +158,12 @@ pub(crate) fn unit() -> Outcome {
 }
 
 /// With `--workspace`, so that all below the gateway is as the steps before have built it. The lints are for what they have
-/// not seen, which is the library alone.
+/// not seen, which is the library alone; of its own tests those are run that the feature brings.
 pub(crate) fn otel() -> Outcome {
     let feature = "--workspace --features swarmgate-gateway/otel";
     let lints = Cmd::cargo(&format!("clippy {feature} --lib --test otel -- -D warnings")).run();
-    match lints {
+    let rules = || Cmd::cargo(&format!("test {feature} --no-fail-fast --lib -- traces::")).run();
+    match lints.and_then(|()| rules()) {
         Ok(()) => verdict::hear(&Cmd::cargo(&format!("test {feature} --no-fail-fast --test otel --")), &[]),
         Err(why) => Outcome::Failed(why),
     }
