@@ -30,6 +30,7 @@ use swarmgate_hybrid::{BindingBook, HybridProtocol};
 use swarmgate_hybrid_rules::Network;
 use swarmgate_ipfs::IpfsProtocol;
 use swarmgate_ipfs::delivery::{Delivery, DeliveryError};
+use swarmgate_ipfs::node::Node;
 use swarmgate_portmap::{MapperOptions, MappingStatus, PortMapper, Transport, Wanted};
 use swarmgate_store::{OpenError, Store, StoreEvent};
 use swarmgate_swarm::SwarmContext;
@@ -374,8 +375,17 @@ impl App {
     fn pinning(&self, config: &Config) -> Option<Pinning> {
         let (protocol, hybrid) = (self.ipfs.clone()?, self.hybrid.clone());
         let is_on = move || hybrid.as_ref().is_none_or(|hybrid| hybrid.usable(None).contains(&Network::Ipfs));
+        let node = self.delivery.as_ref().and_then(Delivery::node).cloned();
+        let delegates = move || {
+            let addresses = |node: &Arc<Node>| {
+                let id = node.peer_id();
+                node.listeners().into_iter().map(|address| format!("{address}/p2p/{id}")).collect::<Vec<_>>()
+            };
+            node.as_ref().map(addresses).unwrap_or_default()
+        };
         let (tasks, closing) = (self.http.clone(), self.closing.clone());
-        Some(Pinning::new(protocol, ipfs::patience(config), Arc::new(is_on), tasks, closing))
+        let (is_on, delegates) = (Arc::new(is_on), Arc::new(delegates));
+        Some(Pinning::new(protocol, ipfs::patience(config), is_on, delegates, tasks, closing))
     }
 
     fn start_hybrid(&mut self, config: &Config, book: BindingBook) -> Result<(), StartupError> {

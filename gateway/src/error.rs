@@ -108,6 +108,8 @@ problem_kinds! {
     NoSuchFile = 404 "no-such-file" "The content has no such file",
     /// No such item is known.
     NoSuchItem = 404 "no-such-item" "No such item is known",
+    /// No request to pin has this id.
+    NoSuchPin = 404 "no-such-pin" "No such request to pin is known",
     /// No such job is known.
     NoSuchJob = 404 "no-such-job" "No such job is known",
     /// No such stream is running.
@@ -250,6 +252,8 @@ pub struct Audience<'a> {
     pub attempts: bool,
     /// Whether it sent HEAD and gets no body.
     pub head: bool,
+    /// Whether it speaks the IPFS Pinning Service API, whose clients read `error` of `application/json` alone.
+    pub pins: bool,
 }
 
 impl Problem {
@@ -378,6 +382,13 @@ impl Problem {
         Value::Object(document)
     }
 
+    /// The same with what the IPFS Pinning Service API calls a failure.
+    fn with_failure(&self, mut document: Value) -> Value {
+        let reason = self.facts.kind.slug().to_ascii_uppercase().replace('-', "_");
+        document["error"] = json!({ "reason": reason, "details": self.facts.detail });
+        document
+    }
+
     /// The facts as lines of text.
     fn words(&self, audience: Audience<'_>) -> String {
         let Facts { kind, detail, hints, .. } = &*self.facts;
@@ -404,6 +415,8 @@ impl Problem {
             ("text/html; charset=utf-8", crate::pages::problem(&document, &self.tried(audience)).into_string())
         } else if self.facts.in_words && !audience.json {
             ("text/plain; charset=utf-8", self.words(audience))
+        } else if audience.pins {
+            ("application/json", format!("{:#}\n", self.with_failure(document)))
         } else {
             ("application/problem+json", format!("{document:#}\n"))
         };
@@ -551,7 +564,8 @@ mod tests {
     use std::collections::BTreeSet;
     use swarmgate_content::{AttemptOutcome, InfoHash};
 
-    const AUDIENCE: Audience<'_> = Audience { request_id: "R1", html: false, json: false, attempts: true, head: false };
+    const AUDIENCE: Audience<'_> =
+        Audience { request_id: "R1", html: false, json: false, attempts: true, head: false, pins: false };
 
     fn failed(kind: FetchErrorKind) -> Problem {
         FetchError::new(ContentId::BtV1(InfoHash::new([0xab; 20])), Stage::FirstByte, kind, "no piece came").into()
@@ -658,6 +672,17 @@ mod tests {
             let stranger = said(Audience { html, attempts: false, ..AUDIENCE }).await;
             assert!(!stranger.contains("127.0.0.1"), "{stranger}");
         }
+    }
+
+    #[tokio::test]
+    async fn clients_of_the_pinning_service_api_are_told_in_its_words_as_well() {
+        let answer =
+            Problem::new(ProblemKind::NoSuchPin, "none has this id").render(Audience { pins: true, ..AUDIENCE });
+        assert_eq!(answer.headers()[CONTENT_TYPE], "application/json");
+        let body = axum::body::to_bytes(answer.into_body(), 1 << 16).await.unwrap();
+        let document: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(document["error"], json!({ "reason": "NO_SUCH_PIN", "details": "none has this id" }));
+        assert_eq!(document["status"], 404);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
+use crate::api::pins;
 use crate::auth::{self, Access, Entry, Scope};
 use crate::error::{Audience, Problem, ProblemKind};
 use crate::links::below_base;
@@ -77,7 +78,8 @@ pub async fn edge(State(state): State<GatewayState>, mut request: Request, next:
     }
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let attempts = state.options.show_attempts;
-        let audience = Audience { request_id: &id, html, json, attempts, head: method == Method::HEAD };
+        let (head, pins) = (method == Method::HEAD, pins::answers(below_base(&path, &state.options.base_path)));
+        let audience = Audience { request_id: &id, html, json, attempts, head, pins };
         log_problem(&problem, &id);
         // The inner answer's headers (CORS, `Allow`) stay unless the problem has its own.
         let inner = std::mem::replace(&mut response, problem.render(audience));

@@ -1,7 +1,10 @@
 //! DAGs of IPFS that a running gateway is asked to keep: each is fetched whole, and then pinned.
 //!
 //! What is wanted is written down before it is fetched, so that a restart goes on with it. A DAG that nobody delivers is
-//! asked for again, later and later, until it is here or wanted no longer.
+//! asked for again, later and later, until it is here or wanted no longer. Who asks over the IPFS Pinning Service API has
+//! a request of their own beside it ([`requests`]).
+
+pub mod requests;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,11 +17,15 @@ use swarmgate_content::Cid;
 use swarmgate_ipfs::intake::{Taken, pin_dag};
 use swarmgate_ipfs::patience::Patience;
 use swarmgate_ipfs::pins::{Pin, PinError};
+use swarmgate_ipfs::source::Provider;
 use swarmgate_ipfs::{IpfsProtocol, SessionOptions};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use self::requests::{Book, MAX_REQUESTS};
+use crate::routes::ipfs::ask;
 
 /// The store's table of DAGs that are wanted and not pinned yet.
 const TABLE: &str = "ipfs-pins-wanted";
@@ -26,6 +33,8 @@ const TABLE: &str = "ipfs-pins-wanted";
 const MAX_WANTED: usize = 1000;
 /// DAGs that are fetched at once.
 const AT_ONCE: usize = 4;
+/// Addresses of peers that are remembered for one DAG that is wanted: as many as one request may name.
+pub const MAX_ORIGINS: usize = 20;
 /// All waiting for one DAG together, in one attempt.
 const WHOLE_WAIT: Duration = Duration::from_secs(24 * 3600);
 /// The pause after the first failed attempt, doubled after each, and the longest.
@@ -33,6 +42,9 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_sec
 
 /// Whether IPFS may be asked at this moment.
 pub type MayAsk = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// Where libp2p peers reach this gateway, at this moment: multiaddrs that end in its peer id; none without a node.
+pub type Delegates = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
 /// See the module's head. Clones are one.
 #[derive(Debug, Clone)]
@@ -42,18 +54,44 @@ struct Inner {
     ipfs: Arc<IpfsProtocol>,
     patience: Patience,
     may_ask: MayAsk,
+    delegates: Delegates,
     places: Semaphore,
     tasks: TaskTracker,
     closing: CancellationToken,
     wanted: Mutex<BTreeMap<Cid, Wanted>>,
+    book: Book,
 }
 
 /// A DAG that is being fetched, or waits for it.
 struct Wanted {
     taken: Taken,
     error: Option<String>,
+    is_active: bool,
+    /// Multiaddrs of peers that may have it, as strangers tell them; at most [`MAX_ORIGINS`].
+    origins: Vec<String>,
+    /// Told when there is a new origin, so that a pause ends.
+    news: Arc<Notify>,
     cancel: CancellationToken,
     task: JoinHandle<()>,
+}
+
+impl Wanted {
+    fn kept(&self) -> Kept {
+        Kept::Wanted { taken: self.taken, error: self.error.clone(), is_active: self.is_active }
+    }
+
+    /// Remembers more peers that may have it, and has it tried at once when that is news.
+    fn hear_of(&mut self, origins: &[String]) {
+        let known = self.origins.len();
+        for origin in origins {
+            if self.origins.len() < MAX_ORIGINS && !self.origins.contains(origin) {
+                self.origins.push(origin.clone());
+            }
+        }
+        if self.origins.len() > known {
+            self.news.notify_one();
+        }
+    }
 }
 
 /// How far the keeping of a DAG is.
@@ -67,6 +105,8 @@ pub enum Kept {
         taken: Taken,
         /// Why the attempt before failed.
         error: Option<String>,
+        /// Whether it is being fetched at this moment, and waits neither for its turn nor for the next attempt.
+        is_active: bool,
     },
 }
 
@@ -76,6 +116,9 @@ pub enum PinningError {
     /// As many are wanted as may be.
     #[error("{MAX_WANTED} contents wait to be pinned, the limit")]
     TooMany,
+    /// As many requests are kept as may be.
+    #[error("{MAX_REQUESTS} requests to pin are kept, or 64 MiB of them, the limit; remove some")]
+    TooManyRequests,
     /// The list of pins cannot be read or written.
     #[error(transparent)]
     Pins(Box<PinError>),
@@ -89,18 +132,19 @@ impl From<PinError> for PinningError {
 
 impl Pinning {
     /// Keeps DAGs by `ipfs`, each of whose waits is as long as `patience` says. Its attempts run as `tasks`, until
-    /// `closing`, and ask the network when it may be.
+    /// `closing`, and ask the network when it may be; `delegates` are for those who would bring a DAG themselves.
     #[must_use]
     pub fn new(
         ipfs: Arc<IpfsProtocol>,
         patience: Patience,
         may_ask: MayAsk,
+        delegates: Delegates,
         tasks: TaskTracker,
         closing: CancellationToken,
     ) -> Self {
         let patience = Patience { total: WHOLE_WAIT, ..patience };
-        let (places, wanted) = (Semaphore::new(AT_ONCE), Mutex::default());
-        Self(Arc::new(Inner { ipfs, patience, may_ask, places, tasks, closing, wanted }))
+        let (places, wanted, book) = (Semaphore::new(AT_ONCE), Mutex::default(), Book::default());
+        Self(Arc::new(Inner { ipfs, patience, may_ask, delegates, places, tasks, closing, wanted, book }))
     }
 
     /// Goes on with what was wanted when the gateway stopped. To be called once, at the start.
@@ -108,9 +152,11 @@ impl Pinning {
     /// # Errors
     /// [`PinError::Record`].
     pub async fn resume(&self) -> Result<(), PinError> {
-        for (key, _) in self.0.ipfs.pins().store().list_records(TABLE).await? {
+        let store = self.0.ipfs.pins().store();
+        self.0.book.load(store).await?;
+        for (key, _) in store.list_records(TABLE).await? {
             match Cid::try_from(&key[..]) {
-                Ok(root) => self.want(root),
+                Ok(root) => self.want(root, self.0.book.origins(&root)),
                 Err(_) => tracing::warn!("a wanted pin's name makes no sense and is left alone"),
             }
         }
@@ -122,7 +168,14 @@ impl Pinning {
     /// # Errors
     /// [`PinningError`].
     pub async fn keep(&self, root: Cid) -> Result<Kept, PinningError> {
+        self.keep_from(root, &[]).await
+    }
+
+    /// The same, where these multiaddrs of peers may lead to it. They are hints: what cannot be read of them, or may not
+    /// be dialled, is not.
+    async fn keep_from(&self, root: Cid, origins: &[String]) -> Result<Kept, PinningError> {
         if let Some(kept) = self.get(&root).await? {
+            self.0.note(&root, |wanted| wanted.hear_of(origins));
             return Ok(kept);
         }
         if self.0.wanted.lock().len() >= MAX_WANTED {
@@ -130,8 +183,8 @@ impl Pinning {
         }
         let store = self.0.ipfs.pins().store();
         store.put_record(TABLE, &root.to_bytes(), Bytes::from_static(b"{}")).await.map_err(PinError::from)?;
-        self.want(root);
-        Ok(Kept::Wanted { taken: Taken::default(), error: None })
+        self.want(root, origins.iter().take(MAX_ORIGINS).cloned().collect());
+        Ok(Kept::Wanted { taken: Taken::default(), error: None, is_active: false })
     }
 
     /// How far the keeping of a DAG is; `None` when nobody asked for it.
@@ -139,13 +192,24 @@ impl Pinning {
     /// # Errors
     /// [`PinError::Record`].
     pub async fn get(&self, root: &Cid) -> Result<Option<Kept>, PinError> {
-        let wanted = |wanted: &Wanted| Kept::Wanted { taken: wanted.taken, error: wanted.error.clone() };
-        if let Some(kept) = self.0.wanted.lock().get(root).map(wanted) {
+        if let Some(kept) = self.0.wanted.lock().get(root).map(Wanted::kept) {
             return Ok(Some(kept));
         }
         let pin = self.0.ipfs.pins().get(root).await?;
         // One that was pinned with gaps is not whole, and can be asked for.
         Ok(pin.filter(|pin| pin.missing == 0).map(Kept::Whole))
+    }
+
+    /// How far the keeping of each DAG is that anybody asked for.
+    ///
+    /// # Errors
+    /// [`PinError::Record`].
+    pub async fn all(&self) -> Result<BTreeMap<Cid, Kept>, PinError> {
+        // First what is wanted: what becomes whole in between is in the list of pins by then.
+        let wanted: Vec<_> = self.0.wanted.lock().iter().map(|(root, wanted)| (*root, wanted.kept())).collect();
+        let pins = self.0.ipfs.pins().list().await?;
+        let whole = pins.into_iter().filter(|pin| pin.missing == 0).map(|pin| (pin.root, Kept::Whole(pin)));
+        Ok(whole.chain(wanted).collect())
     }
 
     /// Keeps a DAG no longer; what is cached of it stays until the room is needed. Whether it was kept or wanted.
@@ -166,25 +230,34 @@ impl Pinning {
     }
 
     /// Begins to fetch a DAG, unless it has begun.
-    fn want(&self, root: Cid) {
+    fn want(&self, root: Cid, origins: Vec<String>) {
         let mut wanted = self.0.wanted.lock();
         if wanted.contains_key(&root) {
             return;
         }
-        let cancel = CancellationToken::new();
-        let task = self.0.tasks.spawn(run(self.0.clone(), root, cancel.clone()));
-        wanted.insert(root, Wanted { taken: Taken::default(), error: None, cancel, task });
+        let (cancel, news) = (CancellationToken::new(), Arc::new(Notify::new()));
+        let task = self.0.tasks.spawn(run(self.0.clone(), root, news.clone(), cancel.clone()));
+        let (taken, error, is_active) = (Taken::default(), None, false);
+        wanted.insert(root, Wanted { taken, error, is_active, origins, news, cancel, task });
     }
 }
 
+/// The peers that multiaddrs name.
+fn peers(origins: &[String]) -> Vec<Provider> {
+    origins.iter().filter_map(|origin| ask::peer(origin)).collect()
+}
+
 /// Tries until it is pinned, wanted no longer, or the gateway stops.
-async fn run(inner: Arc<Inner>, root: Cid, cancel: CancellationToken) {
+async fn run(inner: Arc<Inner>, root: Cid, news: Arc<Notify>, cancel: CancellationToken) {
     let attempts = async {
         let mut pause = PAUSE.0;
         while let Err(error) = inner.attempt(root).await {
             tracing::debug!(%root, %error, "a wanted pin is tried again later");
-            inner.note(&root, |wanted| wanted.error = Some(error.to_string()));
-            tokio::time::sleep(pause).await;
+            inner.note(&root, |wanted| (wanted.error, wanted.is_active) = (Some(error.to_string()), false));
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = news.notified() => {}
+            }
             pause = (pause * 2).min(PAUSE.1);
         }
     };
@@ -199,11 +272,12 @@ impl Inner {
     async fn attempt(&self, root: Cid) -> Result<(), PinError> {
         // Nobody closes it.
         let _place = self.places.acquire().await;
-        let options = SessionOptions {
-            patience: Some(self.patience),
-            only_local: !(self.may_ask)(),
-            ..SessionOptions::default()
-        };
+        let mut hints = Vec::new();
+        self.note(&root, |wanted| {
+            wanted.is_active = true;
+            hints = peers(&wanted.origins);
+        });
+        let options = SessionOptions { patience: Some(self.patience), only_local: !(self.may_ask)(), hints };
         let session = self.ipfs.session(options);
         pin_dag(self.ipfs.pins(), &session, root, |taken| self.note(&root, |wanted| wanted.taken = taken)).await?;
         self.ipfs.pins().store().delete_record(TABLE, &root.to_bytes()).await?;
@@ -221,5 +295,17 @@ impl Inner {
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inner").field("wanted", &self.wanted.lock().len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_a_request_names_peers_alone_are_asked() {
+        let peer = "/ip4/192.0.2.7/tcp/4001/p2p/12D3KooWRBy97UB99e3J6hiPesre1MZeuNQvfan4gBziswrRJsNK";
+        let named = peers(&[peer, "https://gateway.example", "/ip4/192.0.2.7/tcp/1", "?"].map(str::to_owned));
+        assert!(matches!(&named[..], [Provider::Peer { addrs, .. }] if addrs.len() == 1), "{named:?}");
     }
 }

@@ -9,11 +9,13 @@ use utoipa::openapi::{
     Response, ResponseBuilder, Server, Type,
 };
 
+use super::pins::{self, Failure, FailureReason};
 use super::shapes::ProblemDocument;
 use crate::error::ProblemKind;
 
-/// How errors are sent (RFC 9457).
+/// How errors are sent (RFC 9457), and how they are to clients of the IPFS Pinning Service API.
 const PROBLEM: &str = "application/problem+json";
+const FAILURE: &str = "application/json";
 
 /// What any request may be answered with, whatever it asks for.
 const ALWAYS: [(&str, &str); 4] = [
@@ -57,15 +59,18 @@ pub(super) fn complete(description: &mut OpenApi, base_path: &str) {
     description.servers = Some(vec![Server::new(base)]);
     let components = description.components.get_or_insert_default();
     components.schemas.insert(ProblemDocument::name().into_owned(), problem_schema());
+    components.schemas.insert(Failure::name().into_owned(), Failure::schema());
+    components.schemas.insert(FailureReason::name().into_owned(), FailureReason::schema());
     for (name, scheme) in [("bearer", HttpAuthScheme::Bearer), ("basic", HttpAuthScheme::Basic)] {
         components.add_security_scheme(name, SecurityScheme::Http(Http::new(scheme)));
     }
-    for item in description.paths.paths.values_mut() {
+    for (path, item) in &mut description.paths.paths {
+        let error = if pins::answers(path) { (FAILURE, Failure::name()) } else { (PROBLEM, ProblemDocument::name()) };
         if let Some(post) = &mut item.post {
             take_keys(post);
         }
         for (changes, operation) in operations(item) {
-            complete_one(operation, changes);
+            complete_one(operation, changes, (error.0, &*error.1));
         }
     }
 }
@@ -94,7 +99,8 @@ fn take_keys(operation: &mut Operation) {
     }
 }
 
-fn complete_one(operation: &mut Operation, changes: bool) {
+/// `error` is the media type and the schema of what is answered when it fails.
+fn complete_one(operation: &mut Operation, changes: bool, error: (&str, &str)) {
     let any_of = ["bearer", "basic"].map(|name| SecurityRequirement::new(name, Vec::<String>::new()));
     // Without a token set, none is needed.
     operation.security = Some([SecurityRequirement::default()].into_iter().chain(any_of).collect());
@@ -105,14 +111,14 @@ fn complete_one(operation: &mut Operation, changes: bool) {
     }
     for (status, answer) in answers {
         if let (false, RefOr::T(answer)) = (status.starts_with('2'), answer) {
-            as_problem(answer);
+            as_problem(answer, error);
         }
     }
 }
 
-fn as_problem(answer: &mut Response) {
-    let content = Content::new(Some(Ref::from_schema_name(ProblemDocument::name())));
-    answer.content.insert(PROBLEM.to_owned(), RefOr::T(content));
+fn as_problem(answer: &mut Response, (media_type, schema): (&str, &str)) {
+    let content = Content::new(Some(Ref::from_schema_name(schema)));
+    answer.content.insert(media_type.to_owned(), RefOr::T(content));
 }
 
 /// The shape of errors, with the closed list of their types.
@@ -148,7 +154,8 @@ mod tests {
                 let answers = operation["responses"].as_object().unwrap();
                 assert!(answers.keys().any(|status| status.starts_with('2')), "{name}");
                 for (status, answer) in answers.iter().filter(|(status, _)| !status.starts_with('2')) {
-                    assert!(answer["content"]["application/problem+json"].is_object(), "{name} {status}");
+                    let kind = if path.starts_with("/api/v1/pins") { super::FAILURE } else { super::PROBLEM };
+                    assert!(answer["content"][kind].is_object(), "{name} {status}");
                 }
                 assert!(answers.contains_key("401"), "{name}");
                 assert_eq!(answers.contains_key("403"), method != "get", "{name}");

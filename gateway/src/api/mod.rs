@@ -26,6 +26,7 @@ pub mod networks;
 pub mod peers;
 pub mod pieces;
 pub mod pin;
+pub mod pins;
 pub mod prefetch;
 pub mod publish;
 pub mod qr;
@@ -86,6 +87,8 @@ fn described() -> OpenApiRouter<GatewayState> {
         .routes(routes!(details::sources))
         .routes(routes!(items::recheck))
         .routes(routes!(pin::show, pin::pin, pin::unpin))
+        .routes(routes!(pins::list, pins::add))
+        .routes(routes!(pins::one, pins::replace, pins::remove))
         .routes(routes!(config::show, config::change))
         .routes(routes!(config::reload))
         .routes(routes!(publish::list, publish::begin))

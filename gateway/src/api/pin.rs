@@ -133,7 +133,7 @@ fn named(state: &GatewayState, id: &str) -> Result<Named, Problem> {
     }
 }
 
-fn pinning(state: &GatewayState) -> Result<&Pinning, Problem> {
+pub(super) fn pinning(state: &GatewayState) -> Result<&Pinning, Problem> {
     let off = || Problem::new(ProblemKind::Unsupported, "IPFS is switched off at this gateway");
     state.pinning.as_ref().ok_or_else(off)
 }
@@ -156,7 +156,7 @@ fn of_dag(root: &Cid, kept: Kept) -> PinStatus {
         Kept::Whole(pin) => {
             PinStatus { id, state: "pinned", have_bytes: pin.bytes, total_bytes: Some(pin.bytes), error: None }
         }
-        Kept::Wanted { taken, error } => {
+        Kept::Wanted { taken, error, is_active: _ } => {
             PinStatus { id, state: "pinning", have_bytes: taken.bytes, total_bytes: None, error }
         }
     }
@@ -166,15 +166,15 @@ fn not_pinned() -> Problem {
     Problem::new(ProblemKind::NoSuchItem, "it is not pinned")
 }
 
-fn refused(error: PinningError) -> Problem {
+pub(super) fn refused(error: PinningError) -> Problem {
     match error {
-        PinningError::TooMany => Problem::new(ProblemKind::Busy, error.to_string()),
+        PinningError::TooMany | PinningError::TooManyRequests => Problem::new(ProblemKind::Busy, error.to_string()),
         PinningError::Pins(error) => failed(*error),
     }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]
-fn failed(error: swarmgate_ipfs::pins::PinError) -> Problem {
+pub(super) fn failed(error: swarmgate_ipfs::pins::PinError) -> Problem {
     tracing::warn!(%error, "the list of pins cannot be read or written");
     Problem::new(ProblemKind::CacheFailed, "the list of pins cannot be read or written")
 }

@@ -60,7 +60,7 @@ impl Scope {
             "denylists" if rest == "check" && *method == Method::POST => Self::Read,
             "links" => Self::Content,
             "items" if rest.is_empty() && *method == Method::POST => Self::Add,
-            "items" | "publish" | "btpk" | "streams" | "bans" | "breakers" | "cache" => Self::Manage,
+            "items" | "pins" | "publish" | "btpk" | "streams" | "bans" | "breakers" | "cache" => Self::Manage,
             _ => Self::Admin,
         }
     }
@@ -142,6 +142,8 @@ mod tests {
             "items/ab/pin",
             "items/ab/pause",
             "items/ab/peers",
+            "pins",
+            "pins/ab",
             "publish",
             "btpk",
             "streams/1",

@@ -206,6 +206,11 @@ fn provider(text: &str) -> Option<Provider> {
     if text.starts_with("https://") || text.starts_with("http://") {
         return Some(Provider::Gateway(text.to_owned()));
     }
+    peer(text)
+}
+
+/// Reads a peer's multiaddr, which ends in its id.
+pub(crate) fn peer(text: &str) -> Option<Provider> {
     let mut address: Multiaddr = text.parse().ok()?;
     let Some(Protocol::P2p(id)) = address.pop() else { return None };
     let addrs = if address.is_empty() { Vec::new() } else { vec![address] };

@@ -6,6 +6,7 @@ mod formats;
 mod hosts;
 mod names;
 mod networks;
+mod pin_requests;
 mod pins;
 mod websites;
 mod world;

@@ -8,7 +8,7 @@ use swarmgate_ipfs::patience::Patience;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::world::{Dag, IpfsWorld, Setting, noise};
+use super::world::{Dag, IpfsWorld, Setting, delegates, noise};
 use crate::pinning::{Kept, Pinning};
 use crate::testing::{Answer, eventually};
 
@@ -57,7 +57,7 @@ async fn what_is_wanted_survives_a_restart_and_can_be_let_go_before_it_has_come(
     assert_eq!(world.send("PUT", &path, &[]).await.status, 202);
     let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
     let ipfs = Arc::clone(&world.ipfs);
-    let next = Pinning::new(ipfs, Patience::default(), Arc::new(|| true), tasks.clone(), closing.clone());
+    let next = Pinning::new(ipfs, Patience::default(), Arc::new(|| true), delegates(), tasks.clone(), closing.clone());
     assert_eq!(next.get(&dag.cid()).await.unwrap(), None, "a gateway that has just started knows nothing");
     next.resume().await.unwrap();
     assert!(matches!(next.get(&dag.cid()).await.unwrap(), Some(Kept::Wanted { .. })));
@@ -73,7 +73,7 @@ async fn what_is_wanted_survives_a_restart_and_can_be_let_go_before_it_has_come(
 async fn while_ipfs_is_switched_off_nobody_is_asked_and_that_is_told() {
     let (world, dag, _) = with_a_source().await;
     let (tasks, closing, ipfs) = (TaskTracker::new(), CancellationToken::new(), Arc::clone(&world.ipfs));
-    let pinning = Pinning::new(ipfs, Patience::default(), Arc::new(|| false), tasks, closing.clone());
+    let pinning = Pinning::new(ipfs, Patience::default(), Arc::new(|| false), delegates(), tasks, closing.clone());
     assert!(matches!(pinning.keep(dag.cid()).await.unwrap(), Kept::Wanted { error: None, .. }));
     let told = async {
         while !matches!(pinning.get(&dag.cid()).await.unwrap(), Some(Kept::Wanted { error: Some(_), .. })) {

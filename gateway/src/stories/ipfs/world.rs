@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::pace::ClientPace;
-use crate::pinning::Pinning;
+use crate::pinning::{Delegates, Pinning};
 use crate::policy::{Admitted, Denylists};
 use crate::rates::Rates;
 use crate::server::{ServeLimits, router, serve};
@@ -68,6 +68,14 @@ pub(super) async fn world() -> IpfsWorld {
     IpfsWorld::start(Setting::default()).await
 }
 
+/// Where peers would reach such a gateway.
+pub(super) const DELEGATE: &str = "/ip4/192.0.2.7/tcp/4001/p2p/12D3KooWRBy97UB99e3J6hiPesre1MZeuNQvfan4gBziswrRJsNK";
+
+/// The same for what pins.
+pub(super) fn delegates() -> Delegates {
+    Arc::new(|| vec![DELEGATE.to_owned()])
+}
+
 /// The options of a gateway whose content has origins of its own below `dweb.example`.
 pub(super) fn subdomains() -> HttpOptions {
     let subdomain_hosts = vec!["dweb.example".to_owned()];
@@ -98,8 +106,8 @@ impl IpfsWorld {
             patience: Patience::default(),
         });
         let shutdown = CancellationToken::new();
-        let (tasks, may_ask) = (TaskTracker::new(), Arc::new(|| true));
-        let pinning = Pinning::new(ipfs.clone(), Patience::default(), may_ask, tasks, shutdown.clone());
+        let (tasks, may_ask, delegates) = (TaskTracker::new(), Arc::new(|| true), delegates());
+        let pinning = Pinning::new(ipfs.clone(), Patience::default(), may_ask, delegates, tasks, shutdown.clone());
         let (rules, bad, _) = Denylist::parse(setting.denylist.as_bytes());
         assert!(bad.is_empty(), "{bad:?}");
         let state = GatewayState::new(Parts {
