@@ -228,13 +228,30 @@ impl Kubo {
         answer
     }
 
-    /// Runs a command of its command line to the end, and returns what it printed last.
-    fn cli(&self, args: &[&str]) -> String {
+    /// Runs a command of its command line to the end, which asks the daemon where one runs, and returns what it printed.
+    ///
+    /// # Panics
+    /// Unless it ends with success.
+    pub fn run(&self, args: &[&str]) -> String {
+        let (succeeds, said) = self.try_run(args);
+        assert!(succeeds, "ipfs {args:?}:\n{said}");
+        said
+    }
+
+    /// The same, and whether it ended with success; where it did not, with its complaints.
+    pub fn try_run(&self, args: &[&str]) -> (bool, String) {
         let output = self.command().args(args).stdin(Stdio::null()).output();
         let Output { status, stdout, stderr } = output.unwrap_or_else(|e| panic!("{}: {e}", self.program.display()));
-        let said = String::from_utf8_lossy(&stdout);
-        assert!(status.success(), "ipfs {args:?}: {status}\n{said}{}", String::from_utf8_lossy(&stderr));
-        said.lines().last().unwrap_or_default().trim().to_owned()
+        let mut said = String::from_utf8_lossy(&stdout).into_owned();
+        if !status.success() {
+            said.push_str(&String::from_utf8_lossy(&stderr));
+        }
+        (status.success(), said)
+    }
+
+    /// What a command printed last.
+    fn cli(&self, args: &[&str]) -> String {
+        self.run(args).lines().last().unwrap_or_default().trim().to_owned()
     }
 
     fn command(&self) -> Command {

@@ -19,6 +19,7 @@ mod ipfs_conformance;
 mod ipfs_faults;
 mod ipfs_from_peers;
 mod ipfs_over_http;
+mod ipfs_pinning_service;
 mod ipfs_to_peers;
 mod loopback_alone;
 mod matrix;
