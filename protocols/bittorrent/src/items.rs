@@ -241,6 +241,7 @@ impl Engine {
         Record {
             trackers: public.map(|hints| hints.trackers.clone()).unwrap_or_default(),
             web_seeds: public.map(|hints| hints.web_seeds.clone()).unwrap_or_default(),
+            peers: public.map(|hints| hints.peers.clone()).unwrap_or_default(),
             name: hints.name.clone(),
             ..Record::default()
         }
@@ -351,6 +352,7 @@ impl Engine {
         }
         let record = items.records.get(&infohash);
         let trackers = record.map(|record| record.trackers.clone()).unwrap_or_default();
+        let peers = record.filter(|record| !record.private).map(|record| record.peers.clone()).unwrap_or_default();
         if record.is_some_and(|record| record.pinned) {
             // It is told at once that all of it is wanted.
             self.house.notify_one();
@@ -363,6 +365,9 @@ impl Engine {
         let mut environment = self.environment.clone();
         environment.swarm.upload_slots = self.first_slots(&items, &infohash);
         let torrent = Arc::new(ActiveTorrent::start(&environment, id, info, &trackers));
+        if !torrent.is_private() {
+            torrent.add_hints(&Hints { peers, ..Hints::default() });
+        }
         items.active.insert(infohash, torrent.clone());
         Ok(torrent)
     }

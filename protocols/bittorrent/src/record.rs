@@ -1,5 +1,7 @@
-//! What is remembered of an item: its trackers, its web seeds, a name, what is selected of it, its turn.
+//! What is remembered of an item: its trackers, its web seeds, peers that were named with it, a name, what is selected of it,
+//! its turn.
 
+use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +16,8 @@ use crate::selection_text;
 
 /// Trackers kept of one item's record.
 const MAX_TRACKERS: usize = 64;
+/// Peers kept of one item's record: the latest that were named.
+const MAX_PEERS: usize = 32;
 /// Bytes that all web seeds of one record may have: a quarter of the 64 KiB that a record may have in the store.
 const MAX_WEB_SEED_BYTES: usize = 16 << 10;
 
@@ -25,6 +29,9 @@ pub(crate) struct Record {
     /// URLs of HTTP servers that have it (BEP 19), whoever named them; other networks' names for it among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) web_seeds: Vec<String>,
+    /// Peers that magnets named (`x.pe`): whenever it becomes active, they are asked first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) peers: Vec<SocketAddr>,
     #[serde(default)]
     pub(crate) name: Option<String>,
     /// Its v2 infohash (BEP 52), where it has one.
@@ -93,6 +100,9 @@ impl Record {
         let new: Vec<_> = other.trackers.into_iter().filter(|tier| !self.trackers.contains(tier)).take(room).collect();
         self.trackers.extend(new);
         other.web_seeds.into_iter().for_each(|url| self.add_web_seed(url));
+        self.peers.retain(|peer| !other.peers.contains(peer));
+        self.peers.extend(other.peers);
+        self.peers.drain(..self.peers.len().saturating_sub(MAX_PEERS));
     }
 
     /// What of it is fetched and held, if it is pinned.
@@ -176,6 +186,19 @@ mod tests {
         read.add(some("1"));
         assert_eq!((read.pin(), read.labels), (some("0,4-7").pin(), vec!["0,4-7".to_owned()]));
         assert!(serde_json::from_str::<Record>(r#"{"select":"x"}"#).is_err());
+    }
+
+    #[test]
+    fn the_peers_that_were_named_last_are_kept_and_read_back() {
+        let peer = |port: u16| SocketAddr::from(([192, 0, 2, 7], port));
+        let named = |ports: std::ops::Range<u16>| Record { peers: ports.map(peer).collect(), ..Record::default() };
+        let mut record = named(1..4);
+        record.add(named(2..3));
+        assert_eq!(record.peers, [peer(1), peer(3), peer(2)]);
+        record.add(named(10..41));
+        assert_eq!((record.peers.len(), record.peers[0], record.peers[31]), (MAX_PEERS, peer(2), peer(40)));
+        let read: Record = serde_json::from_str(&serde_json::to_string(&record).unwrap()).unwrap();
+        assert_eq!(read.peers, record.peers);
     }
 
     #[test]

@@ -74,6 +74,27 @@ async fn one_item_at_a_time_is_active_by_priority_over_a_restart_too() {
     node.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_a_magnet_names_is_asked_when_the_item_has_its_turn_after_a_restart_too() {
+    let content = Content::single("film.mkv", 340, 64 * KIB, 16 * 1024);
+    let (seeder, dir) = (Seeder::start(&content).await, tempfile::tempdir().unwrap());
+    let mut config = node::config(dir.path());
+    config.items.max_active_downloads = 0;
+    let node = Node::start(&config).await.unwrap();
+    let uri = format!("magnet:?{}", content.magnet_query(&[seeder.address()]));
+    assert_eq!(add(&node, &json!({ "uri": uri })).await.status, 202);
+    let is_waiting = async || (item(&node, &content).await["queue_position"] == 1).then_some(());
+    wait::until("the item to wait for its turn", PATIENCE, is_waiting).await;
+    node.stop().await;
+
+    let node = Node::start(&config).await.unwrap();
+    // A reader makes it active, and names nobody.
+    let read = node.connect().await.get(&content.path(0), &[]).await;
+    assert!(read.status == 200 && read.body == content.file(0), "{}: {}", read.status, read.text());
+    node.stop().await;
+    seeder.stop().await;
+}
+
 /// Waits until the first of these has a place, and the others wait for one in this order.
 async fn until_in_turn<const N: usize>(node: &Node, contents: [&Content; N]) {
     let in_turn = async || {
