@@ -152,9 +152,11 @@ pub(crate) fn build() -> Outcome {
     Cmd::new("sh").arg(root().join("deploy/build.sh")).arg("interop").run().into()
 }
 
-/// Interop stories are left to their own step, which knows where the programs are.
+/// Interop stories are left to their own step, which knows where the programs are. Most stories wait for timers rather than
+/// for a core, so that there are more threads than cores.
 pub(crate) fn unit() -> Outcome {
-    verdict::hear(&Cmd::cargo("test --workspace --no-fail-fast -- --skip interop::"), &[])
+    let test = Cmd::cargo("test --workspace --no-fail-fast -- --skip interop::");
+    verdict::hear(&test, &["--test-threads=3".to_owned()])
 }
 
 /// With `--workspace`, so that all below the gateway is as the steps before have built it. The lints are for what they have
