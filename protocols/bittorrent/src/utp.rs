@@ -1,11 +1,12 @@
 //! uTP (BEP 29) over a UDP socket that was bound at start-up: dials peers, and hands over those who dial us.
 //!
 //! The protocol itself is `librqbit_utp`. What this file adds is ownership: the socket comes from outside, its errors
-//! end one connection and never the port, a lost first packet is sent again, and after [`UtpPort::shutdown`] the socket
-//! is closed. `Wire` is all that the protocol knows of the network, so a socket shared with others (the DHT, UDP
+//! end one connection and never the port, a lost first packet is sent again, no more is on its way than a short link can
+//! take ([`flight`]), and after [`UtpPort::shutdown`] the socket is closed. `Wire` is all that the protocol knows of the network, so a socket shared with others (the DHT, UDP
 //! trackers) would be another `Wire` and no more; until then it has one of its own.
 
 mod connection;
+mod flight;
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -204,6 +205,9 @@ impl PollSendToVectored for Wire {
         target: SocketAddr,
     ) -> Poll<io::Result<usize>> {
         self.senders.note(target, cx);
+        if let Some((head, bytes)) = slices.split_first() {
+            self.senders.sends(target, head, bytes.iter().map(|slice| slice.len()).sum());
+        }
         self.socket.poll_send_to_vectored(cx, slices, self.spelled(target))
     }
 }
@@ -213,7 +217,11 @@ impl Transport for Wire {
     async fn recv_from<'a>(&'a self, buf: &'a mut [u8]) -> io::Result<(usize, SocketAddr)> {
         loop {
             match self.socket.recv_from(buf).await {
-                Ok((len, from)) => return Ok((len, SocketAddr::new(from.ip().to_canonical(), from.port()))),
+                Ok((len, from)) => {
+                    let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+                    self.senders.received(from, &buf[..len]);
+                    return Ok((len, from));
+                }
                 Err(error) => {
                     tracing::debug!(%error, "reading uTP packets failed");
                     tokio::time::sleep(READ_PAUSE).await;
@@ -245,6 +253,7 @@ mod tests {
     use super::*;
     use crate::listener::{Binding, bind_udp};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_util::task::AbortOnDropHandle;
 
     fn port(ip: &str) -> UtpPort {
         let binding = Binding::new(SocketAddr::new(ip.parse().unwrap(), 0), "test");
@@ -286,6 +295,61 @@ mod tests {
             }
         };
         tokio::time::timeout(Duration::from_secs(2), crumbs).await.expect("a hundred waits take four seconds");
+        near.shutdown().await;
+        far.shutdown().await;
+    }
+
+    /// Passes packets between somebody who sends to the address and `far`, but for each `nth`.
+    async fn lossy(far: SocketAddr, nth: u32) -> (SocketAddr, AbortOnDropHandle<()>) {
+        let (here, there) =
+            (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        let address = here.local_addr().unwrap();
+        let relay = async move {
+            let (mut near, mut count) = (None, 0);
+            let (mut up, mut down) = ([0; 2048], [0; 2048]);
+            loop {
+                let passed = tokio::select! {
+                    packet = here.recv_from(&mut up) => packet.map(|(len, from)| {
+                        near = Some(from);
+                        (len, true)
+                    }),
+                    packet = there.recv_from(&mut down) => packet.map(|(len, _)| (len, false)),
+                };
+                let Ok((len, is_up)) = passed else { continue };
+                count += 1;
+                if count % nth == 0 {
+                    continue;
+                }
+                match (is_up, near) {
+                    (true, _) => drop(there.send_to(&up[..len], far).await),
+                    (false, Some(near)) => drop(here.send_to(&down[..len], near).await),
+                    (false, None) => {}
+                }
+            }
+        };
+        (address, AbortOnDropHandle::new(tokio::spawn(relay)))
+    }
+
+    #[tokio::test]
+    async fn over_a_link_that_loses_packets_all_bytes_come_and_their_count_stays_right() {
+        const LEN: usize = 4 << 20;
+        let (near, far) = (port("127.0.0.1"), port("127.0.0.1"));
+        let (link, _relay) = lossy(far.address(), 101).await;
+        let mut entrance = far.entrance().unwrap();
+        let (dialled, accepted) = tokio::join!(near.connect(link), entrance.accept());
+        let (mut dialled, mut accepted) = (dialled.unwrap(), accepted.unwrap());
+        let bytes: Vec<u8> = (0..LEN).map(|at| at.to_le_bytes()[0] ^ at.to_le_bytes()[1]).collect();
+        let mut come = vec![0; LEN];
+        let both = async { tokio::join!(dialled.write_all(&bytes), accepted.read_exact(&mut come)) };
+        let (wrote, read) = tokio::time::timeout(Duration::from_secs(60), both).await.expect("they go on");
+        assert!(wrote.is_ok() && read.is_ok() && come == bytes);
+        // What is behind the last acknowledgement is still on its way.
+        let settled = async {
+            while near.senders.acknowledged(link) != Some(LEN as u64) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), settled).await.expect("all that was written is acknowledged");
         near.shutdown().await;
         far.shutdown().await;
     }

@@ -1,56 +1,156 @@
-//! A uTP connection as a byte stream, without two things that the protocol's own stream costs: time to zero what is read
-//! into, and pauses before what is written goes out.
+//! A uTP connection as a byte stream, without three things that the protocol's own stream costs: time to zero what is read
+//! into, pauses before what is written goes out, and bursts that no socket of the peer's holds.
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
 
 use librqbit_utp::UtpStream;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+use super::flight::{Flight, Head};
 
 /// Bytes read at once. The protocol zeroes all that it is offered before it reads, and a buffer for several blocks would be
 /// zeroed for each packet.
 const READ_AT_ONCE: usize = 8 * 1024;
 
+/// How long a stream may have no room. By then all of it is lost, which more does not make worse, or the count is wrong.
+const LOST_AFTER: Duration = Duration::from_secs(2);
+
 /// One connection, whoever dialled.
 pub struct UtpConnection {
     stream: UtpStream,
     senders: Arc<Senders>,
+    /// While there is no room.
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
-/// Who sends the packets of each connection: the protocol's own tasks, seen when they send.
-///
-/// Such a task looks at what was written when it had nothing to send, or when a packet comes. What is written meanwhile
-/// would wait for an acknowledgement of what is under way, which the other side may delay by 40 ms and more.
+/// What sends and receives the packets of each connection: the protocol's own tasks, seen as they do.
 #[derive(Debug, Default)]
-pub(super) struct Senders(Mutex<BTreeMap<SocketAddr, Option<Waker>>>);
+pub(super) struct Senders(Mutex<BTreeMap<SocketAddr, Sender>>);
+
+#[derive(Debug)]
+struct Sender {
+    /// Whoever sends the connection's packets.
+    ///
+    /// Such a task looks at what was written when it had nothing to send, or when a packet comes. What is written meanwhile
+    /// would wait for an acknowledgement of what is under way, which the other side may delay by 40 ms and more.
+    task: Option<Waker>,
+    /// Whoever waits for room.
+    writer: Option<Waker>,
+    /// `None` where two connections have one address, so that nobody can tell their packets apart.
+    flight: Option<Flight>,
+}
 
 impl Senders {
     /// Notes that a packet goes to `to`, if there is a connection.
     pub(super) fn note(&self, to: SocketAddr, cx: &Context<'_>) {
-        match self.0.lock().get_mut(&to) {
-            Some(Some(waker)) => waker.clone_from(cx.waker()),
-            Some(waker) => *waker = Some(cx.waker().clone()),
-            None => {}
+        if let Some(sender) = self.0.lock().get_mut(&to) {
+            remember(&mut sender.task, cx);
         }
     }
 
-    fn wake(&self, to: SocketAddr) {
-        let waker = self.0.lock().get(&to).cloned().flatten();
-        if let Some(waker) = waker {
-            waker.wake();
+    /// Notes that a packet is about to go to `to`: its head, and so many bytes of the stream. It may be acknowledged before
+    /// whoever sends it is told that it went.
+    pub(super) fn sends(&self, to: SocketAddr, head: &[u8], bytes: usize) {
+        let Some(head) = Head::read(head) else { return };
+        if let Some(flight) = self.0.lock().get_mut(&to).and_then(|sender| sender.flight.as_mut()) {
+            flight.on_sent(Instant::now(), head, bytes);
         }
+    }
+
+    /// Notes that a packet came from `from`.
+    pub(super) fn received(&self, from: SocketAddr, datagram: &[u8]) {
+        let Some(head) = Head::read(datagram) else { return };
+        let writer = self.0.lock().get_mut(&from).and_then(|sender| {
+            let has_room = sender.flight.as_mut()?.on_received(Instant::now(), head);
+            has_room.then(|| sender.writer.take())?
+        });
+        if let Some(writer) = writer {
+            writer.wake();
+        }
+    }
+
+    fn begin(&self, with: SocketAddr) {
+        let mut senders = self.0.lock();
+        let flight = (!senders.contains_key(&with)).then(Flight::default);
+        let before = senders.insert(with, Sender { task: None, writer: None, flight });
+        drop(senders);
+        if let Some(writer) = before.and_then(|before| before.writer) {
+            writer.wake();
+        }
+    }
+
+    /// Another connection to the same address waits as long as the protocol has it then, no longer.
+    fn end(&self, with: SocketAddr) {
+        let sender = self.0.lock().remove(&with);
+        if let Some(writer) = sender.and_then(|sender| sender.writer) {
+            writer.wake();
+        }
+    }
+
+    /// How many bytes may be written to `to`, once any may be.
+    fn poll_room(&self, to: SocketAddr, cx: &Context<'_>) -> Poll<usize> {
+        let mut senders = self.0.lock();
+        let Some(Sender { writer, flight: Some(flight), .. }) = senders.get_mut(&to) else {
+            return Poll::Ready(usize::MAX);
+        };
+        match flight.room() {
+            0 => {
+                remember(writer, cx);
+                Poll::Pending
+            }
+            room => Poll::Ready(room),
+        }
+    }
+
+    /// Somebody has waited for room for [`LOST_AFTER`].
+    fn has_waited(&self, to: SocketAddr) {
+        if let Some(flight) = self.0.lock().get_mut(&to).and_then(|sender| sender.flight.as_mut()) {
+            flight.forget();
+        }
+    }
+
+    /// Has what was written looked at.
+    fn wrote(&self, to: SocketAddr, bytes: usize) {
+        let task = self.0.lock().get_mut(&to).and_then(|sender| {
+            if let Some(flight) = &mut sender.flight {
+                flight.wrote(bytes);
+            }
+            sender.task.clone()
+        });
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+impl Senders {
+    /// Bytes that are acknowledged of all that was written, where they are counted.
+    pub(super) fn acknowledged(&self, to: SocketAddr) -> Option<u64> {
+        self.0.lock().get(&to).and_then(|sender| sender.flight.as_ref()).map(Flight::acknowledged)
+    }
+}
+
+/// Has the task of `cx` woken, in the place of another.
+fn remember(waker: &mut Option<Waker>, cx: &Context<'_>) {
+    match waker {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *waker = Some(cx.waker().clone()),
     }
 }
 
 impl UtpConnection {
     pub(super) fn new(stream: UtpStream, senders: Arc<Senders>) -> Self {
-        senders.0.lock().insert(stream.remote_addr(), None);
-        Self { stream, senders }
+        senders.begin(stream.remote_addr());
+        Self { stream, senders, pause: None }
     }
 
     /// The peer's address.
@@ -59,19 +159,32 @@ impl UtpConnection {
         self.stream.remote_addr()
     }
 
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        let to = self.remote_addr();
+        loop {
+            if let Poll::Ready(room) = self.senders.poll_room(to, cx) {
+                self.pause = None;
+                return Poll::Ready(room);
+            }
+            let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(LOST_AFTER)));
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
+            self.senders.has_waited(to);
+        }
+    }
+
     /// Has what was written looked at, if anything was.
     fn written(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if matches!(outcome, Poll::Ready(Ok(_))) {
-            self.senders.wake(self.remote_addr());
+        if let Poll::Ready(Ok(bytes)) = outcome {
+            self.senders.wrote(self.remote_addr(), bytes);
         }
         outcome
     }
 }
 
-/// Another connection to the same address waits as long as the protocol has it then, no longer.
 impl Drop for UtpConnection {
     fn drop(&mut self) {
-        self.senders.0.lock().remove(&self.remote_addr());
+        self.senders.end(self.remote_addr());
     }
 }
 
@@ -107,7 +220,8 @@ impl AsyncRead for UtpConnection {
 impl AsyncWrite for UtpConnection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let outcome = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        let room = ready!(this.poll_room(cx)).min(bytes.len());
+        let outcome = Pin::new(&mut this.stream).poll_write(cx, &bytes[..room]);
         this.written(outcome)
     }
 
@@ -118,7 +232,8 @@ impl AsyncWrite for UtpConnection {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let outcome = poll_write_each(&mut this.stream, cx, slices);
+        let room = ready!(this.poll_room(cx));
+        let outcome = poll_write_each(&mut this.stream, cx, slices, room);
         this.written(outcome)
     }
 
@@ -137,13 +252,20 @@ impl AsyncWrite for UtpConnection {
     }
 }
 
-fn poll_write_each(stream: &mut UtpStream, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+/// Writes up to `room` bytes of the slices.
+fn poll_write_each(
+    stream: &mut UtpStream,
+    cx: &mut Context<'_>,
+    slices: &[IoSlice<'_>],
+    room: usize,
+) -> Poll<io::Result<usize>> {
     let mut written = 0;
     for slice in slices.iter().filter(|slice| !slice.is_empty()) {
+        let slice = &slice[..slice.len().min(room - written)];
         match Pin::new(&mut *stream).poll_write(cx, slice) {
             Poll::Ready(Ok(count)) => {
                 written += count;
-                if count < slice.len() {
+                if count < slice.len() || written == room {
                     break;
                 }
             }
