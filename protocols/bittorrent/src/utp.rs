@@ -2,7 +2,7 @@
 //!
 //! The protocol itself is `librqbit_utp`. What this file adds is ownership: the socket comes from outside, its errors
 //! end one connection and never the port, a lost first packet is sent again, no more is on its way than a short link can
-//! take ([`flight`]), and after [`UtpPort::shutdown`] the socket is closed. `Wire` is all that the protocol knows of the network, so a socket shared with others (the DHT, UDP
+//! take (`flight`), and after [`UtpPort::shutdown`] the socket is closed. `Wire` is all that the protocol knows of the network, so a socket shared with others (the DHT, UDP
 //! trackers) would be another `Wire` and no more; until then it has one of its own.
 
 mod connection;
