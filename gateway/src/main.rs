@@ -25,6 +25,9 @@ use tracing_subscriber::EnvFilter;
 /// How long running responses may go on after SIGTERM or Ctrl-C.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// How many descriptors it takes for itself where it may: one a peer, client and tracker's socket, and some to spare.
+const OPEN_FILES: u64 = 65_536;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = run(&cli);
@@ -54,6 +57,8 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     if let Command::Man { dir } = &command {
         return manual::man(dir.as_deref(), &mut io::stdout());
     }
+    // Shells and services often lend 1024 at first. Where there are no more to be had, `diagnose` says so.
+    let _ = rlimit::increase_nofile_limit(OPEN_FILES);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(Exit::Error, format!("no runtime: {error}")))?;
     if let Command::Demo(demo) = &command {

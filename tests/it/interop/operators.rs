@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -15,6 +16,8 @@ use swarmgate_tests::gateway::{self, Gateway};
 use swarmgate_tests::http;
 use swarmgate_tests::nginx::Nginx;
 use swarmgate_tests::payload::Payload;
+use swarmgate_tests::ports;
+use swarmgate_tests::process::Process;
 use swarmgate_tests::programs::Program;
 use swarmgate_tests::torrent::Torrent;
 use swarmgate_tests::wait;
@@ -96,6 +99,28 @@ async fn probes_and_commands_find_the_gateway_that_runs_by_the_same_configuratio
     let wrong = [("SWARMGATE_CACHE__MAX_SIZE", "lots")];
     assert_eq!(gateway::run_with(dir.path(), &["health"], &wrong, COMMAND_WITHIN).await.unwrap().0, Some(1));
     assert_eq!(gateway::run_with(dir.path(), &["diagnose"], &wrong, COMMAND_WITHIN).await.unwrap().0, Some(2));
+}
+
+#[tokio::test]
+async fn it_takes_the_descriptors_that_it_may_have_where_it_was_lent_few() {
+    let dir = scratch();
+    let Some(plain) = gateway::command(ports::free(), &dir.path().join("data")) else { return };
+    let mut lent_few = Command::new("sh");
+    lent_few.args(["-c", "ulimit -S -n 512; exec \"$0\" \"$@\""]).arg(plain.get_program());
+    lent_few.args(["diagnose", "--offline", "--output", "json"]);
+    for (name, value) in plain.get_envs() {
+        match value {
+            Some(value) => lent_few.env(name, value),
+            None => lent_few.env_remove(name),
+        };
+    }
+    let mut process = Process::start("swarmgate-diagnose", &lent_few, dir.path());
+    process.finished(COMMAND_WITHIN).await;
+    let said = process.log();
+    let report: Value = serde_json::from_str(said.split("\nswarmgate: ").next().unwrap()).unwrap();
+    let found = report["checks"].as_array().unwrap().iter().find(|check| check["name"] == "open files").unwrap();
+    let limit = found["found"].as_str().unwrap().split(' ').next().unwrap().parse::<u64>().unwrap();
+    assert!(limit > 512, "{found}");
 }
 
 #[tokio::test]
