@@ -46,6 +46,8 @@ pub enum Program {
     Tcpdump,
     /// promtool, of Prometheus.
     Promtool,
+    /// cargo-deb.
+    CargoDeb,
     /// mpv.
     Mpv,
     /// ffmpeg.
@@ -75,6 +77,7 @@ impl Program {
             Self::Miniupnpd => "SWARMGATE_MINIUPNPD",
             Self::Tcpdump => "SWARMGATE_TCPDUMP",
             Self::Promtool => "SWARMGATE_PROMTOOL",
+            Self::CargoDeb => "SWARMGATE_CARGO_DEB",
             Self::Mpv => "SWARMGATE_MPV",
             Self::Ffmpeg => "SWARMGATE_FFMPEG",
         }

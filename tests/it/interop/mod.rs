@@ -24,6 +24,7 @@ mod ipfs_to_peers;
 mod loopback_alone;
 mod matrix;
 mod operators;
+mod package;
 mod players;
 mod port_mapping;
 mod private;

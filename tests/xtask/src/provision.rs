@@ -23,6 +23,9 @@ const CARGO_DENY_CRATE: &str = "cargo-deny@0.20.2";
 /// What asks an API everything that its description allows, and much that it does not.
 const SCHEMATHESIS: &str = "schemathesis==4.32.5";
 
+/// What makes the Debian package.
+const CARGO_DEB_CRATE: &str = "cargo-deb@3.8.0";
+
 const RQBIT_CRATE: &str = "rqbit@9.1.0";
 
 /// webtorrent with what makes it a peer in Node and in a browser, and the tracker of its kind; what drives a browser, and
@@ -78,6 +81,7 @@ pub(crate) enum Tool {
     /// The tests of the IPFS gateway specifications.
     Conformance,
     CargoDeny,
+    CargoDeb,
     Nginx,
     /// nftables, and `ip` beside it: what networks of stories are made with.
     Nft,
@@ -95,7 +99,7 @@ pub(crate) enum Tool {
 
 impl Tool {
     /// What the interop stories run that is not ours.
-    pub(crate) const PEERS: [Self; 19] = [
+    pub(crate) const PEERS: [Self; 20] = [
         Self::Libtorrent,
         Self::Aria2,
         Self::Rqbit,
@@ -112,6 +116,7 @@ impl Tool {
         Self::Miniupnpd,
         Self::Tcpdump,
         Self::Promtool,
+        Self::CargoDeb,
         Self::Schemathesis,
         Self::Mpv,
         Self::Ffmpeg,
@@ -132,6 +137,7 @@ impl Tool {
             Self::Schemathesis => "schemathesis",
             Self::Conformance => "conformance",
             Self::CargoDeny => "cargo-deny",
+            Self::CargoDeb => "cargo-deb",
             Self::Nginx => "nginx",
             Self::Nft => "nft",
             Self::Miniupnpd => "miniupnpd",
@@ -165,6 +171,7 @@ impl Tool {
             Self::Miniupnpd => Some("SWARMGATE_MINIUPNPD"),
             Self::Tcpdump => Some("SWARMGATE_TCPDUMP"),
             Self::Promtool => Some("SWARMGATE_PROMTOOL"),
+            Self::CargoDeb => Some("SWARMGATE_CARGO_DEB"),
             Self::Mpv => Some("SWARMGATE_MPV"),
             Self::Ffmpeg => Some("SWARMGATE_FFMPEG"),
             Self::CargoDeny | Self::Wrk => None,
@@ -232,6 +239,7 @@ impl Shop {
             Tool::Schemathesis => self.schemathesis(),
             Tool::Conformance => self.conformance(),
             Tool::CargoDeny => self.cargo_deny(),
+            Tool::CargoDeb => self.cargo_install("cargo-deb", CARGO_DEB_CRATE),
             Tool::Nginx => self.debian("nginx", "nginx-light"),
             Tool::Nft => self.debian("ip", "iproute2").and_then(|_| self.debian("nft", "nftables")),
             Tool::Miniupnpd => self.debian("miniupnpd", "miniupnpd-nftables"),
