@@ -41,7 +41,7 @@ pub struct Keep {
     /// A word to find it by; repeatable
     #[arg(long, value_name = "LABEL")]
     pub label: Vec<String>,
-    /// The gateway's own address, as http://HOST:PORT; that of the configuration when not given
+    /// The gateway's own address, as http://HOST:PORT or unix:/PATH; that of the configuration when not given
     #[arg(long, value_name = "URL")]
     pub api: Option<String>,
 }
@@ -57,7 +57,7 @@ pub struct Select {
     /// All of its files
     #[arg(long)]
     pub all: bool,
-    /// The gateway's own address, as http://HOST:PORT; that of the configuration when not given
+    /// The gateway's own address, as http://HOST:PORT or unix:/PATH; that of the configuration when not given
     #[arg(long, value_name = "URL")]
     pub api: Option<String>,
 }
@@ -73,7 +73,7 @@ pub struct Label {
     /// Take this label from it; repeatable
     #[arg(long, value_name = "LABEL")]
     pub remove: Vec<String>,
-    /// The gateway's own address, as http://HOST:PORT; that of the configuration when not given
+    /// The gateway's own address, as http://HOST:PORT or unix:/PATH; that of the configuration when not given
     #[arg(long, value_name = "URL")]
     pub api: Option<String>,
 }
