@@ -84,7 +84,8 @@ impl FetchPlan {
             progress.not_before = Some(at);
             return Asked::NotYet;
         }
-        if !retry && !hedge {
+        // Who is asked because another was overdue or has left delivers no more than was to come before.
+        if !retry && !hedge && progress.first_asked.is_none() {
             self.options.budget.earn(len);
         }
         if !hedge {

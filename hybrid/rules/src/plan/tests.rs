@@ -278,14 +278,19 @@ fn a_source_that_leaves_is_replaced_at_once_and_blamed_for_nothing() {
     let few = SourceSpec { max_in_flight_units: 2, ..known(B, 3.0, 20) };
     let mut rig = Rig::new([known(A, 9.0, 20), few]);
     rig.read(0, 9.0);
-    let units: BTreeSet<_> = rig.asks().into_iter().filter(|(key, _)| *key == A).map(|(_, unit)| unit).collect();
-    assert!(units.contains(&0));
+    let mut asks = rig.asks();
+    assert!(asks.contains(&(A, 0)));
     rig.plan.leave(A);
-    let asks = rig.asks();
-    assert_eq!(asks.first(), Some(&(B, 0)));
+    let instead = rig.asks();
+    assert_eq!(instead.first(), Some(&(B, 0)));
     assert_eq!(rig.budget.status().retries, 0);
     assert!(rig.plan.join(A, known(A, 9.0, 20), Holdings::All));
-    assert!(!rig.asks().is_empty(), "back at work");
+    let again = rig.asks();
+    assert!(!again.is_empty(), "back at work");
+    asks.extend([instead, again].concat());
+    let units: BTreeSet<_> = asks.iter().map(|(_, unit)| *unit).collect();
+    assert_eq!(rig.budget.status().requests, units.len() as u64, "a unit earns once: {asks:?}");
+    assert!(units.len() < asks.len());
 }
 
 #[test]
