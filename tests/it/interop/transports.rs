@@ -74,8 +74,7 @@ impl Way {
     fn settings(self) -> Vec<Setting> {
         let mut settings =
             [libtorrent::transport(self.transport).as_slice(), &libtorrent::encryption(self.encryption)].concat();
-        // Two who have all stay connected, so that the way can be looked at.
-        settings.push(("close_redundant_connections", 0));
+        settings.push(libtorrent::STAYS_CONNECTED);
         settings
     }
 

@@ -62,6 +62,9 @@ pub fn transport(name: &str) -> [Setting; 4] {
     ]
 }
 
+/// Two who have all stay connected, so that the way between them can be looked at, however soon they had it.
+pub const STAYS_CONNECTED: Setting = ("close_redundant_connections", 0);
+
 /// The same for one kind of encryption: `none`, `handshake` for that alone, or `rc4` for all.
 #[must_use]
 pub fn encryption(name: &str) -> [Setting; 3] {

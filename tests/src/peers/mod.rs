@@ -126,7 +126,7 @@ pub struct Habits {
 impl Habits {
     /// As settings of libtorrent's session under which nothing else is possible.
     fn settings(self) -> Vec<Setting> {
-        let mut settings = Vec::new();
+        let mut settings = if self == Self::default() { Vec::new() } else { vec![libtorrent::STAYS_CONNECTED] };
         if self.utp {
             settings.extend(libtorrent::transport("utp"));
         }
