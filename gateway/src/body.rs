@@ -405,6 +405,9 @@ impl Account {
     pub(crate) fn goes_on(&self) {
         if let Some(waited) = self.row.goes_on() {
             self.state.telemetry.stream_stalled(waited);
+            let ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+            let told = Event::StreamStall { item: self.id, stream: self.row.number(), ms };
+            self.state.manager.events().publish(told);
         }
     }
 

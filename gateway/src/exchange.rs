@@ -9,13 +9,16 @@ use http::header::CACHE_CONTROL;
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use swarmgate_bittorrent_proto::magnet::Magnet;
-use swarmgate_content::{ByteRange, ContentId, ContentMeta, FetchError, FetchErrorKind, ResolveRequest, Stage};
+use swarmgate_content::{
+    ByteRange, ContentId, ContentMeta, FetchError, FetchErrorKind, FileRef, ResolveRequest, Stage,
+};
 
 use crate::admission::Slot;
 use crate::auth::link::Place;
 use crate::auth::{Access, Entry, Scope};
 use crate::catalogue::wire;
 use crate::error::{Problem, ProblemKind};
+use crate::prefetch::Prefetch;
 use crate::query::ContentQuery;
 use crate::server::Peer;
 use crate::state::{GatewayState, HttpOptions};
@@ -71,8 +74,9 @@ impl Exchange {
     pub fn begin(state: GatewayState, parts: &Parts, magnet: Magnet) -> Result<Self, Problem> {
         let asked = Instant::now();
         let query = ContentQuery::parse(parts.uri.query())?;
-        if query.sources.is_some() {
-            // Whoever chooses the networks chooses whom the operator's machine talks to.
+        if query.sources.is_some() || !query.prefetch.is_empty() {
+            // Whoever chooses the networks chooses whom the operator's machine talks to; and who has parts fetched that it
+            // may never read takes their places from the operator's own.
             Access::of(&parts.extensions).require(Scope::Manage)?;
         }
         let peer = parts.extensions.get::<Peer>().cloned();
@@ -125,6 +129,26 @@ impl Exchange {
             Err(FetchError::new(id, Stage::Resolve, FetchErrorKind::TimedOut, detail))
         };
         resolved.unwrap_or_else(|_| late()).map_err(|error| self.patience.problem(error))
+    }
+
+    /// Begins to fetch what the client wants in the cache beside what it is answered. It is a wish: nothing of it is done
+    /// where as much is fetched ahead as may be, or nobody may be asked.
+    pub fn prefetch(&self, file: FileRef, len: u64) {
+        let ranges: Vec<_> = self.query.prefetch.iter().filter_map(|part| part.of(len)).collect();
+        if ranges.is_empty() || self.patience.only_if_cached || self.query.sources.is_some() {
+            return;
+        }
+        let state = &self.state;
+        let began = state.prefetches.begin(Prefetch {
+            manager: state.manager.clone(),
+            file,
+            ranges,
+            patience: state.options.first_byte.max(state.options.stall),
+            closing: state.closing.clone(),
+        });
+        if !began {
+            tracing::debug!(item = %file.id, file = file.index, "as many files are prefetched as may be at once");
+        }
     }
 
     /// Refuses a torrent's content that was asked for only if cached, unless all of it is here: these ranges, each of the

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use swarmgate_content::{ByteRange, FileRef, ProtocolManager};
+use swarmgate_content::{ByteRange, Event, FileRef, ProtocolManager};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -54,12 +54,15 @@ impl Prefetches {
 
 impl Prefetch {
     async fn run(self) {
+        let FileRef { id: item, index: file } = self.file;
         for range in &self.ranges {
             if let Err(why) = self.read(*range).await {
-                tracing::debug!(item = %self.file.id, file = self.file.index, why, "prefetching ends");
+                tracing::debug!(%item, file, why, "prefetching ends");
                 return;
             }
         }
+        let bytes = self.ranges.iter().map(ByteRange::len).sum();
+        self.manager.events().publish(Event::PrefetchReady { item, file, bytes });
     }
 
     async fn read(&self, range: ByteRange) -> Result<(), String> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use swarmgate_bittorrent_proto::magnet::{Magnet, MagnetError};
-use swarmgate_content::ContentId;
+use swarmgate_content::{ByteRange, ContentId};
 use swarmgate_hybrid_rules::Network;
 use url::form_urlencoded;
 
@@ -49,6 +49,46 @@ pub struct ContentQuery {
     pub wait: Option<Duration>,
     /// The networks that may be asked, besides the cache: none, when it is wanted from there alone.
     pub sources: Option<BTreeSet<Network>>,
+    /// What of a file is fetched into the cache beside what is answered.
+    pub prefetch: BTreeSet<Ahead>,
+}
+
+/// A part of a file that its reader will want.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ahead {
+    /// The first 4 MiB, where players begin.
+    Head,
+    /// The last 4 MiB, where films may have their table of contents.
+    Tail,
+    /// So much of it from its beginning, of a hundred.
+    Percent(u8),
+}
+
+impl Ahead {
+    /// Bytes of a head or a tail.
+    const END_BYTES: u64 = 4 * 1024 * 1024;
+
+    fn parse(word: &str) -> Option<Self> {
+        match word {
+            "head" => Some(Self::Head),
+            "tail" => Some(Self::Tail),
+            _ => word.strip_suffix('%')?.parse().ok().filter(|percent| (1..=100).contains(percent)).map(Self::Percent),
+        }
+    }
+
+    /// Where that is in a file of `len` bytes; `None` in an empty one.
+    #[must_use]
+    pub fn of(self, len: u64) -> Option<ByteRange> {
+        let (start, end) = match self {
+            Self::Head => (0, len.min(Self::END_BYTES)),
+            Self::Tail => (len.saturating_sub(Self::END_BYTES), len),
+            Self::Percent(percent) => {
+                let end = (u128::from(len) * u128::from(percent)).div_ceil(100);
+                (0, u64::try_from(end).unwrap_or(len))
+            }
+        };
+        ByteRange::new(start, end)
+    }
 }
 
 impl Format {
@@ -107,6 +147,7 @@ impl ContentQuery {
             "format" => self.format = Some(Format::parse(&value)?),
             "wait" => self.wait = Some(seconds(&value)?),
             "source" => self.sources = Some(sources(&value)?),
+            "prefetch" => self.prefetch = ahead(&value)?,
             _ => {}
         }
         Ok(())
@@ -157,6 +198,11 @@ fn flag(value: &str) -> Result<bool, Problem> {
         "false" | "0" => Ok(false),
         _ => Err(bad("download is true or false")),
     }
+}
+
+fn ahead(value: &str) -> Result<BTreeSet<Ahead>, Problem> {
+    let parts = value.split(',').map(Ahead::parse).collect::<Option<_>>();
+    parts.ok_or_else(|| bad("prefetch is a list of head, tail and a percentage as 5%, with commas between them"))
 }
 
 /// Reads which networks may be asked: words between commas, of which `cache` adds none. WebRTC peers are in the swarms
@@ -218,6 +264,24 @@ mod tests {
         assert_eq!(read.filename.as_deref(), Some("a b.mkv"));
         assert!(read.download);
         assert_eq!((read.format, read.wait), (Some(Format::M3u8), Some(Duration::from_secs(120))));
+    }
+
+    #[test]
+    fn what_is_fetched_ahead_is_named_by_its_place() {
+        let places = |query: &str, len| {
+            let read = ContentQuery::parse(Some(query)).unwrap().prefetch;
+            let ranges = read.into_iter().filter_map(|part| part.of(len));
+            ranges.map(|range| (range.start(), range.end())).collect::<Vec<_>>()
+        };
+        let mib = 1024 * 1024;
+        assert_eq!(places("wait=1", 100), []);
+        assert_eq!(places("prefetch=tail,head", 10 * mib), [(0, 4 * mib), (6 * mib, 10 * mib)]);
+        assert_eq!(places("prefetch=head,tail", 10), [(0, 10), (0, 10)]);
+        assert_eq!(places("prefetch=1%25", 1001), [(0, 11)], "a part of a percent counts as one");
+        assert_eq!(places("prefetch=head,100%25", 0), [], "there is nothing of an empty file");
+        for wrong in ["", "middle", "0%25", "101%25", "5", "head,,tail", "-1%25"] {
+            assert_eq!(kind(&format!("prefetch={wrong}")), ProblemKind::BadQuery, "{wrong}");
+        }
     }
 
     #[test]

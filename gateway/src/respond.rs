@@ -1,7 +1,7 @@
 //! The answer to a request for a file: conditions, ranges, headers, body.
 //!
 //! The order is that of RFC 9110 §13.2.2: conditions first, then the range. A HEAD gets the headers of the whole file
-//! (§14.2 defines ranges for GET only) and opens nothing. Everything else waits until the first verified byte is in
+//! (§14.2 defines ranges for GET only) and opens nothing but what it wants fetched ahead. Everything else waits until the first verified byte is in
 //! hand, so what can fail fails with a status code.
 
 use std::time::{Duration, Instant};
@@ -103,11 +103,12 @@ pub async fn file(
         exchange.check_cached(&meta.id, ranges).await?;
     }
     headers.insert(CONTENT_LENGTH, HeaderValue::from(plan.segments.iter().map(Segment::len).sum::<u64>()));
+    let file = FileRef { id: meta.id, index };
+    exchange.prefetch(file, entry.len);
     if exchange.head || plan.segments.is_empty() {
         headers.insert(SERVER_TIMING, timing(resolved, None));
         return Ok(respond(plan.status, headers, Body::empty()));
     }
-    let file = FileRef { id: meta.id, index };
     let Exchange { state, slot, peer, asked, patience, query, .. } = exchange;
     let (opening, deadline) = (Instant::now(), patience.first_byte_deadline(&state.options));
     let pump = Pump::new(&state, file, query.sources, plan.segments, slot, peer);

@@ -61,7 +61,7 @@ struct Feed {
     tag = "gateway",
     params(
         ("items" = Option<String>, Query, description = "Infohashes between commas: events of these alone"),
-        ("types" = Option<String>, Query, description = "Types between commas: these alone"),
+        ("types" = Option<String>, Query, description = "Types between commas, these alone: item.added, item.metadata, item.progress, item.removed, stream.open, stream.stall, stream.close, prefetch.ready, peer.banned, cache.evicted, source.up, source.down, breaker, network, config.reloaded"),
         ("Last-Event-ID" = Option<String>, Header, description = "The last one that was seen: those after it come first"),
     ),
     responses(

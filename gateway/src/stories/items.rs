@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use swarmgate_bittorrent::{TrackerReport, Trackers};
-use swarmgate_content::InfoHash;
+use swarmgate_content::{ContentId, Event, InfoHash};
 
+use crate::auth::TokenHash;
 use crate::catalogue::{ItemStatus, SelectedBytes};
 use crate::server::ServeLimits;
-use crate::state::HttpOptions;
+use crate::state::{Anonymous, HttpOptions};
 use crate::testing::{Answer, Behaviour, IH, World, eventually, infohash, item, world};
 
 const FILES: &[(&str, u64)] = &[("film.mkv", 100_000)];
@@ -230,11 +231,14 @@ async fn an_item_is_paused_and_resumed_and_found_by_that() {
 #[tokio::test]
 async fn parts_of_a_file_are_read_ahead_of_whoever_will_want_them() {
     let world = with_an_item().await;
+    let mut events = world.state.manager.events().subscribe();
     let begun = post(&world, "prefetch", r#"{"file": 0, "ranges": ["0-9", "-1000"]}"#).await;
     assert_eq!((begun.status, &begun.json()["bytes"]), (202, &1010.into()), "{}", begun.text());
     eventually("both parts to be read", SOON, || world.opens() == 2).await;
     let ranges: Vec<_> = world.protocol.seen.ranges.lock().iter().map(|range| (range.start(), range.end())).collect();
     assert_eq!(ranges, [(0, 10), (99_000, 100_000)]);
+    let item = ContentId::BtV1(infohash());
+    assert_eq!(events.recv().await.unwrap().event, Event::PrefetchReady { item, file: 0, bytes: 1010 });
     let begun = post(&world, "prefetch", r#"{"file": 0, "percent": 25}"#).await;
     assert_eq!(begun.json()["bytes"], 25_000);
     for (body, problem) in [
@@ -248,6 +252,36 @@ async fn parts_of_a_file_are_read_ahead_of_whoever_will_want_them() {
     }
     post(&world, "pause", "").await;
     assert_eq!(post(&world, "prefetch", r#"{"file": 0}"#).await.problem(), "paused");
+}
+
+#[tokio::test]
+async fn who_asks_for_a_file_may_have_parts_of_it_fetched_ahead() {
+    let world = with_an_item().await;
+    let path = |query: &str| format!("/bt/{IH}/film.mkv?{query}");
+    let ahead = |world: &World| {
+        let ranges = world.protocol.seen.ranges.lock();
+        ranges.iter().map(|range| (range.start(), range.end())).collect::<Vec<_>>()
+    };
+    let head = world.send("HEAD", &path("prefetch=tail,1%25"), &[], b"").await;
+    assert_eq!((head.status, head.header("content-length")), (200, Some("100000")));
+    eventually("both parts to be read", SOON, || world.opens() == 2).await;
+    assert_eq!(ahead(&world), [(0, 100_000), (0, 1000)], "all of a short file is its tail");
+    assert_eq!(world.get(&path("prefetch=middle")).await.problem(), "bad-query");
+    world.send("HEAD", &path("source=cache&prefetch=head"), &[], b"").await;
+    world.send("HEAD", &path("prefetch=head"), &[("Cache-Control", "only-if-cached")], b"").await;
+    assert_eq!(world.opens(), 2, "nobody was asked");
+    let range = world.send("GET", &path("prefetch=1%25"), &[("Range", "bytes=500-599")], b"").await;
+    assert_eq!((range.status, range.body.len()), (206, 100));
+    eventually("what was asked for, and what is ahead", SOON, || world.opens() == 4).await;
+
+    let options = HttpOptions {
+        token: Some(TokenHash::of("s3cret")),
+        anonymous_content: Anonymous::Always,
+        ..HttpOptions::default()
+    };
+    let world = World::start(FILES, Behaviour::default(), options, ServeLimits::default()).await;
+    let stranger = world.send("HEAD", &path("prefetch=head"), &[], b"").await;
+    assert_eq!((stranger.status, world.opens()), (401, 0));
 }
 
 #[tokio::test]

@@ -216,6 +216,25 @@ async fn a_stream_is_announced_and_accounted() {
 }
 
 #[tokio::test]
+async fn a_stream_that_makes_its_client_wait_is_told_of_when_it_goes_on() {
+    let behaviour = Behaviour { delay: 3 * SOON, ..Behaviour::default() };
+    let world = with(behaviour, HttpOptions::default()).await;
+    let mut events = world.state.manager.events().subscribe();
+    // Each part has a reader of its own, and what comes before the first byte is no stall.
+    assert_eq!(world.range(&film(), "bytes=0-99,5000000-5000099").await.status, 206);
+    let mut stalls = Vec::new();
+    loop {
+        let event = events.recv().await.unwrap().event;
+        if let Event::StreamStall { stream: 1, ms, .. } = event {
+            stalls.push(ms);
+        } else if matches!(event, Event::StreamClose { .. }) {
+            break;
+        }
+    }
+    assert!(matches!(stalls[..], [ms] if ms >= 250), "{stalls:?}");
+}
+
+#[tokio::test]
 async fn a_client_on_this_machine_such_as_a_proxy_is_bounded_by_the_total_alone() {
     let behaviour = Behaviour { hang_after: Some(1000), ..Behaviour::default() };
     let world =

@@ -56,6 +56,16 @@ pub enum Event {
         /// A number unique in this process.
         stream: u64,
     },
+    /// A client's stream goes on, after its client noticeably waited for the networks.
+    #[serde(rename = "stream.stall")]
+    StreamStall {
+        /// The content.
+        item: ContentId,
+        /// The number given at its opening.
+        stream: u64,
+        /// For how long, in milliseconds.
+        ms: u64,
+    },
     /// A client's stream ended.
     #[serde(rename = "stream.close")]
     StreamClose {
@@ -67,6 +77,16 @@ pub enum Event {
         bytes: u64,
         /// Whether it ended by a fault rather than completion or the client's leave.
         failed: bool,
+    },
+    /// What was to be fetched ahead of its readers is in the cache.
+    #[serde(rename = "prefetch.ready")]
+    PrefetchReady {
+        /// The content.
+        item: ContentId,
+        /// The number of its file.
+        file: usize,
+        /// How many bytes of it.
+        bytes: u64,
     },
     /// A peer was banned on evidence.
     #[serde(rename = "peer.banned")]
@@ -139,7 +159,9 @@ impl Event {
             | Self::ItemProgress { item, .. }
             | Self::ItemRemoved { item }
             | Self::StreamOpen { item, .. }
+            | Self::StreamStall { item, .. }
             | Self::StreamClose { item, .. }
+            | Self::PrefetchReady { item, .. }
             | Self::PeerBanned { item, .. }
             | Self::SourceUp { item, .. }
             | Self::SourceDown { item, .. } => Some(item),
@@ -159,7 +181,9 @@ impl Event {
             Self::ItemProgress { .. } => "item.progress",
             Self::ItemRemoved { .. } => "item.removed",
             Self::StreamOpen { .. } => "stream.open",
+            Self::StreamStall { .. } => "stream.stall",
             Self::StreamClose { .. } => "stream.close",
+            Self::PrefetchReady { .. } => "prefetch.ready",
             Self::PeerBanned { .. } => "peer.banned",
             Self::CacheEvicted { .. } => "cache.evicted",
             Self::SourceUp { .. } => "source.up",
