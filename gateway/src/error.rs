@@ -146,6 +146,8 @@ problem_kinds! {
     UnknownHost = 421 "unknown-host" "This gateway does not go by that name",
     /// The `.torrent` or URI does not describe a torrent that can be served.
     InvalidTorrent = 422 "invalid-torrent" "That does not describe a torrent",
+    /// The CAR cannot be read, a block of it is not what its name says, or one of a root's DAG is missing. No root is kept.
+    InvalidCar = 422 "invalid-car" "That is no whole CAR",
     /// None of the numbers that select files of an item is that of a file.
     NothingSelected = 422 "nothing-selected" "That selects no file of the item",
     /// The idempotency key belongs to another request.

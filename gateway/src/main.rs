@@ -113,7 +113,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         }
         Command::Pin(pin) => runtime.block_on(import::run_pin(&config, &pin, output, interrupted(), &mut io::stdout())),
         Command::Recheck(wanted) => {
-            runtime.block_on(recheck::run(&config, &wanted.uri, output, interrupted(), &mut io::stdout()))
+            runtime.block_on(recheck::run(&config, &wanted, output, interrupted(), &mut io::stdout()))
         }
         Command::Cache(command) => {
             runtime.block_on(cache::run(&config, &command, output, interrupted(), &mut io::stdout()))

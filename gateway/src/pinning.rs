@@ -14,11 +14,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use swarmgate_content::Cid;
-use swarmgate_ipfs::intake::{Taken, pin_dag};
+use swarmgate_ipfs::intake::{Taken, import_car, pin_dag};
 use swarmgate_ipfs::patience::Patience;
 use swarmgate_ipfs::pins::{Pin, PinError};
 use swarmgate_ipfs::source::Provider;
 use swarmgate_ipfs::{IpfsProtocol, SessionOptions};
+use tokio::io::AsyncRead;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +34,8 @@ const TABLE: &str = "ipfs-pins-wanted";
 const MAX_WANTED: usize = 1000;
 /// DAGs that are fetched at once.
 const AT_ONCE: usize = 4;
+/// CARs that are taken in at once; each has at most 64 MiB of blocks on their way to the disk.
+const CARS_AT_ONCE: usize = 2;
 /// Addresses of peers that are remembered for one DAG that is wanted: as many as one request may name.
 pub const MAX_ORIGINS: usize = 20;
 /// All waiting for one DAG together, in one attempt.
@@ -56,6 +59,7 @@ struct Inner {
     may_ask: MayAsk,
     delegates: Delegates,
     places: Semaphore,
+    cars: Semaphore,
     tasks: TaskTracker,
     closing: CancellationToken,
     wanted: Mutex<BTreeMap<Cid, Wanted>>,
@@ -97,8 +101,8 @@ impl Wanted {
 /// How far the keeping of a DAG is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kept {
-    /// It is whole and pinned.
-    Whole(Pin),
+    /// It is pinned, and whole unless blocks of it were allowed to be missing.
+    Pinned(Pin),
     /// It is being fetched, or waits for its turn.
     Wanted {
         /// What has come of it in this attempt.
@@ -110,12 +114,24 @@ pub enum Kept {
     },
 }
 
+impl Kept {
+    const fn has_no_gaps(&self) -> bool {
+        match self {
+            Self::Pinned(pin) => pin.missing == 0,
+            Self::Wanted { .. } => true,
+        }
+    }
+}
+
 /// Why a DAG is not going to be kept.
 #[derive(Debug, thiserror::Error)]
 pub enum PinningError {
     /// As many are wanted as may be.
     #[error("{MAX_WANTED} contents wait to be pinned, the limit")]
     TooMany,
+    /// As many CARs are being taken in as may be.
+    #[error("{CARS_AT_ONCE} CARs are being taken in, the limit; try again when one has ended")]
+    TooManyCars,
     /// As many requests are kept as may be.
     #[error("{MAX_REQUESTS} requests to pin are kept, or 64 MiB of them, the limit; remove some")]
     TooManyRequests,
@@ -143,8 +159,9 @@ impl Pinning {
         closing: CancellationToken,
     ) -> Self {
         let patience = Patience { total: WHOLE_WAIT, ..patience };
-        let (places, wanted, book) = (Semaphore::new(AT_ONCE), Mutex::default(), Book::default());
-        Self(Arc::new(Inner { ipfs, patience, may_ask, delegates, places, tasks, closing, wanted, book }))
+        let (places, cars) = (Semaphore::new(AT_ONCE), Semaphore::new(CARS_AT_ONCE));
+        let (wanted, book) = (Mutex::default(), Book::default());
+        Self(Arc::new(Inner { ipfs, patience, may_ask, delegates, places, cars, tasks, closing, wanted, book }))
     }
 
     /// Goes on with what was wanted when the gateway stopped. To be called once, at the start.
@@ -192,12 +209,19 @@ impl Pinning {
     /// # Errors
     /// [`PinError::Record`].
     pub async fn get(&self, root: &Cid) -> Result<Option<Kept>, PinError> {
+        // One that was pinned with gaps is not whole, and can be asked for.
+        Ok(self.get_with_gaps(root).await?.filter(Kept::has_no_gaps))
+    }
+
+    /// The same, and of what was pinned though blocks of it were missing.
+    ///
+    /// # Errors
+    /// [`PinError::Record`].
+    pub async fn get_with_gaps(&self, root: &Cid) -> Result<Option<Kept>, PinError> {
         if let Some(kept) = self.0.wanted.lock().get(root).map(Wanted::kept) {
             return Ok(Some(kept));
         }
-        let pin = self.0.ipfs.pins().get(root).await?;
-        // One that was pinned with gaps is not whole, and can be asked for.
-        Ok(pin.filter(|pin| pin.missing == 0).map(Kept::Whole))
+        Ok(self.0.ipfs.pins().get(root).await?.map(Kept::Pinned))
     }
 
     /// How far the keeping of each DAG is that anybody asked for.
@@ -205,11 +229,40 @@ impl Pinning {
     /// # Errors
     /// [`PinError::Record`].
     pub async fn all(&self) -> Result<BTreeMap<Cid, Kept>, PinError> {
+        let mut all = self.all_with_gaps().await?;
+        all.retain(|_, kept| kept.has_no_gaps());
+        Ok(all)
+    }
+
+    /// The same, and of what was pinned though blocks of it were missing.
+    ///
+    /// # Errors
+    /// [`PinError::Record`].
+    pub async fn all_with_gaps(&self) -> Result<BTreeMap<Cid, Kept>, PinError> {
         // First what is wanted: what becomes whole in between is in the list of pins by then.
         let wanted: Vec<_> = self.0.wanted.lock().iter().map(|(root, wanted)| (*root, wanted.kept())).collect();
         let pins = self.0.ipfs.pins().list().await?;
-        let whole = pins.into_iter().filter(|pin| pin.missing == 0).map(|pin| (pin.root, Kept::Whole(pin)));
-        Ok(whole.chain(wanted).collect())
+        Ok(pins.into_iter().map(|pin| (pin.root, Kept::Pinned(pin))).chain(wanted).collect())
+    }
+
+    /// Takes the blocks of a CAR in and keeps its roots, if `admits` lets each of them pass. Whole DAGs alone are kept,
+    /// unless blocks may be missing.
+    ///
+    /// # Errors
+    /// [`PinningError::TooManyCars`], and as [`import_car`]; then nothing of it is kept.
+    pub async fn import(
+        &self,
+        car: impl AsyncRead + Unpin + Send,
+        may_miss: bool,
+        admits: impl FnMut(&Cid) -> bool + Send,
+    ) -> Result<Vec<Pin>, PinningError> {
+        let _place = self.0.cars.try_acquire().map_err(|_| PinningError::TooManyCars)?;
+        let kept = import_car(self.0.ipfs.pins(), car, may_miss, admits, |_| {}).await?;
+        for pin in kept.iter().filter(|pin| pin.missing == 0) {
+            // Nobody need fetch it any more.
+            self.stop_wanting(&pin.root).await?;
+        }
+        Ok(kept)
     }
 
     /// Keeps a DAG no longer; what is cached of it stays until the room is needed. Whether it was kept or wanted.
@@ -217,16 +270,23 @@ impl Pinning {
     /// # Errors
     /// [`PinError::Record`].
     pub async fn let_go(&self, root: &Cid) -> Result<bool, PinError> {
+        let was_wanted = self.stop_wanting(root).await?;
+        // With what an attempt had pinned by then.
+        let was_pinned = self.0.ipfs.pins().remove(root).await?;
+        Ok(was_wanted || was_pinned)
+    }
+
+    /// Fetches a DAG no longer. Whether it was wanted.
+    async fn stop_wanting(&self, root: &Cid) -> Result<bool, PinError> {
         let wanted = self.0.wanted.lock().remove(root);
         let was_wanted = wanted.is_some();
         if let Some(wanted) = wanted {
             wanted.cancel.cancel();
-            // It ends at once; what it had pinned by then goes with the pin below.
+            // It ends at once.
             let _ = wanted.task.await;
         }
         self.0.ipfs.pins().store().delete_record(TABLE, &root.to_bytes()).await?;
-        let was_pinned = self.0.ipfs.pins().remove(root).await?;
-        Ok(was_wanted || was_pinned)
+        Ok(was_wanted)
     }
 
     /// Begins to fetch a DAG, unless it has begun.

@@ -73,6 +73,12 @@ export async function addFile(file) {
   return (await send(at("api/v1/items?pin=false"), { method: "POST", body: file, headers })).json();
 }
 
+/** Adds the DAGs of a CAR, which are kept. */
+export async function addCar(file) {
+  const headers = { "content-type": "application/vnd.ipld.car" };
+  return (await send(at("api/v1/items"), { method: "POST", body: file, headers })).json();
+}
+
 const FIRST_DELAY_MS = 1000;
 const LONGEST_DELAY_MS = 30_000;
 

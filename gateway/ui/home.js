@@ -1,11 +1,14 @@
 // The start page: one place for every kind of link, and what the gateway has.
-import { Problem, add, addFile, get, happenings } from "./api.js";
+import { Problem, add, addCar, addFile, get, happenings } from "./api.js";
 import { h, keyed, say } from "./dom.js";
 import { labelFilter } from "./labels.js";
 import { read } from "./pasted.js";
 import { bytes, count, percent, rate } from "./words.js";
 
 const REFRESH_MS = 2000;
+const FILES = ".torrent,.car,application/x-bittorrent,application/vnd.ipld.car";
+/** DAGs that are listed. */
+const MOST_DAGS = 200;
 
 /** Opens what somebody has pasted. */
 export async function open(text) {
@@ -19,8 +22,12 @@ export async function open(text) {
   go(found.page ?? `#/bt/${item.infohash}`);
 }
 
-/** Opens a `.torrent` file. */
+/** Opens a `.torrent` file, or a CAR. */
 export async function openFile(file) {
+  if (/\.car$/i.test(file.name)) {
+    const { dags } = await addCar(file);
+    return go(`#/ipfs/${dags[0].root}`);
+  }
   const item = await addFile(file);
   go(`#/bt/${item.infohash}`);
 }
@@ -43,7 +50,7 @@ export async function show(main, { signal, retitle }) {
     "aria-describedby": "kinds fault",
     placeholder: "magnet:?xt=…",
   });
-  const file = h("input", { type: "file", class: "unseen", id: "file", accept: ".torrent,application/x-bittorrent", tabindex: -1, "aria-label": "A .torrent file", onchange: choose });
+  const file = h("input", { type: "file", class: "unseen", id: "file", accept: FILES, tabindex: -1, "aria-label": "A .torrent file or a CAR", onchange: choose });
   const button = h("button", { class: "primary" }, "Open");
   const form = h(
     "form",
@@ -55,15 +62,17 @@ export async function show(main, { signal, retitle }) {
       "p",
       { class: "kinds", id: "kinds" },
       "Magnet link, infohash, CID, ipfs:// or IPNS name, URL of a .torrent – or ",
-      h("button", { type: "button", class: "link", onclick: () => file.click() }, "choose a .torrent file"),
+      h("button", { type: "button", class: "link", onclick: () => file.click() }, "choose a .torrent file or a CAR"),
       ", or drop one anywhere.",
     ),
     file,
   );
   const list = h("ul", { class: "items" });
   const filter = labelFilter(() => refresh().catch(() => {}));
+  const dags = h("ul", { class: "items" });
+  const kept = h("section", { "aria-labelledby": "kept", hidden: true }, h("h2", { id: "kept" }, "Kept from IPFS"), dags);
   const none = h("p", { class: "quiet" }, "Nothing has been opened yet. What you open appears here, with what is in the cache.");
-  main.append(form, h("section", { "aria-labelledby": "library" }, h("h2", { id: "library" }, "Opened here"), filter.node, none, list));
+  main.append(form, h("section", { "aria-labelledby": "library" }, h("h2", { id: "library" }, "Opened here"), filter.node, none, list), kept);
   if (matchMedia("(pointer: fine)").matches) input.focus();
 
   async function submit(event) {
@@ -91,12 +100,17 @@ export async function show(main, { signal, retitle }) {
   input.addEventListener("input", () => (input.removeAttribute("aria-invalid"), say(fault, "")));
 
   const update = keyed(list, row);
+  const updateDags = keyed(dags, dagRow);
   async function refresh() {
     if (document.hidden) return;
     try {
       const { items } = await get("items", { signal });
       none.hidden = items.length > 0;
       update(filter.narrow(items).sort(byUse), (item) => item.infohash);
+      // Where IPFS is switched off there are none.
+      const { dags: found } = await get(`dags?limit=${MOST_DAGS}`, { signal }).catch(() => ({ dags: [] }));
+      kept.hidden = found.length === 0;
+      updateDags(found, (dag) => dag.root);
     } catch (error) {
       if (!signal.aborted && error.document?.status === 401) throw error;
     }
@@ -129,6 +143,25 @@ function row() {
       meter.firstChild.style.inlineSize = `${whole ? (100 * item.have_bytes) / whole : 0}%`;
     },
   };
+}
+
+function dagRow() {
+  const name = h("a", { class: "hash" });
+  const facts = h("span", { class: "facts" });
+  return {
+    node: h("li", {}, name, facts),
+    update(dag) {
+      name.href = `#/ipfs/${dag.root}`;
+      say(name, dag.root);
+      say(facts, factsOfDag(dag));
+    },
+  };
+}
+
+/** A DAG in a line. */
+export function factsOfDag({ state, bytes: here, missing, error }) {
+  if (state === "pinned") return missing ? `${bytes(here)} · ${count(missing, "block")} missing` : bytes(here);
+  return error ? `not here yet: ${error}` : `being fetched, ${bytes(here)} so far`;
 }
 
 /** An item in a line. */

@@ -63,7 +63,7 @@ const PIECES: u64 = 2_000;
 const BATCH: usize = 512;
 
 /// Which torrent is made.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TorrentKind {
     /// v1 and v2 in one (BEP 52), for peers of both kinds.

@@ -14,6 +14,7 @@
 //   shot   peer, path                      -> "shot"      a picture of the whole page
 import { readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
+import { basename } from "node:path";
 
 import { chromium } from "playwright-core";
 
@@ -67,14 +68,14 @@ const actions = {
   click: ({ page }, { on }) => page.click(on).then(() => ({ event: "clicked" })),
   press: ({ page }, { keys }) => page.keyboard.press(keys).then(() => ({ event: "pressed" })),
   async drop({ page }, { file }) {
-    await page.evaluate((letters) => {
+    await page.evaluate(({ letters, name }) => {
       const bytes = Uint8Array.from(atob(letters), (letter) => letter.charCodeAt(0));
       const dataTransfer = new DataTransfer();
-      dataTransfer.items.add(new File([bytes], "a.torrent", { type: "application/x-bittorrent" }));
-      for (const name of ["dragover", "drop"]) {
-        document.body.dispatchEvent(new DragEvent(name, { dataTransfer, bubbles: true, cancelable: true }));
+      dataTransfer.items.add(new File([bytes], name));
+      for (const happening of ["dragover", "drop"]) {
+        document.body.dispatchEvent(new DragEvent(happening, { dataTransfer, bubbles: true, cancelable: true }));
       }
-    }, readFileSync(file).toString("base64"));
+    }, { letters: readFileSync(file).toString("base64"), name: basename(file) });
     return { event: "dropped" };
   },
   async run({ page }, { script }) {

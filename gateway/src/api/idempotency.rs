@@ -14,11 +14,12 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
 
-use super::items::{MAX_TORRENT_BYTES, read};
+use super::items::{CAR, MAX_TORRENT_BYTES, read};
 use crate::error::{Problem, ProblemKind};
 
 /// The header.
@@ -121,7 +122,9 @@ impl Drop for UnderWay {
 
 /// Lets a POST with a key pass once.
 pub(super) async fn layer(State(memory): State<Arc<Remembered>>, request: Request, next: Next) -> Response {
-    let key = request.headers().get(HEADER).filter(|_| request.method() == Method::POST).cloned();
+    // A CAR sent twice is the same blocks, and too large to be compared.
+    let is_car = request.headers().get(CONTENT_TYPE).is_some_and(|it| it.as_bytes().starts_with(CAR.as_bytes()));
+    let key = request.headers().get(HEADER).filter(|_| request.method() == Method::POST && !is_car).cloned();
     let Some(key) = key else { return next.run(request).await };
     match once(memory, &key, request, next).await {
         Ok(response) => response,

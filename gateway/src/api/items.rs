@@ -15,7 +15,8 @@ use swarmgate_content::{ContentId, InfoHash};
 use url::form_urlencoded;
 
 use super::choices::{AddRequest, ChangeRequest, Wishes};
-use super::shapes::{DataOfItem, Rechecked};
+use super::dags;
+use super::shapes::{AddedItem, DataOfItem, Rechecked};
 use super::waiting::Waiting;
 use crate::catalogue::{Added, ItemStatus};
 use crate::error::{Problem, ProblemKind};
@@ -30,36 +31,43 @@ pub(super) const MAX_TORRENT_BYTES: usize = 32 * 1024 * 1024;
 /// Largest JSON or text body taken, in bytes: 64 KiB holds a magnet of any sense.
 pub(super) const MAX_TEXT_BYTES: usize = 64 * 1024;
 
+/// The type of a CAR: what is added by one are DAGs of IPFS.
+pub(super) const CAR: &str = "application/vnd.ipld.car";
+
 /// Longest time a body may take to arrive.
 const UPLOAD_TIME: Duration = Duration::from_secs(60);
 
 /// Adds an item: 201 when its files are known, 202 when they are being looked for, 200 when it was there. With `wait` it is
-/// answered when they are known, or when that time is over.
+/// answered when they are known, or when that time is over. A CAR's blocks are taken in as they come, however many they are,
+/// and its roots are pinned: 201.
 ///
 /// # Errors
-/// 415 for a body of another type, 413 for one too large, 400 or 422 for one that describes no torrent, 403 for what is not
+/// 415 for a body of another type, 413 for one too large, 400 or 422 for one that describes no torrent and is no CAR, 403 for what is not
 /// served here, 429 for a stranger that has added too much, 429 or 503 when as many requests wait as may.
 #[utoipa::path(
     post,
     path = "/api/v1/items",
     tag = "items",
     params(
-        ("pin" = Option<bool>, Query, description = "With a body of text or a .torrent: true has all of it fetched and held in the cache, false has it forgotten when idle; it stays if this is absent"),
+        ("pin" = Option<bool>, Query, description = "With a body of text or a .torrent: true has all of it fetched and held in the cache, false has it forgotten when idle; it stays if this is absent. What a CAR brings is pinned, and false refused"),
+        ("allow_missing" = Option<bool>, Query, description = "With a CAR: whether its roots are pinned though blocks below them are neither in it nor here"),
         ("select" = Option<String>, Query, description = "With a body of text or a .torrent: the files that are fetched and held while it is pinned, as 0,2,4-7; all, or what a magnet says, if this is absent"),
     ),
-    request_body(description = "JSON; or a magnet, an infohash or a URL as text; or a .torrent", content((AddRequest = "application/json"), (String = "text/plain"), (Vec<u8> = "application/x-bittorrent"))),
+    request_body(description = "JSON; or a magnet, an infohash or a URL as text; or a .torrent; or a CAR", content((AddRequest = "application/json"), (String = "text/plain"), (Vec<u8> = "application/x-bittorrent"), (Vec<u8> = "application/vnd.ipld.car"))),
     responses(
         (status = OK, description = "It was there", body = ItemStatus, headers(("Location" = String, description = "The item"))),
-        (status = CREATED, description = "Its files are known", body = ItemStatus, headers(("Location" = String, description = "The item"))),
+        (status = CREATED, description = "Its files are known; or the roots of a CAR are pinned", body = AddedItem, headers(("Location" = Option<String>, description = "The item; none of a CAR"))),
         (status = ACCEPTED, description = "Its files are being looked for", body = ItemStatus, headers(("Location" = String, description = "The item"))),
         (status = BAD_REQUEST, description = "The body or a parameter cannot be read"),
         (status = FORBIDDEN, description = "The URL leads to where the gateway may not be sent, or the content is none that this gateway serves"),
         (status = PAYLOAD_TOO_LARGE, description = "More than 64 KiB, or a .torrent of more than 32 MiB"),
         (status = UNSUPPORTED_MEDIA_TYPE, description = "A body of another type"),
-        (status = UNPROCESSABLE_ENTITY, description = "It describes no torrent, or one that has none of the files that are selected"),
-        (status = NOT_IMPLEMENTED, description = "BitTorrent is switched off"),
+        (status = GONE, description = "This gateway does not serve a root of the CAR"),
+        (status = 451, description = "This gateway may not serve a root of the CAR"),
+        (status = UNPROCESSABLE_ENTITY, description = "It describes no torrent, or one that has none of the files that are selected; or it is no whole CAR"),
+        (status = NOT_IMPLEMENTED, description = "BitTorrent is switched off, or, for a CAR, IPFS"),
         (status = BAD_GATEWAY, description = "The .torrent could not be fetched"),
-        (status = SERVICE_UNAVAILABLE, description = "The limit on items is reached; or that on streams, of which one that waits is one"),
+        (status = SERVICE_UNAVAILABLE, description = "The limit on items is reached; or that on streams, of which one that waits is one; or that on CARs, two at once"),
         (status = INSUFFICIENT_STORAGE, description = "The cache can take no more"),
     ),
 )]
@@ -84,13 +92,14 @@ pub async fn add(State(state): State<GatewayState>, request: Request) -> Result<
             waiting = Waiting::begin(&state, wishes.wait, &parts.extensions)?;
             (add_uri(&state, &uri, &mut wishes).await?, wishes)
         }
+        CAR => return dags::take_car(&state, &parts.uri, body).await,
         "text/plain" | "text/uri-list" => {
             let (bytes, mut wishes) = (read(body, MAX_TEXT_BYTES).await?, Wishes::of_query(&parts.uri)?);
             let text = std::str::from_utf8(&bytes).map_err(|_| bad_body("the text is not UTF-8"))?;
             (add_uri(&state, text, &mut wishes).await?, wishes)
         }
         _ => {
-            let detail = "send application/json, application/x-bittorrent or text/plain";
+            let detail = "send application/json, application/x-bittorrent, application/vnd.ipld.car or text/plain";
             return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));
         }
     };

@@ -11,6 +11,7 @@ pub mod cache;
 pub mod capabilities;
 mod choices;
 pub mod config;
+pub mod dags;
 pub mod denylists;
 pub mod description;
 pub mod details;
@@ -87,6 +88,8 @@ fn described() -> OpenApiRouter<GatewayState> {
         .routes(routes!(details::sources))
         .routes(routes!(items::recheck))
         .routes(routes!(pin::show, pin::pin, pin::unpin))
+        .routes(routes!(dags::list))
+        .routes(routes!(dags::one))
         .routes(routes!(pins::list, pins::add))
         .routes(routes!(pins::one, pins::replace, pins::remove))
         .routes(routes!(config::show, config::change))

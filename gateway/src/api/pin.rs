@@ -153,7 +153,7 @@ fn of_item(item: &ItemStatus) -> PinStatus {
 fn of_dag(root: &Cid, kept: Kept) -> PinStatus {
     let id = root.to_string();
     match kept {
-        Kept::Whole(pin) => {
+        Kept::Pinned(pin) => {
             PinStatus { id, state: "pinned", have_bytes: pin.bytes, total_bytes: Some(pin.bytes), error: None }
         }
         Kept::Wanted { taken, error, is_active: _ } => {
@@ -162,13 +162,15 @@ fn of_dag(root: &Cid, kept: Kept) -> PinStatus {
     }
 }
 
-fn not_pinned() -> Problem {
+pub(super) fn not_pinned() -> Problem {
     Problem::new(ProblemKind::NoSuchItem, "it is not pinned")
 }
 
 pub(super) fn refused(error: PinningError) -> Problem {
     match error {
-        PinningError::TooMany | PinningError::TooManyRequests => Problem::new(ProblemKind::Busy, error.to_string()),
+        PinningError::TooMany | PinningError::TooManyRequests | PinningError::TooManyCars => {
+            Problem::new(ProblemKind::Busy, error.to_string())
+        }
         PinningError::Pins(error) => failed(*error),
     }
 }

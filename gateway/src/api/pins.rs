@@ -277,7 +277,7 @@ impl Standing {
     fn of(kept: Option<&Kept>) -> Self {
         let (status, details, dag_bytes) = match kept {
             None => (Status::Failed, Some("it was let go by other means than this request".to_owned()), None),
-            Some(Kept::Whole(pin)) => (Status::Pinned, None, Some(pin.bytes)),
+            Some(Kept::Pinned(pin)) => (Status::Pinned, None, Some(pin.bytes)),
             Some(Kept::Wanted { taken, is_active: true, .. }) => {
                 (Status::Pinning, Some(format!("{} bytes of it are here", taken.bytes)), None)
             }
@@ -333,7 +333,7 @@ mod tests {
         let failed = wanted(Some("nobody has it"), false);
         assert_eq!(failed.status, Status::Failed);
         assert_eq!(failed.details.unwrap(), "nobody has it; it is tried again later");
-        let whole = Kept::Whole(Pin { root: CID.parse().unwrap(), blocks: 1, bytes: 7, missing: 0 });
+        let whole = Kept::Pinned(Pin { root: CID.parse().unwrap(), blocks: 1, bytes: 7, missing: 0 });
         let whole = Standing::of(Some(&whole));
         assert_eq!((whole.status, whole.dag_bytes), (Status::Pinned, Some(7)));
         assert_eq!(Standing::of(None).status, Status::Failed);

@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::actions::RefusedPeer;
+use super::dags::DagList;
 use super::details::{FileRow, TrackerRow};
 use crate::catalogue::{ItemStatus, PeerStatus, SwarmSize};
 use crate::streams::StreamStatus;
@@ -448,6 +450,17 @@ shapes! {
         #[schema(required = false)]
         hints: Vec<String>,
     }
+}
+
+/// What was added.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "each is written as what it is; this says that it is one of them")]
+pub(super) enum AddedItem {
+    /// A torrent.
+    Torrent(Box<ItemStatus>),
+    /// The roots of a CAR.
+    Dags(DagList),
 }
 
 /// Options to change: keys, as `seeding.upload_limit`, and values.

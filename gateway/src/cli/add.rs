@@ -1,32 +1,48 @@
 //! `swarmgate add`: files and directories become UnixFS in the cache, pinned.
 //!
+//! Where a gateway holds the cache it is sent the blocks, as a CAR, and pins them itself.
+//!
 //! The bytes are copied into the cache. With `--in-place` those of files stay where they are: the leaves of a file's
 //! DAG are its bytes and nothing else, so the cache keeps references to parts of the file, and checks them at every
 //! read. What has bytes of its own is in the cache either way: the nodes above the leaves, directories, symlinks.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http_body::Frame;
+use http_body_util::StreamBody;
 use swarmgate_config::Config;
 use swarmgate_content::BoxFuture;
-use swarmgate_ipfs::intake::Intake;
-use swarmgate_ipfs::pins::{Pin, PinError};
+use swarmgate_ipfs::intake::{Intake, Taken};
 use swarmgate_ipfs_proto::build::{Block, Built, DirectoryBuilder, FileBuilder, Profile, symlink};
+use swarmgate_ipfs_proto::car;
 use swarmgate_ipfs_proto::codec::Codec;
 use swarmgate_store::Origin;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
 
-use super::Exit;
 use super::args::{Add, Output};
 use super::dags::{Dags, Reach, pin_failure};
+use super::holder::Holder;
 use super::import::{Shown, open, tell};
+use super::running::Running;
 use super::source::Failure;
+use super::{Exit, kept};
+use crate::api::dags::DagStatus;
 
 /// How much of a file is read at a time.
 const READ_BYTES: usize = 256 << 10;
+/// Parts of a CAR that wait to be sent; at most 2 MiB each.
+const CHUNKS_UNDER_WAY: usize = 4;
+/// Why no more is sent: the gateway does not read it, and has said why.
+const GONE: &str = "the gateway reads no further";
 /// How deep a tree of directories may be.
 const MAX_DEPTH: usize = 64;
 /// Smallest and largest chunk, in bytes: a block has at most 2 MiB, with its frame.
@@ -49,23 +65,71 @@ pub async fn run(
     }
     let profile = profile(command)?;
     let path = place(command).await?;
-    let dags = Dags::open(config, Reach::Cache).await?;
-    let adding = async {
-        let mut adding = Adding {
-            intake: Intake::new(dags.pins()),
-            profile,
-            in_place: command.in_place,
-            shown: Shown::new(0, &command.path.display().to_string()),
-        };
-        let built = adding.thing(&path, 0).await?;
-        adding.finish(&built).await
+    let interrupted = async {
+        interrupted.await;
+        Failure::new(Exit::Interrupted, "interrupted; nothing was pinned")
     };
-    let outcome = tokio::select! {
-        outcome = adding => outcome,
-        () = interrupted => Err(Failure::new(Exit::Interrupted, "interrupted; nothing was pinned")),
+    let label = command.path.display().to_string();
+    let kept = match Dags::open_or_ask(config, command.api.as_deref(), Reach::Cache).await? {
+        Holder::Command(dags) => {
+            let outcome = tokio::select! {
+                outcome = keep(&dags, command, profile, &path) => outcome,
+                failure = interrupted => Err(failure),
+            };
+            dags.shutdown().await;
+            outcome?
+        }
+        Holder::Gateway(_) if command.in_place => {
+            let why = "a gateway holds the cache, and takes copies alone; `swarmgate publish` has it serve files from \
+                       where they lie, below its publish.dirs";
+            return Err(Failure::new(Exit::Usage, format!("{label}: {why}")));
+        }
+        Holder::Gateway(running) => tokio::select! {
+            outcome = hand_over(&running, profile, &path, &label) => outcome?,
+            failure = interrupted => return Err(failure),
+        },
     };
-    dags.shutdown().await;
-    tell(&outcome?, output, out)
+    tell(&kept, output, out)
+}
+
+/// Adds it to the cache.
+async fn keep(dags: &Dags, command: &Add, profile: Profile, path: &Path) -> Result<Vec<DagStatus>, Failure> {
+    let shown = Shown::new(0, &command.path.display().to_string());
+    let sink = Sink::Cache(Intake::new(dags.pins()));
+    let mut adding = Adding { sink, profile, in_place: command.in_place, shown };
+    let built = adding.thing(path, 0).await?;
+    let Adding { sink: Sink::Cache(intake), shown, .. } = adding else { return Ok(Vec::new()) };
+    let pins = intake.finish(&[built.cid], false).await.map_err(|error| pin_failure(&error))?;
+    shown.finish();
+    Ok(pins.iter().map(DagStatus::from).collect())
+}
+
+/// Sends it to a gateway, as a CAR. That begins with its root, which is known once all of it was read, so it is read twice.
+async fn hand_over(running: &Running, profile: Profile, path: &Path, label: &str) -> Result<Vec<DagStatus>, Failure> {
+    let look = Shown::new(0, label);
+    let mut looking = Adding { sink: Sink::Nothing(Taken::default()), profile, in_place: false, shown: look };
+    let root = looking.thing(path, 0).await?.cid;
+    let total = looking.sink.taken().bytes;
+    let (sender, chunks) = mpsc::channel(CHUNKS_UNDER_WAY);
+    let sending = async {
+        // Dropped at the end, so that the CAR ends there.
+        let sink = Sink::Gateway { car: sender, taken: Taken::default() };
+        let mut adding = Adding { sink, profile, in_place: false, shown: Shown::new(total, label) };
+        adding.sink.send(car::header(&[root]).into()).await?;
+        let built = adding.thing(path, 0).await?;
+        adding.shown.finish();
+        Ok::<_, Failure>(built.cid)
+    };
+    let body = StreamBody::new(ReceiverStream::new(chunks).map(|chunk| Ok::<_, Infallible>(Frame::data(chunk))));
+    let (sent, kept) = tokio::join!(sending, kept::send_car(running, body, false));
+    match sent {
+        Ok(now) if now != root => {
+            Err(Failure::new(Exit::Error, format!("{label}: changed while it was being added; nothing was pinned")))
+        }
+        // Who reads no further says why.
+        Err(failure) if failure.message != GONE => Err(failure),
+        Ok(_) | Err(_) => kept,
+    }
 }
 
 /// Where to read. What is referenced is named from the root and without symlinks, so that it can be found from
@@ -98,8 +162,51 @@ fn profile(command: &Add) -> Result<Profile, Failure> {
     Ok(profile)
 }
 
+/// What becomes of the blocks.
+enum Sink {
+    /// They are stored.
+    Cache(Intake),
+    /// They are counted.
+    Nothing(Taken),
+    /// They are sent, as a CAR.
+    Gateway {
+        /// Its parts.
+        car: mpsc::Sender<Bytes>,
+        taken: Taken,
+    },
+}
+
+impl Sink {
+    const fn taken(&self) -> Taken {
+        match self {
+            Self::Cache(intake) => intake.taken(),
+            Self::Nothing(taken) | Self::Gateway { taken, .. } => *taken,
+        }
+    }
+
+    async fn put(&mut self, Block { cid, bytes }: Block) -> Result<(), Failure> {
+        match self {
+            Self::Cache(intake) => return intake.put(&cid, bytes).await.map_err(|error| pin_failure(&error)),
+            Self::Nothing(taken) | Self::Gateway { taken, .. } => {
+                taken.blocks += 1;
+                taken.bytes += bytes.len() as u64;
+            }
+        }
+        self.send(car::section_head(&cid, bytes.len()).into()).await?;
+        self.send(bytes).await
+    }
+
+    /// Sends a part of the CAR, where one is wanted.
+    async fn send(&mut self, part: Bytes) -> Result<(), Failure> {
+        match self {
+            Self::Cache(_) | Self::Nothing(_) => Ok(()),
+            Self::Gateway { car, .. } => car.send(part).await.map_err(|_| Failure::new(Exit::Error, GONE)),
+        }
+    }
+}
+
 struct Adding {
-    intake: Intake,
+    sink: Sink,
     profile: Profile,
     in_place: bool,
     shown: Shown,
@@ -152,9 +259,11 @@ impl Adding {
         while let Some(block) = builder.poll_block() {
             match leaves.as_mut().and_then(|leaves| leaves.place(&block)) {
                 Some((origin, offset)) => {
-                    let taken = self.intake.refer(&block.cid, block.bytes, &origin, offset).await;
-                    self.shown.set(self.intake.taken());
-                    taken.map_err(|error| pin_failure(&error))?;
+                    if let Sink::Cache(intake) = &mut self.sink {
+                        let taken = intake.refer(&block.cid, block.bytes, &origin, offset).await;
+                        self.shown.set(intake.taken());
+                        taken.map_err(|error| pin_failure(&error))?;
+                    }
                 }
                 None => self.put(block).await?,
             }
@@ -191,16 +300,9 @@ impl Adding {
     }
 
     async fn put(&mut self, block: Block) -> Result<(), Failure> {
-        let put = self.intake.put(&block.cid, block.bytes).await;
-        self.shown.set(self.intake.taken());
-        put.map_err(|error| pin_failure(&error))
-    }
-
-    async fn finish(self, root: &Built) -> Result<Vec<Pin>, Failure> {
-        let pinned: Result<Vec<Pin>, PinError> = self.intake.finish(&[root.cid], false).await;
-        let pins = pinned.map_err(|error| pin_failure(&error))?;
-        self.shown.finish();
-        Ok(pins)
+        let put = self.sink.put(block).await;
+        self.shown.set(self.sink.taken());
+        put
     }
 }
 
@@ -283,7 +385,7 @@ mod tests {
     #[tokio::test]
     async fn who_adds_a_magnet_is_told_which_command_takes_it() {
         let magnet = "magnet:?xt=urn:btih:abababababababababababababababababababab".into();
-        let command = Add { path: magnet, cid_version: 1, chunker: None, in_place: false };
+        let command = Add { path: magnet, cid_version: 1, chunker: None, in_place: false, api: None };
         let (config, mut out) = (Config::default(), Vec::new());
         let refused = run(&config, &command, Output::Human, std::future::pending(), &mut out).await;
         let failure = refused.unwrap_err();

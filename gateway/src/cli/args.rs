@@ -194,6 +194,10 @@ pub struct Add {
     /// Leave the bytes of files where they are, and serve them from there as long as they stay the same
     #[arg(long, visible_alias = "nocopy")]
     pub in_place: bool,
+    /// The gateway's own address, as http://HOST:PORT or unix:/PATH; when not given, that of the configuration is asked
+    /// where it holds the cache
+    #[arg(long, value_name = "URL")]
+    pub api: Option<String>,
 }
 
 /// `publish`.
@@ -222,6 +226,10 @@ pub struct Publish {
     /// As --output json
     #[arg(long)]
     pub json: bool,
+    /// The gateway's own address, as http://HOST:PORT or unix:/PATH; when not given, that of the configuration is asked
+    /// where it holds the cache
+    #[arg(long, value_name = "URL")]
+    pub api: Option<String>,
 }
 
 /// The torrents that `publish` makes.
@@ -251,6 +259,10 @@ pub struct ImportCar {
     /// Keep what there is of a DAG whose blocks are not all there
     #[arg(long)]
     pub allow_missing: bool,
+    /// The gateway's own address, as http://HOST:PORT or unix:/PATH; when not given, that of the configuration is asked
+    /// where it holds the cache
+    #[arg(long, value_name = "URL")]
+    pub api: Option<String>,
 }
 
 /// `pin`.
@@ -260,21 +272,38 @@ pub enum PinCommand {
     Add {
         /// Its root
         cid: String,
+        /// The gateway's own address, as http://HOST:PORT or unix:/PATH; when not given, that of the configuration is
+        /// asked where it holds the cache
+        #[arg(long, value_name = "URL")]
+        api: Option<String>,
     },
     /// No longer keep a DAG; what is cached stays until the room is needed
     Rm {
         /// Its root
         cid: String,
+        /// The gateway's own address, as http://HOST:PORT or unix:/PATH; when not given, that of the configuration is
+        /// asked where it holds the cache
+        #[arg(long, value_name = "URL")]
+        api: Option<String>,
     },
-    /// List what is kept
-    Ls,
+    /// List what is kept, and what is being fetched for that
+    Ls {
+        /// The gateway's own address, as http://HOST:PORT or unix:/PATH; when not given, that of the configuration is
+        /// asked where it holds the cache
+        #[arg(long, value_name = "URL")]
+        api: Option<String>,
+    },
 }
 
 /// `recheck`.
 #[derive(Debug, Clone, Args)]
 pub struct Recheck {
-    /// Magnet or infohash; while the gateway runs, POST /api/v1/items/INFOHASH/recheck does the same
+    /// Magnet or infohash
     pub uri: String,
+    /// The gateway's own address, as http://HOST:PORT or unix:/PATH; when not given, that of the configuration is asked
+    /// where it holds the cache
+    #[arg(long, value_name = "URL")]
+    pub api: Option<String>,
 }
 
 /// `ipns`.

@@ -26,7 +26,8 @@ fn never() -> std::future::Pending<()> {
 }
 
 async fn added(config: &Config, path: &Path, cid_version: u8) -> Result<String, Failure> {
-    let (command, mut out) = (Add { path: path.to_owned(), cid_version, chunker: None, in_place: false }, Vec::new());
+    let (command, mut out) =
+        (Add { path: path.to_owned(), cid_version, chunker: None, in_place: false, api: None }, Vec::new());
     add::run(config, &command, Output::Human, never(), &mut out).await?;
     Ok(String::from_utf8(out).unwrap().trim().to_owned())
 }
@@ -67,13 +68,13 @@ async fn what_was_added_is_pinned_and_can_be_had_again() {
     get::run(&config, options, never(), &mut Vec::new()).await.unwrap();
     assert_eq!(std::fs::read(dir.path().join("got").join(&root).join("below/film")).unwrap(), film);
 
-    let listed = pins(&config, PinCommand::Ls).await.unwrap();
+    let listed = pins(&config, PinCommand::Ls { api: None }).await.unwrap();
     assert!([&hello, &old, &root].iter().all(|root| listed.lines().any(|line| line == **root)), "{listed}");
-    pins(&config, PinCommand::Rm { cid: root.clone() }).await.unwrap();
-    assert!(!pins(&config, PinCommand::Ls).await.unwrap().contains(&root));
-    assert_eq!(pins(&config, PinCommand::Rm { cid: root.clone() }).await.unwrap_err().exit, Exit::NotFound);
-    pins(&config, PinCommand::Add { cid: root.clone() }).await.unwrap();
-    assert!(pins(&config, PinCommand::Ls).await.unwrap().contains(&root), "all of it was still cached");
+    pins(&config, PinCommand::Rm { cid: root.clone(), api: None }).await.unwrap();
+    assert!(!pins(&config, PinCommand::Ls { api: None }).await.unwrap().contains(&root));
+    assert_eq!(pins(&config, PinCommand::Rm { cid: root.clone(), api: None }).await.unwrap_err().exit, Exit::NotFound);
+    pins(&config, PinCommand::Add { cid: root.clone(), api: None }).await.unwrap();
+    assert!(pins(&config, PinCommand::Ls { api: None }).await.unwrap().contains(&root), "all of it was still cached");
 }
 
 #[tokio::test]
@@ -96,13 +97,13 @@ async fn a_car_is_imported_whole_or_not_at_all() {
     };
     let run = async |file, allow_missing| {
         let mut out = Vec::new();
-        let command = ImportCar { file, allow_missing };
+        let command = ImportCar { file, allow_missing, api: None };
         import::run_import(&config, &command, Output::Json, never(), &mut out).await?;
         Ok::<_, Failure>(serde_json::from_slice::<serde_json::Value>(&out).unwrap())
     };
     let failure = run(write("holed.car", 1), false).await.unwrap_err();
     assert!(failure.exit == Exit::Integrity && failure.message.contains("is missing"), "{failure}");
-    assert_eq!(pins(&config, PinCommand::Ls).await.unwrap(), "");
+    assert_eq!(pins(&config, PinCommand::Ls { api: None }).await.unwrap(), "");
     let told = run(write("holed.car", 1), true).await.unwrap();
     assert_eq!((&told[0]["root"], &told[0]["missing"]), (&root.to_string().into(), &1.into()));
     let told = run(write("whole.car", 0), false).await.unwrap();
@@ -113,11 +114,13 @@ async fn a_car_is_imported_whole_or_not_at_all() {
 #[tokio::test]
 async fn while_a_gateway_has_the_cache_nothing_is_changed_and_reading_goes_on() {
     let dir = tempfile::tempdir().unwrap();
-    let config = config(dir.path());
+    let mut config = config(dir.path());
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    config.server.listen = vec![free.into()];
     let options = StoreOptions { dir: Some(config.cache.dir.clone()), ..StoreOptions::in_memory(1 << 20) };
     let gateway = Store::open(options).await.unwrap();
-    let failure = pins(&config, PinCommand::Ls).await.unwrap_err();
-    assert!(failure.message.contains("a gateway is running on"), "{failure}");
+    let failure = pins(&config, PinCommand::Ls { api: None }).await.unwrap_err();
+    assert!(failure.message.contains("holds the cache"), "{failure}");
     let inline = shown(&config, "bafkqac3imvwgy3zao5xxe3de").await.unwrap();
     assert_eq!(inline, b"hello world", "a content in its own CID needs no cache");
     gateway.close().await;

@@ -15,6 +15,8 @@ use swarmgate_ipfs_proto::path::Resolved;
 use swarmgate_store::{OpenError, Store, StoreOptions};
 
 use super::Exit;
+use super::holder::{self, Holder};
+use super::running::Running;
 use super::source::Failure;
 use crate::{app, ipfs};
 
@@ -50,6 +52,25 @@ impl Dags {
     /// When a gateway has it open, and when it cannot be opened.
     pub(super) async fn open(config: &Config, reach: Reach) -> Result<Self, Failure> {
         let store = Store::open(on_disk(config)).await.map_err(|error| in_use(&error))?;
+        Self::start_tidy(config, store, reach).await
+    }
+
+    /// The same, but finds the gateway that holds it, where one does. With `api` that one is meant.
+    ///
+    /// # Errors
+    /// When it cannot be opened; when it is held, and the gateway of this configuration is not who holds it.
+    pub(super) async fn open_or_ask(config: &Config, api: Option<&str>, reach: Reach) -> Result<Holder<Self>, Failure> {
+        if api.is_some() {
+            return Running::of(config, api).map(Holder::Gateway);
+        }
+        match Store::open(on_disk(config)).await {
+            Err(OpenError::InUse { path }) => holder::gateway(config, &path).await.map(Holder::Gateway),
+            Err(error) => Err(in_use(&error)),
+            Ok(store) => Self::start_tidy(config, store, reach).await.map(Holder::Command),
+        }
+    }
+
+    async fn start_tidy(config: &Config, store: Store, reach: Reach) -> Result<Self, Failure> {
         let dags = Self::start(config, store, reach).await?;
         dags.pins().tidy().await.map_err(|error| pin_failure(&error))?;
         Ok(dags)
@@ -205,6 +226,7 @@ pub(super) fn pin_failure(error: &PinError) -> Failure {
         PinError::Car(_) | PinError::Block(_) | PinError::NoRoots | PinError::Missing { .. } => Exit::Integrity,
         PinError::Read(error) => Exit::from(error),
         PinError::Fetch(error) => Exit::from(error),
+        PinError::Refused(_) => Exit::Denied,
         PinError::Store(_) => Exit::DiskFull,
         PinError::TooLarge(_) | PinError::Refer(_) | PinError::StoreRead(_) | PinError::Record(_) => Exit::Error,
         // As above.

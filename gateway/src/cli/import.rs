@@ -1,21 +1,33 @@
-//! `swarmgate import-car`, `add`, `pin` and `ipns import-record`: what is put into the cache to stay there.
+//! `swarmgate import-car`, `add`, `pin` and `ipns import-record`: what is put into the cache to stay there. Where a gateway
+//! holds the cache, all but the last are its doing ([`kept`]).
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http_body::Frame;
+use http_body_util::StreamBody;
+use indicatif::BinaryBytes;
 use swarmgate_config::Config;
 use swarmgate_content::Cid;
 use swarmgate_ipfs::intake::{Taken, import_car, pin_dag};
 use swarmgate_ipfs::pins::Pin;
 use swarmgate_ipfs_proto::ipns::{MAX_RECORD_BYTES, Name};
+use tokio_stream::StreamExt as _;
+use tokio_util::io::ReaderStream;
 
 use super::args::{ImportCar, IpnsCommand, Output, PinCommand};
 use super::dags::{Dags, Reach, name_failure, pin_failure, read_cid};
+use super::holder::Holder;
+use super::ls::printable;
+use super::running::Running;
 use super::source::Failure;
-use super::{Exit, Progress};
+use super::{Exit, Progress, kept};
+use crate::api::dags::{DagState, DagStatus};
 
+/// How much of a CAR is sent at a time.
+const CHUNK_BYTES: usize = 256 << 10;
 /// How often progress is shown.
 const SHOW_EVERY: Duration = Duration::from_millis(200);
 
@@ -30,29 +42,64 @@ pub async fn run_import(
     interrupted: impl Future<Output = ()>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let dags = Dags::open(config, Reach::Cache).await?;
-    let outcome = tokio::select! {
-        outcome = import(&dags, command) => outcome,
-        () = interrupted => Err(Failure::new(Exit::Interrupted, "interrupted; nothing was pinned")),
+    let (input, len) = Box::pin(car(command)).await?;
+    let interrupted = async {
+        interrupted.await;
+        Failure::new(Exit::Interrupted, "interrupted; nothing was pinned")
     };
-    dags.shutdown().await;
-    tell(&outcome?, output, out)
+    let kept = match Dags::open_or_ask(config, command.api.as_deref(), Reach::Cache).await? {
+        Holder::Command(dags) => {
+            let outcome = tokio::select! {
+                outcome = import(&dags, command, input, len) => outcome,
+                failure = interrupted => Err(failure),
+            };
+            dags.shutdown().await;
+            outcome?
+        }
+        Holder::Gateway(running) => tokio::select! {
+            outcome = send(&running, command, input, len) => outcome?,
+            failure = interrupted => return Err(failure),
+        },
+    };
+    tell(&kept, output, out)
 }
 
-async fn import(dags: &Dags, command: &ImportCar) -> Result<Vec<Pin>, Failure> {
-    let name = command.file.display().to_string();
+/// Opens the CAR; and its length in bytes. A pipe has a length of 0, which is how progress knows none.
+async fn car(command: &ImportCar) -> Result<(tokio::fs::File, u64), Failure> {
     let stdin = command.file.as_os_str() == "-";
     let input = open(if stdin { Path::new("/dev/stdin") } else { &command.file }).await?;
-    // A pipe has a length of 0, which is how progress knows none.
     let len = input.metadata().await.map_or(0, |metadata| metadata.len());
+    Ok((input, len))
+}
+
+async fn import(dags: &Dags, command: &ImportCar, input: tokio::fs::File, len: u64) -> Result<Vec<DagStatus>, Failure> {
+    let name = command.file.display().to_string();
     let mut shown = Shown::new(len, &name);
-    let imported = import_car(dags.pins(), input, command.allow_missing, |taken| shown.set(taken)).await;
+    let imported = import_car(dags.pins(), input, command.allow_missing, |_| true, |taken| shown.set(taken)).await;
     let pins = imported.map_err(|error| {
         let failure = pin_failure(&error);
         Failure::new(failure.exit, format!("{name}: {failure}"))
     })?;
     shown.finish();
-    Ok(pins)
+    Ok(pins.iter().map(DagStatus::from).collect())
+}
+
+/// Has a gateway import it.
+async fn send(
+    running: &Running,
+    command: &ImportCar,
+    input: tokio::fs::File,
+    len: u64,
+) -> Result<Vec<DagStatus>, Failure> {
+    let name = command.file.display().to_string();
+    let (mut progress, mut sent) = (Progress::new(len, &name), 0);
+    let chunks = ReaderStream::with_capacity(input, CHUNK_BYTES).map(move |chunk| {
+        sent += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        progress.set(sent, None);
+        chunk.map(Frame::data)
+    });
+    let taken = kept::send_car(running, StreamBody::new(chunks), command.allow_missing).await;
+    taken.map_err(|failure| Failure::new(failure.exit, format!("{name}: {failure}")))
 }
 
 /// Runs `pin`.
@@ -66,21 +113,29 @@ pub async fn run_pin(
     interrupted: impl Future<Output = ()>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let reach = if matches!(command, PinCommand::Add { .. }) { Reach::Network } else { Reach::Cache };
-    let dags = Dags::open(config, reach).await?;
-    let outcome = tokio::select! {
-        outcome = pin(&dags, command) => outcome,
-        () = interrupted => Err(Failure::new(Exit::Interrupted, "interrupted; nothing was pinned")),
+    let (reach, api) = match command {
+        PinCommand::Add { api, .. } => (Reach::Network, api),
+        PinCommand::Rm { api, .. } | PinCommand::Ls { api } => (Reach::Cache, api),
     };
-    dags.shutdown().await;
-    tell(&outcome?, output, out)
+    let kept = match Dags::open_or_ask(config, api.as_deref(), reach).await? {
+        Holder::Command(dags) => {
+            let outcome = tokio::select! {
+                outcome = pin(&dags, command) => outcome,
+                () = interrupted => Err(Failure::new(Exit::Interrupted, "interrupted; nothing was pinned")),
+            };
+            dags.shutdown().await;
+            outcome?.iter().map(DagStatus::from).collect()
+        }
+        Holder::Gateway(running) => kept::pin(&running, command, interrupted).await?,
+    };
+    tell(&kept, output, out)
 }
 
 async fn pin(dags: &Dags, command: &PinCommand) -> Result<Vec<Pin>, Failure> {
     let pins = dags.pins();
     match command {
-        PinCommand::Ls => pins.list().await.map_err(|error| pin_failure(&error)),
-        PinCommand::Add { cid } => {
+        PinCommand::Ls { .. } => pins.list().await.map_err(|error| pin_failure(&error)),
+        PinCommand::Add { cid, .. } => {
             let root = read_cid(cid)?;
             let mut shown = Shown::new(0, cid);
             let pinned = pin_dag(pins, &dags.session(), root, |taken| shown.set(taken)).await;
@@ -88,7 +143,7 @@ async fn pin(dags: &Dags, command: &PinCommand) -> Result<Vec<Pin>, Failure> {
             shown.finish();
             Ok(vec![pinned])
         }
-        PinCommand::Rm { cid } => {
+        PinCommand::Rm { cid, .. } => {
             let root = read_cid(cid)?;
             match pins.remove(&root).await.map_err(|error| pin_failure(&error))? {
                 true => Ok(Vec::new()),
@@ -140,22 +195,23 @@ pub(super) async fn open(path: &Path) -> Result<tokio::fs::File, Failure> {
     opened.map_err(|error| Failure::new(Exit::from(&error), format!("{}: {error}", path.display())))
 }
 
-/// Prints pins: one root a line, or a JSON list.
-pub(super) fn tell(pins: &[Pin], output: Output, out: &mut dyn Write) -> Result<(), Failure> {
+/// Prints DAGs that are kept: one root a line, or a JSON list.
+pub(super) fn tell(kept: &[DagStatus], output: Output, out: &mut dyn Write) -> Result<(), Failure> {
     let written = match output {
-        Output::Human => pins.iter().try_for_each(|pin| match pin.missing {
-            0 => writeln!(out, "{}", pin.root),
-            missing => writeln!(out, "{} ({missing} blocks missing)", pin.root),
-        }),
-        Output::Json => {
-            let pin = |pin: &Pin| {
-                let Pin { root, blocks, bytes, missing } = pin;
-                serde_json::json!({ "root": root.to_string(), "blocks": blocks, "bytes": bytes, "missing": missing })
-            };
-            writeln!(out, "{:#}", serde_json::Value::Array(pins.iter().map(pin).collect()))
-        }
+        Output::Human => kept.iter().try_for_each(|dag| writeln!(out, "{}", line(dag))),
+        Output::Json => writeln!(out, "{:#}", serde_json::json!(kept)),
     };
     written.map_err(|error| Failure::new(Exit::from(&error), error.to_string()))
+}
+
+fn line(DagStatus { root, state, bytes, missing, error, .. }: &DagStatus) -> String {
+    let root = printable(root);
+    match (state, missing, error) {
+        (DagState::Pinned, 0, _) => root,
+        (DagState::Pinned, missing, _) => format!("{root} ({missing} blocks missing)"),
+        (DagState::Pinning, _, None) => format!("{root} (being fetched, {} so far)", BinaryBytes(*bytes)),
+        (DagState::Pinning, _, Some(error)) => format!("{root} (not here yet: {})", printable(error)),
+    }
 }
 
 /// Progress that is shown now and then, for it is told of every block.

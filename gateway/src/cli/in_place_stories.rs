@@ -66,7 +66,7 @@ impl World {
     }
 
     async fn add(&self, path: &Path, in_place: bool) -> Result<String, Failure> {
-        let command = Add { path: path.to_owned(), cid_version: 1, chunker: None, in_place };
+        let command = Add { path: path.to_owned(), cid_version: 1, chunker: None, in_place, api: None };
         let mut out = Vec::new();
         add::run(&self.config, &command, Output::Human, std::future::pending(), &mut out).await?;
         Ok(String::from_utf8(out).unwrap().trim().to_owned())
@@ -166,7 +166,7 @@ async fn a_pin_that_is_removed_takes_its_references_along_and_leaves_the_files()
     // The film's nine leaves and the greeting; what is empty lies nowhere.
     assert_eq!((store.usage().referenced_blocks, store.usage().referenced_bytes), (10, FILM_LEN as u64 + 11));
     store.close().await;
-    let unpin = PinCommand::Rm { cid: root.clone() };
+    let unpin = PinCommand::Rm { cid: root.clone(), api: None };
     import::run_pin(&world.config, &unpin, Output::Human, std::future::pending(), &mut Vec::new()).await.unwrap();
     assert_eq!(world.store().await.usage().referenced_blocks, 0);
     assert!(fs::read(world.film_path()).unwrap() == world.film);
@@ -175,7 +175,7 @@ async fn a_pin_that_is_removed_takes_its_references_along_and_leaves_the_files()
 #[tokio::test]
 async fn what_cannot_be_added_in_place_is_refused_in_plain_words() {
     let world = World::new();
-    let command = Add { path: world.tree.clone(), cid_version: 0, chunker: None, in_place: true };
+    let command = Add { path: world.tree.clone(), cid_version: 0, chunker: None, in_place: true, api: None };
     let refused = add::run(&world.config, &command, Output::Human, std::future::pending(), &mut Vec::new()).await;
     let failure = refused.unwrap_err();
     assert_eq!(failure.exit, Exit::Usage);

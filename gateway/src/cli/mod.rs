@@ -16,9 +16,11 @@ pub mod fetch;
 mod files;
 pub mod get;
 pub mod health;
+mod holder;
 pub mod import;
 pub mod info;
 pub mod items;
+mod kept;
 pub mod link;
 mod list;
 pub mod ls;
@@ -52,6 +54,8 @@ pub use selection::Selection;
 mod dag_stories;
 #[cfg(test)]
 mod fetch_stories;
+#[cfg(test)]
+mod holder_stories;
 #[cfg(test)]
 mod in_place_stories;
 #[cfg(test)]

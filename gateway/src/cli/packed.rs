@@ -216,7 +216,7 @@ mod tests {
         let mut archive = zip::ZipArchive::new(zipped).unwrap();
         archive.by_name(&format!("{uri}/film.mkv")).unwrap().read_to_end(&mut film).unwrap();
         assert!(film == bytes);
-        let car = ImportCar { file: dir.path().join(format!("{uri}.car")), allow_missing: false };
+        let car = ImportCar { file: dir.path().join(format!("{uri}.car")), allow_missing: false, api: None };
         config.cache.dir = dir.path().join("another cache");
         let mut said = Vec::new();
         run_import(&config, &car, Output::Human, pending(), &mut said).await.unwrap();

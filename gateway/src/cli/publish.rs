@@ -1,23 +1,33 @@
 //! `swarmgate publish`: a file or folder becomes a torrent and a DAG, served from where it lies.
 //!
-//! The next `serve` on the same cache seeds it on every network. Interrupted, the same command goes on after the files
-//! that were done.
+//! The next `serve` on the same cache seeds it on every network; a gateway that holds the cache publishes and seeds it
+//! itself. Interrupted, the same command goes on after the files that were done.
 
 use std::io::Write;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http::Request;
+use http::header::CONTENT_TYPE;
+use serde_json::{Value, json};
 use swarmgate_config::Config;
 use swarmgate_hybrid::BindingBook;
 use swarmgate_hybrid::publish::{self as reading, PublishError, PublishOptions};
 
 use super::args::{Output, Publish};
 use super::dags::{Dags, Reach, pin_failure};
+use super::holder::Holder;
+use super::ls::printable;
+use super::running::Running;
 use super::source::Failure;
 use super::{Exit, Progress};
 use crate::publish::{PublishFailure, Published, Publisher, base, check_urls};
 
 /// How often progress is shown.
 const SHOW_EVERY: Duration = Duration::from_millis(200);
+/// How long a gateway may take to begin.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs `publish`.
 ///
@@ -35,17 +45,87 @@ pub async fn run(
         return Err(Failure::new(Exit::Usage, format!("{off}; --set bittorrent.enabled=true switches it on")));
     }
     let options = options(command)?;
-    let dags = Dags::open(config, Reach::Cache).await?;
-    let outcome = tokio::select! {
-        outcome = publish(config, &dags, command, options) => outcome,
-        () = interrupted => {
-            let why = "interrupted; nothing was published, and the same command goes on after the files that are done";
-            Err(Failure::new(Exit::Interrupted, why))
+    let told = match Dags::open_or_ask(config, command.api.as_deref(), Reach::Cache).await? {
+        Holder::Command(dags) => {
+            let outcome = tokio::select! {
+                outcome = publish(config, &dags, command, options) => outcome,
+                () = interrupted => {
+                    let why = "interrupted; nothing was published, and the same command goes on after the files that are done";
+                    Err(Failure::new(Exit::Interrupted, why))
+                }
+            };
+            dags.shutdown().await;
+            outcome?.to_json(&base(config))
+        }
+        Holder::Gateway(running) => {
+            let id = begin(&running, &options).await?;
+            tokio::select! {
+                told = follow(&running, id, &command.path) => told?,
+                () = interrupted => {
+                    let why = format!("interrupted; the gateway goes on: {}", running.url(&job(id)));
+                    return Err(Failure::new(Exit::Interrupted, why));
+                }
+            }
         }
     };
-    dags.shutdown().await;
     let output = if command.json { Output::Json } else { output };
-    tell(&outcome?, &base(config), output, out)
+    tell(&told, output, out)
+}
+
+/// Has a gateway begin, and gives the job's number.
+async fn begin(running: &Running, options: &PublishOptions) -> Result<u64, Failure> {
+    // It was started in another directory. On another machine the path may not be there at all.
+    let path = std::path::absolute(&options.path);
+    let path =
+        path.map_err(|error| Failure::new(Exit::from(&error), format!("{}: {error}", options.path.display())))?;
+    let PublishOptions { name, torrent, piece_len, trackers, web_seeds, copy, .. } = options;
+    let wanted = json!({
+        "path": path, "name": name, "torrent": torrent, "piece_len": piece_len,
+        "trackers": trackers, "web_seeds": web_seeds, "copy": copy,
+    });
+    let request = Request::post("/api/v1/publish").header(CONTENT_TYPE, "application/json");
+    let request = request.body(Bytes::from(wanted.to_string()));
+    let request = request.map_err(|error| Failure::new(Exit::Error, error.to_string()))?;
+    let reply = running.send(request, PATIENCE).await?.accepted()?;
+    let begun: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+    begun["id"].as_u64().ok_or_else(|| Failure::new(Exit::Error, "the answer names no job; is it a swarmgate?"))
+}
+
+/// Shows how far a gateway's job is until it has ended, and gives what has come of it.
+async fn follow(running: &Running, id: u64, path: &Path) -> Result<Value, Failure> {
+    let mut shown: Option<Progress> = None;
+    loop {
+        let mut now = running.document(&job(id)).await?;
+        match now["state"].as_str() {
+            Some("done") => {
+                let told = now["result"].take();
+                let files = told["files"].as_array().map_or(0, Vec::len);
+                if let Some(bar) = shown {
+                    bar.finish(&format!(
+                        "{files} files, {} bytes published, {} bytes read",
+                        told["len"], told["read_bytes"]
+                    ));
+                }
+                return Ok(told);
+            }
+            Some("running") => {
+                let count = |what: &str| now[what].as_u64().unwrap_or_default();
+                if count("total_bytes") > 0 {
+                    let bar = || Progress::new(count("total_bytes"), &path.display().to_string());
+                    shown.get_or_insert_with(bar).set(count("done_bytes"), None);
+                }
+            }
+            _ => {
+                let why = now["error"].as_str().map_or_else(|| "it is no job of a swarmgate".to_owned(), printable);
+                return Err(Failure::new(Exit::Error, why));
+            }
+        }
+        tokio::time::sleep(SHOW_EVERY).await;
+    }
+}
+
+fn job(id: u64) -> String {
+    format!("/api/v1/publish/{id}")
 }
 
 async fn publish(
@@ -125,19 +205,24 @@ fn exit(error: &PublishError) -> Exit {
     }
 }
 
-fn tell(published: &Published, base: &str, output: Output, out: &mut dyn Write) -> Result<(), Failure> {
+/// Shows what was published; a gateway's word for it is printed as what it is.
+fn tell(told: &Value, output: Output, out: &mut dyn Write) -> Result<(), Failure> {
+    let word = |name: &str| told[name].as_str().map_or_else(|| "none".to_owned(), printable);
+    let link = |network: &str| told["links"][network].as_str().map(printable).unwrap_or_default();
     let written = match output {
-        Output::Json => writeln!(out, "{:#}", published.to_json(base)),
+        Output::Json => writeln!(out, "{told:#}"),
         Output::Human => {
-            let manifest = published.manifest.map_or_else(|| "none".to_owned(), |cid| cid.to_string());
-            let v2 = published.metainfo.id.v2().map(|v2| format!("v2       {v2}\n")).unwrap_or_default();
+            let v2 = told["infohash_v2"].as_str().map(|v2| format!("v2       {}\n", printable(v2))).unwrap_or_default();
             writeln!(
                 out,
-                "infohash {}\n{v2}cid      {}\nmanifest {manifest}\n{}\n{}",
-                published.metainfo.infohash,
-                published.root,
-                published.magnet(),
-                published.links(base)
+                "infohash {}\n{v2}cid      {}\nmanifest {}\n{}\n{}\n{}\n{}",
+                word("infohash"),
+                word("cid"),
+                word("manifest"),
+                word("magnet"),
+                link("bt"),
+                link("ipfs"),
+                link("x")
             )
         }
     };

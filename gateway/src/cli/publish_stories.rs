@@ -82,6 +82,7 @@ impl World {
             web_seed: vec!["https://mirror.example/pub/".to_owned()],
             copy: false,
             json: true,
+            api: None,
         }
     }
 
@@ -145,7 +146,7 @@ async fn served_by_every_name(torrent: Torrent) {
     assert_eq!(v2.is_some(), torrent == Torrent::Hybrid);
 
     let copied = World::new();
-    let command = Add { path: copied.folder(), cid_version: 1, chunker: None, in_place: false };
+    let command = Add { path: copied.folder(), cid_version: 1, chunker: None, in_place: false, api: None };
     let mut added = Vec::new();
     add::run(&copied.config, &command, Output::Human, std::future::pending(), &mut added).await.unwrap();
     assert_eq!(cid, String::from_utf8(added).unwrap().trim(), "the CID is the one that `add` gives");

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderName, Method, Request, StatusCode};
+use http_body::Body;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -143,7 +144,20 @@ impl Running {
         // A query may have in it what is nobody's business, as a tracker's passkey.
         let path = request.uri().path().to_owned();
         let late = |_| Failure::new(Exit::Timeout, format!("{}: no answer within {patience:?}", self.url(&path)));
-        tokio::time::timeout(patience, self.exchange(request, &path)).await.map_err(late)?
+        tokio::time::timeout(patience, self.exchange(request.map(Full::new), &path)).await.map_err(late)?
+    }
+
+    /// Sends a request whose body may be long, and takes any answer. The gateway says how long it waits for more of it.
+    ///
+    /// # Errors
+    /// As [`Self::ask`], without a time-out.
+    pub async fn upload<B>(&self, request: Request<B>) -> Result<Reply, Failure>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let path = request.uri().path().to_owned();
+        self.exchange(request, &path).await
     }
 
     /// Asks for a JSON document.
@@ -157,7 +171,11 @@ impl Running {
         serde_json::from_slice(&reply.body).map_err(no_json)
     }
 
-    async fn exchange(&self, request: Request<Bytes>, path: &str) -> Result<Reply, Failure> {
+    async fn exchange<B>(&self, request: Request<B>, path: &str) -> Result<Reply, Failure>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let nobody = |error: std::io::Error| self.place.unanswered(&error);
         let request = self.complete(request).map_err(|error| self.broke(path, &error))?;
         let authority = match &self.place {
@@ -182,12 +200,16 @@ impl Running {
         }
     }
 
-    async fn converse(
+    async fn converse<B>(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        request: Request<Full<Bytes>>,
+        request: Request<B>,
         path: &str,
-    ) -> Result<Reply, Failure> {
+    ) -> Result<Reply, Failure>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let handshake = http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| self.broke(path, &error))?;
         let answer = async {
@@ -213,7 +235,7 @@ impl Running {
     }
 
     /// The request as it goes on the wire: below the base path, with what each has.
-    fn complete(&self, request: Request<Bytes>) -> Result<Request<Full<Bytes>>, http::Error> {
+    fn complete<B>(&self, request: Request<B>) -> Result<Request<B>, http::Error> {
         let (head, body) = request.into_parts();
         let mut complete = Request::builder()
             .method(head.method)
@@ -228,7 +250,7 @@ impl Running {
         for (name, value) in &head.headers {
             complete = complete.header(name, value);
         }
-        complete.body(Full::new(body))
+        complete.body(body)
     }
 }
 
@@ -259,7 +281,7 @@ impl Reply {
         let kind = problem["type"].as_str().and_then(|kind| kind.rsplit(':').next()).unwrap_or_default();
         let exit = match self.status {
             _ if matches!(kind, "no-source" | "name-unresolved" | "nothing-selected") => Exit::NotFound,
-            _ if kind == "invalid-content" => Exit::Integrity,
+            _ if matches!(kind, "invalid-content" | "invalid-car") => Exit::Integrity,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::Denied,
             StatusCode::NOT_FOUND => Exit::NotFound,
             StatusCode::BAD_REQUEST => Exit::Usage,
@@ -273,7 +295,8 @@ impl Reply {
             true => self.sentence().unwrap_or_else(|| format!("the answer was {}", self.status)),
             false => words.join(": "),
         };
-        let hint = if exit == Exit::Denied { "; give it as auth.token, or SWARMGATE_AUTH__TOKEN_FILE" } else { "" };
+        let wants_token = matches!(kind, "unauthorized" | "missing-scope");
+        let hint = if wants_token { "; give it as auth.token, or SWARMGATE_AUTH__TOKEN_FILE" } else { "" };
         Err(Failure::new(exit, format!("{what}{hint}")))
     }
 }

@@ -7,7 +7,7 @@ use swarmgate_store::Store;
 use crate::protocol::BitTorrentProtocol;
 
 /// What a recheck found, in pieces.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Recheck {
     /// All of the item.
     pub pieces: usize,

@@ -151,16 +151,17 @@ fn mismatch(cid: &Cid, len: usize) -> BadBlock {
     Flaw::Mismatch(len).of(cid)
 }
 
-/// Imports a CAR of version 1 or 2 and pins its roots; `progress` is told of every block. Whole DAGs alone are pinned,
-/// unless blocks may be missing.
+/// Imports a CAR of version 1 or 2 and pins its roots, if `admits` lets each of them pass; `progress` is told of every
+/// block. Whole DAGs alone are pinned, unless blocks may be missing.
 ///
 /// # Errors
 /// [`PinError`]: no CAR, cut short, with something behind its end, a block that is not what its name says, a root or
-/// a block below one that is missing. Nothing is pinned then.
+/// a block below one that is missing, a root that is not admitted. Nothing is pinned then.
 pub async fn import_car(
     pins: &Pins,
     mut input: impl AsyncRead + Unpin + Send,
     may_miss: bool,
+    mut admits: impl FnMut(&Cid) -> bool + Send,
     mut progress: impl FnMut(Taken) + Send,
 ) -> Result<Vec<Pin>, PinError> {
     let (mut reader, mut intake) = (CarReader::new(), Intake::new(pins));
@@ -173,7 +174,13 @@ pub async fn import_car(
         reader.push(&chunk[..count]);
         while let Some(event) = reader.poll()? {
             match event {
-                CarEvent::Header { roots: named, .. } => roots = named,
+                CarEvent::Header { roots: named, .. } => {
+                    // Before the blocks: what is refused takes no room.
+                    if let Some(refused) = named.iter().find(|root| !admits(root)) {
+                        return Err(PinError::Refused(Box::new(*refused)));
+                    }
+                    roots = named;
+                }
                 CarEvent::Block { cid, bytes } => {
                     intake.put(&cid, bytes).await?;
                     progress(intake.taken());

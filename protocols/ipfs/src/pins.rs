@@ -60,6 +60,9 @@ pub enum PinError {
     /// A CAR whose header names no root.
     #[error("the CAR names no root, so nothing in it would be kept")]
     NoRoots,
+    /// A root that is not admitted here.
+    #[error("{0} is not admitted here")]
+    Refused(Box<Cid>),
     /// A block of the DAG is not here.
     #[error("the DAG of {root} is not whole: block {cid} is missing")]
     Missing {

@@ -1,5 +1,7 @@
 //! People before a browser: what they paste plays, and every page can be used by everybody.
 
+use swarmgate_ipfs_proto::build::{FileBuilder, Profile};
+use swarmgate_ipfs_proto::car;
 use swarmgate_tests::nginx::Nginx;
 use swarmgate_tests::ports;
 use swarmgate_tests::visitor::{Browser, Visitor, Window};
@@ -101,9 +103,10 @@ async fn a_folder_of_ipfs_is_listed_and_its_film_plays_in_the_dark() {
     let payload = film(&browser, dir.path()).await;
     let Some(cid) = add_to_ipfs(&payload, dir.path()).await else { return };
     let Some(seat) = Seat::with(dir, browser, Window::Dark, &[]).await else { return };
-    let Seat { visitor, gateway, .. } = &seat;
+    let Seat { visitor, gateway, dir, .. } = &seat;
     // By this name each root has an origin of its own.
-    visitor.visits(&format!("http://localhost:{}/", gateway.http_address().port())).await;
+    let home = format!("http://localhost:{}/", gateway.http_address().port());
+    visitor.visits(&home).await;
     visitor.opens(&format!("ipfs://{cid}")).await;
     visitor.reads("read me.txt").await;
     let dark = "return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every((part) => part < 60)";
@@ -113,6 +116,32 @@ async fn a_folder_of_ipfs_is_listed_and_its_film_plays_in_the_dark() {
     visitor.sees("the film playing", PLAYS).await;
     sought(visitor).await;
     is_fine(visitor, "film").await;
+
+    let (root, car) = small_car();
+    let file = dir.path().join("word.car");
+    std::fs::write(&file, car).unwrap();
+    visitor.drops(&file).await;
+    visitor.sees("what the CAR brought", &format!("return location.hash === '#/ipfs/{root}'")).await;
+    visitor.visits(&home).await;
+    visitor.reads("Kept from IPFS").await;
+    for kept in [cid, root] {
+        let listed = format!("return document.querySelector('a[href=\"#/ipfs/{kept}\"]') !== null");
+        visitor.sees("what is kept", &listed).await;
+    }
+    is_fine(visitor, "start").await;
+}
+
+/// A CAR of one file, and the file's CID.
+fn small_car() -> (String, Vec<u8>) {
+    let mut builder = FileBuilder::new(Profile::V1_2025);
+    builder.push(b"a word");
+    let root = builder.finish().cid;
+    let mut bytes = car::header(&[root]);
+    while let Some(block) = builder.poll_block() {
+        bytes.extend(car::section_head(&block.cid, block.bytes.len()));
+        bytes.extend_from_slice(&block.bytes);
+    }
+    (root.to_string(), bytes)
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! IPFS over HTTP, told over real TCP: DAGs are built, their blocks put into the store, and read back by clients.
 
 mod again;
+mod cars;
 mod files;
 mod formats;
 mod hosts;

@@ -162,9 +162,9 @@ async fn requests_survive_a_restart() {
     assert_eq!(names, ["awaited", "here"], "the latest is the first");
     let request = next.requested(&pinned).unwrap();
     assert_eq!((request.root, request.wish.meta["a"].as_str()), (here.cid(), "b"));
-    assert!(matches!(next.get(&here.cid()).await.unwrap(), Some(Kept::Whole(_))));
+    assert!(matches!(next.get(&here.cid()).await.unwrap(), Some(Kept::Pinned(_))));
     let all = next.all().await.unwrap();
-    assert!(matches!(all[&awaited.cid()], Kept::Wanted { .. }) && matches!(all[&here.cid()], Kept::Whole(_)));
+    assert!(matches!(all[&awaited.cid()], Kept::Wanted { .. }) && matches!(all[&here.cid()], Kept::Pinned(_)));
     assert!(next.withdraw(&waiting).await.unwrap() && !next.withdraw(&waiting).await.unwrap());
     assert_eq!(next.get(&awaited.cid()).await.unwrap(), None);
     closing.cancel();

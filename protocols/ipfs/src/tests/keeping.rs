@@ -22,7 +22,7 @@ fn car(roots: &[Cid], dags: &[&Dag]) -> Vec<u8> {
 }
 
 async fn import(pins: &Pins, car: &[u8], may_miss: bool) -> Result<Vec<Pin>, PinError> {
-    import_car(pins, car, may_miss, |_| {}).await
+    import_car(pins, car, may_miss, |_| true, |_| {}).await
 }
 
 #[tokio::test]
@@ -32,7 +32,7 @@ async fn every_root_of_a_car_is_pinned_with_all_below_it() {
     let pins = Pins::new(store(1 << 20).await);
     let mut seen = 0;
     let bytes = car(&[dag.root(), text.root()], &[&dag, &text]);
-    let pinned = import_car(&pins, &bytes[..], false, |taken| seen = taken.blocks).await.unwrap();
+    let pinned = import_car(&pins, &bytes[..], false, |_| true, |taken| seen = taken.blocks).await.unwrap();
     assert_eq!(pinned.iter().map(|pin| pin.root).collect::<Vec<_>>(), [dag.root(), text.root()]);
     assert_eq!((pinned[0].blocks, seen), (dag.blocks.len() as u64, dag.blocks.len() as u64 + 1));
     assert_eq!(pins.store().usage().pinned_bytes, pins.store().usage().bytes);
