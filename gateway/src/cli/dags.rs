@@ -1,5 +1,6 @@
 //! What the commands for IPFS share: the cache with its pins, a reading, and what a person may type for a content.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -76,7 +77,8 @@ impl Dags {
         Ok(dags)
     }
 
-    /// Opens the gateway's cache, or one in memory while a gateway has it open: reading works either way.
+    /// Opens the gateway's cache, or one in memory while a gateway has it open: reading works either way, since that gateway
+    /// is asked for blocks like any other.
     ///
     /// # Errors
     /// When it cannot be opened.
@@ -89,12 +91,21 @@ impl Dags {
     /// # Errors
     /// As [`Self::open_to_read`].
     pub(super) async fn open_to_look(config: &Config, reach: Reach) -> Result<Self, Failure> {
-        let opened = match Store::open(on_disk(config)).await {
-            Err(OpenError::InUse { .. }) => Store::open(StoreOptions::in_memory(MEMORY_BYTES)).await,
+        let mut config = Cow::Borrowed(config);
+        let opened = match Store::open(on_disk(&config)).await {
+            Err(OpenError::InUse { path }) => {
+                if reach == Reach::Network {
+                    // Where it does not answer, whoever else has the blocks is asked.
+                    let holder = holder::gateway(&config, &path).await.ok().filter(Running::is_for_players);
+                    let url = holder.and_then(|holder| holder.url("/").parse().ok());
+                    config.to_mut().ipfs.gateways.extend(url);
+                }
+                Store::open(StoreOptions::in_memory(MEMORY_BYTES)).await
+            }
             opened => opened,
         };
         let store = opened.map_err(|error| Failure::new(Exit::Error, error.to_string()))?;
-        Self::start(config, store, reach).await
+        Self::start(&config, store, reach).await
     }
 
     async fn start(config: &Config, store: Store, reach: Reach) -> Result<Self, Failure> {

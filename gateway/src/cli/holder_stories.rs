@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::args::{Add, ImportCar, Output, PinCommand, Publish, Recheck, Torrent};
 use super::source::Failure;
 use super::testing::{file, noise};
-use super::{Exit, add, import, publish, recheck};
+use super::{Exit, add, fetch, import, publish, recheck};
 use crate::app::App;
 use crate::demo::offline;
 use crate::listeners::Listeners;
@@ -115,6 +115,11 @@ async fn what_is_added_and_pinned_is_kept_by_the_gateway_that_holds_the_cache() 
     assert_eq!(root, added(&alone, &tree, false).await.unwrap(), "as it is named without a gateway");
     assert_eq!(world.get(&format!("/ipfs/{root}/below/film")).await, film);
     assert_eq!(world.pins(PinCommand::Ls { api: None }).await.unwrap(), format!("{root}\n"));
+
+    let mut read = Vec::new();
+    let named = format!("{root}/below/film");
+    fetch::cat(&world.config, &named, std::future::pending(), &mut read).await.unwrap();
+    assert!(read == film, "who reads has it from that gateway, {} bytes", read.len());
 
     let rm = || PinCommand::Rm { cid: format!("/ipfs/{root}"), api: None };
     assert_eq!(world.pins(rm()).await.unwrap(), "");
