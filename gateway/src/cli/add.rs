@@ -16,8 +16,9 @@ use bytes::Bytes;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use swarmgate_config::Config;
-use swarmgate_content::BoxFuture;
+use swarmgate_content::{BoxFuture, Cid};
 use swarmgate_ipfs::intake::{Intake, Taken};
+use swarmgate_ipfs::pins::Pin;
 use swarmgate_ipfs_proto::build::{Block, Built, DirectoryBuilder, FileBuilder, Profile, symlink};
 use swarmgate_ipfs_proto::car;
 use swarmgate_ipfs_proto::codec::Codec;
@@ -73,7 +74,7 @@ pub async fn run(
     let kept = match Dags::open_or_ask(config, command.api.as_deref(), Reach::Cache).await? {
         Holder::Command(dags) => {
             let outcome = tokio::select! {
-                outcome = keep(&dags, command, profile, &path) => outcome,
+                outcome = keep(&dags, command, profile, &path, &label) => outcome,
                 failure = interrupted => Err(failure),
             };
             dags.shutdown().await;
@@ -93,14 +94,18 @@ pub async fn run(
 }
 
 /// Adds it to the cache.
-async fn keep(dags: &Dags, command: &Add, profile: Profile, path: &Path) -> Result<Vec<DagStatus>, Failure> {
-    let shown = Shown::new(0, &command.path.display().to_string());
+async fn keep(
+    dags: &Dags,
+    command: &Add,
+    profile: Profile,
+    path: &Path,
+    label: &str,
+) -> Result<Vec<DagStatus>, Failure> {
     let sink = Sink::Cache(Intake::new(dags.pins()));
-    let mut adding = Adding { sink, profile, in_place: command.in_place, shown };
+    let mut adding = Adding { sink, profile, in_place: command.in_place, shown: Shown::new(0, label) };
     let built = adding.thing(path, 0).await?;
-    let Adding { sink: Sink::Cache(intake), shown, .. } = adding else { return Ok(Vec::new()) };
-    let pins = intake.finish(&[built.cid], false).await.map_err(|error| pin_failure(&error))?;
-    shown.finish();
+    let pins = adding.sink.finish(built.cid).await?;
+    adding.shown.finish();
     Ok(pins.iter().map(DagStatus::from).collect())
 }
 
@@ -194,6 +199,14 @@ impl Sink {
         }
         self.send(car::section_head(&cid, bytes.len()).into()).await?;
         self.send(bytes).await
+    }
+
+    /// Pins what was stored below a root; what went elsewhere is not for us to pin.
+    async fn finish(self, root: Cid) -> Result<Vec<Pin>, Failure> {
+        match self {
+            Self::Cache(intake) => intake.finish(&[root], false).await.map_err(|error| pin_failure(&error)),
+            Self::Nothing(_) | Self::Gateway { .. } => Ok(Vec::new()),
+        }
     }
 
     /// Sends a part of the CAR, where one is wanted.

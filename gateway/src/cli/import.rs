@@ -42,7 +42,7 @@ pub async fn run_import(
     interrupted: impl Future<Output = ()>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let (input, len) = Box::pin(car(command)).await?;
+    let (input, len) = car(command).await?;
     let interrupted = async {
         interrupted.await;
         Failure::new(Exit::Interrupted, "interrupted; nothing was pinned")
