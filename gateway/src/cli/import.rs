@@ -1,5 +1,5 @@
 //! `swarmgate import-car`, `add`, `pin` and `ipns import-record`: what is put into the cache to stay there. Where a gateway
-//! holds the cache, all but the last are its doing ([`kept`]).
+//! holds the cache, all but the last are its doing (`kept.rs`).
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
