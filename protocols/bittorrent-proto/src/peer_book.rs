@@ -25,6 +25,8 @@ pub const MAX_PORTS_PER_HOST: usize = 32;
 pub const MAX_FAILURES: u32 = 8;
 /// Pause after an address's first failure; doubled with each.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
+/// The same for one that a client named, which waits and may know of no other.
+const FIRST_PAUSE_OF_A_HINT: Duration = Duration::from_secs(2);
 /// The longest pause.
 const MAX_PAUSE: Duration = Duration::from_secs(15 * 60);
 /// Pause before a peer that was useful is dialled again.
@@ -274,7 +276,8 @@ impl PeerBook {
             self.remove(&address);
             return;
         }
-        let pause = (FIRST_PAUSE * 2_u32.pow(entry.failures)).min(MAX_PAUSE);
+        let first = if entry.source == PeerSource::Hint { FIRST_PAUSE_OF_A_HINT } else { FIRST_PAUSE };
+        let pause = (first * 2_u32.pow(entry.failures)).min(MAX_PAUSE);
         let until = now + pause;
         self.set(address, Entry { failures, state: State::Waiting(until), ..entry });
     }

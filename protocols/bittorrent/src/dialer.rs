@@ -43,7 +43,8 @@ pub struct Found {
 pub struct DialLimits {
     /// Time for a connection over the Internet.
     pub connect_timeout: Duration,
-    /// Time for a connection within the house, where an answer takes milliseconds or does not come.
+    /// Time for a connection within the house, where an answer takes milliseconds or does not come; long enough for a SYN
+    /// that was lost to be sent again, a second later.
     pub local_connect_timeout: Duration,
     /// Time for both handshakes.
     pub handshake_timeout: Duration,
@@ -53,7 +54,7 @@ impl Default for DialLimits {
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(5),
-            local_connect_timeout: Duration::from_secs(1),
+            local_connect_timeout: Duration::from_millis(1500),
             handshake_timeout: Duration::from_secs(5),
         }
     }

@@ -14,20 +14,26 @@ fn hints_are_dialled_first_and_then_by_trust() {
 
 #[test]
 fn a_failed_address_pauses_longer_each_time_and_is_forgotten_in_the_end() {
-    let (mut book, mut now) = book();
-    book.add(peer(1), PeerSource::Tracker);
-    let mut pauses = Vec::new();
-    while book.known() > 0 {
-        assert_eq!(book.poll_dial(now), Some(peer(1)));
-        book.on_dial_failed(now, peer(1));
-        if let Some((until, "dial")) = book.poll_timeout() {
-            assert_eq!(book.poll_dial(until - Duration::from_millis(1)), None);
-            pauses.push((until - now).as_secs());
-            now = until;
+    for (source, expected) in [
+        (PeerSource::Tracker, [10, 20, 40, 80, 160, 320, 640]),
+        // Who named it waits.
+        (PeerSource::Hint, [2, 4, 8, 16, 32, 64, 128]),
+    ] {
+        let (mut book, mut now) = book();
+        book.add(peer(1), source);
+        let mut pauses = Vec::new();
+        while book.known() > 0 {
+            assert_eq!(book.poll_dial(now), Some(peer(1)));
+            book.on_dial_failed(now, peer(1));
+            if let Some((until, "dial")) = book.poll_timeout() {
+                assert_eq!(book.poll_dial(until - Duration::from_millis(1)), None);
+                pauses.push((until - now).as_secs());
+                now = until;
+            }
         }
+        assert_eq!(pauses, expected, "{source:?}");
+        assert!(book.add(peer(1), source), "whoever tells of it again gives it a new start");
     }
-    assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 640]);
-    assert!(book.add(peer(1), PeerSource::Tracker), "whoever tells of it again gives it a new start");
 }
 
 #[test]
@@ -175,19 +181,22 @@ proptest! {
         let mut dialling: BTreeSet<u16> = BTreeSet::new();
         let mut connected: BTreeSet<u16> = BTreeSet::new();
         let mut pauses: BTreeMap<u16, Instant> = BTreeMap::new();
+        let mut hinted: BTreeSet<u16> = BTreeSet::new();
         for (step, port, seconds) in steps {
+            let at_least = if hinted.contains(&port) { 2 } else { 10 };
             let pause = |pauses: &mut BTreeMap<u16, Instant>, s| pauses.insert(port, now + Duration::from_secs(s));
             match step {
                 0 => _ = book.add(peer(port), PeerSource::Pex),
-                1 => _ = book.add(peer(port), PeerSource::Hint),
+                1 => { book.add(peer(port), PeerSource::Hint); hinted.insert(port); }
                 2 => if dialling.remove(&port) { book.on_connected(peer(port)); connected.insert(port); },
                 3 => {
                     book.on_dial_failed(now, peer(port));
-                    if dialling.remove(&port) { pause(&mut pauses, 10); }
+                    if dialling.remove(&port) { pause(&mut pauses, at_least); }
                 }
                 4 => {
-                    book.on_disconnected(now, peer(port), seconds % 2 == 0);
-                    if connected.remove(&port) { pause(&mut pauses, 5); }
+                    let useful = seconds % 2 == 0;
+                    book.on_disconnected(now, peer(port), useful);
+                    if connected.remove(&port) { pause(&mut pauses, if useful { 5 } else { at_least }); }
                 }
                 5 => now += Duration::from_secs(seconds),
                 _ => for port in drain(&mut book, now) {
