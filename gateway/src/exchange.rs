@@ -138,15 +138,7 @@ impl Exchange {
         if ranges.is_empty() || self.patience.only_if_cached || self.query.sources.is_some() {
             return;
         }
-        let state = &self.state;
-        let began = state.prefetches.begin(Prefetch {
-            manager: state.manager.clone(),
-            file,
-            ranges,
-            patience: state.options.first_byte.max(state.options.stall),
-            closing: state.closing.clone(),
-        });
-        if !began {
+        if !self.state.prefetches.begin(Prefetch::of(&self.state, file, ranges)) {
             tracing::debug!(item = %file.id, file = file.index, "as many files are prefetched as may be at once");
         }
     }

@@ -10,6 +10,8 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::state::GatewayState;
+
 /// Files that are prefetched at once.
 const AT_ONCE: usize = 16;
 
@@ -21,15 +23,13 @@ pub struct Prefetches(Arc<Semaphore>);
 #[derive(Debug)]
 pub struct Prefetch {
     /// Who reads it.
-    pub manager: Arc<ProtocolManager>,
-    /// The file.
-    pub file: FileRef,
-    /// Its parts, in this order.
-    pub ranges: Vec<ByteRange>,
+    manager: Arc<ProtocolManager>,
+    file: FileRef,
+    ranges: Vec<ByteRange>,
     /// The longest wait for the next bytes; when it is over, so is the prefetching.
-    pub patience: Duration,
+    patience: Duration,
     /// Ends it.
-    pub closing: CancellationToken,
+    closing: CancellationToken,
 }
 
 impl Default for Prefetches {
@@ -53,6 +53,18 @@ impl Prefetches {
 }
 
 impl Prefetch {
+    /// Parts of a file, in this order, for as long as the gateway serves and with a reader's patience.
+    #[must_use]
+    pub fn of(state: &GatewayState, file: FileRef, ranges: Vec<ByteRange>) -> Self {
+        Self {
+            manager: state.manager.clone(),
+            file,
+            ranges,
+            patience: state.options.first_byte.max(state.options.stall),
+            closing: state.closing.clone(),
+        }
+    }
+
     async fn run(self) {
         let FileRef { id: item, index: file } = self.file;
         for range in &self.ranges {

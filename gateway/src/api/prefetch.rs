@@ -14,6 +14,7 @@ use super::items::bad_body;
 use super::shapes::Prefetching;
 use crate::error::{Problem, ProblemKind};
 use crate::prefetch::Prefetch;
+use crate::query::Ahead;
 use crate::range::{self, Selection};
 use crate::state::GatewayState;
 
@@ -73,14 +74,7 @@ pub async fn begin(
         return Err(Problem::new(ProblemKind::Paused, "nothing is fetched of it until it is resumed"));
     }
     let bytes: u64 = ranges.iter().map(ByteRange::len).sum();
-    let prefetch = Prefetch {
-        manager: state.manager.clone(),
-        file,
-        ranges,
-        patience: state.options.first_byte.max(state.options.stall),
-        closing: state.closing.clone(),
-    };
-    if bytes > 0 && !state.prefetches.begin(prefetch) {
+    if bytes > 0 && !state.prefetches.begin(Prefetch::of(&state, file, ranges)) {
         return Err(Problem::new(ProblemKind::Busy, "as many files are prefetched as may be at once"));
     }
     let document = json!({ "infohash": item.infohash, "file": wanted.file, "bytes": bytes });
@@ -100,11 +94,7 @@ fn ranges(wanted: &PrefetchRequest, len: u64) -> Result<Vec<ByteRange>, Problem>
     match (&wanted.ranges, wanted.percent) {
         (Some(_), Some(_)) => Err(bad_body("either ranges or percent")),
         (None, Some(percent)) if !(1..=100).contains(&percent) => Err(bad_body("percent is from 1 to 100")),
-        (None, percent) => {
-            let end = u128::from(len) * u128::from(percent.unwrap_or(100));
-            let end = u64::try_from(end.div_ceil(100)).unwrap_or(len);
-            Ok(ByteRange::new(0, end).into_iter().collect())
-        }
+        (None, percent) => Ok(Ahead::Percent(percent.unwrap_or(100)).of(len).into_iter().collect()),
         (Some(texts), None) if texts.is_empty() || texts.len() > MAX_RANGES => {
             Err(bad_body(format!("ranges has between 1 and {MAX_RANGES} parts")))
         }
