@@ -110,9 +110,7 @@ async fn let_go(
     output: Output,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let reply = running.ask_within(PATIENCE, method, path).await?.accepted()?;
-    let freed: Value = serde_json::from_slice(&reply.body)
-        .map_err(|error| Failure::new(Exit::Error, format!("not a swarmgate's answer: {error}")))?;
+    let freed: Value = running.ask_within(PATIENCE, method, path).await?.json()?;
     match output {
         Output::Json => say(out, &format!("{freed:#}")),
         Output::Human => {

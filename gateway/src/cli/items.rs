@@ -16,7 +16,7 @@ use url::form_urlencoded;
 use super::args::Output;
 use super::dags::is_ipfs;
 use super::ls::printable;
-use super::running::{Reply, Running};
+use super::running::Running;
 use super::running_commands::{bytes, item, say};
 use super::source::{Failure, read_file};
 use super::{Exit, Pick};
@@ -236,13 +236,13 @@ async fn add(running: &Running, uri: &str, select: Option<&str>, pin: bool) -> R
         };
         request(Method::POST, &format!("/api/v1/items{query}"), TORRENT, read)?
     };
-    document(running.send(request, PATIENCE).await?)
+    running.send(request, PATIENCE).await?.json()
 }
 
 /// Changes an item by a merge patch, and shows it.
 async fn change(running: &Running, id: &str, patch: &Value) -> Result<Value, Failure> {
     let request = request(Method::PATCH, &format!("/api/v1/items/{id}"), JSON, patch.to_string())?;
-    document(running.send(request, PATIENCE).await?)
+    running.send(request, PATIENCE).await?.json()
 }
 
 /// The numbers of the files that are picked, as the API takes them. For a pattern the gateway is asked for the files, and
@@ -253,7 +253,7 @@ async fn numbers(running: &Running, id: &str, pick: &Pick) -> Result<String, Fai
         Pick::Pattern(pattern) => pattern,
     };
     let path = format!("/bt/{id}/?format=json&wait={}", FOUND_WITHIN.as_secs());
-    let listing = document(running.ask_within(FOUND_WITHIN + PATIENCE, Method::GET, &path).await?)?;
+    let listing: Value = running.ask_within(FOUND_WITHIN + PATIENCE, Method::GET, &path).await?.json()?;
     let files: Vec<_> = listing["files"].as_array().into_iter().flatten().filter_map(numbered).collect();
     let runs = runs(files.iter().map(|(number, path)| (*number, pick.has(*number, path))));
     if runs.is_empty() {
@@ -295,11 +295,6 @@ fn runs(files: impl Iterator<Item = (usize, bool)>) -> String {
 fn request(method: Method, path: &str, content_type: &str, body: impl Into<Bytes>) -> Result<Request<Bytes>, Failure> {
     let request = Request::builder().method(method).uri(path).header(CONTENT_TYPE, content_type).body(body.into());
     request.map_err(|error| Failure::new(Exit::Error, format!("{path}: {error}")))
-}
-
-fn document(reply: Reply) -> Result<Value, Failure> {
-    let no_json = |error| Failure::new(Exit::Error, format!("not a swarmgate's answer: {error}"));
-    serde_json::from_slice(&reply.accepted()?.body).map_err(no_json)
 }
 
 #[cfg(test)]

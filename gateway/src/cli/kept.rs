@@ -6,12 +6,11 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Method, Request, StatusCode};
 use http_body::Body;
-use serde::de::DeserializeOwned;
 use swarmgate_content::Cid;
 
 use super::args::PinCommand;
 use super::dags::read_cid;
-use super::running::{Reply, Running};
+use super::running::Running;
 use super::source::Failure;
 use super::{Exit, Progress};
 use crate::api::dags::{DagList, DagState, DagStatus};
@@ -65,7 +64,7 @@ where
     let uri = format!("/api/v1/items?allow_missing={may_miss}");
     let request = Request::post(&uri).header(CONTENT_TYPE, "application/vnd.ipld.car").body(car);
     let request = request.map_err(|error| Failure::new(Exit::Error, format!("{uri}: {error}")))?;
-    let taken: DagList = read(&running.upload(request).await?.accepted()?)?;
+    let taken: DagList = running.upload(request).await?.json()?;
     Ok(taken.dags)
 }
 
@@ -73,7 +72,7 @@ async fn list(running: &Running) -> Result<Vec<DagStatus>, Failure> {
     let (mut all, mut after) = (Vec::new(), None::<String>);
     loop {
         let path = after.map_or_else(|| "/api/v1/dags".to_owned(), |after| format!("/api/v1/dags?after={after}"));
-        let page: DagList = read(&running.ask(Method::GET, &path).await?.accepted()?)?;
+        let page: DagList = running.ask(Method::GET, &path).await?.json()?;
         all.extend(page.dags);
         after = page.next;
         if after.is_none() {
@@ -89,7 +88,7 @@ async fn until_kept(running: &Running, root: &Cid) -> Result<DagStatus, Failure>
         if reply.status == StatusCode::NOT_FOUND {
             return Err(Failure::new(Exit::NotFound, format!("somebody has let go of {root} meanwhile")));
         }
-        let status: DagStatus = read(&reply.accepted()?)?;
+        let status: DagStatus = reply.json()?;
         if status.state == DagState::Pinned {
             progress.finish(&format!("{} blocks, {} bytes are kept", status.blocks, status.bytes));
             return Ok(status);
@@ -105,9 +104,4 @@ async fn until_kept(running: &Running, root: &Cid) -> Result<DagStatus, Failure>
 
 fn path_of(root: &Cid) -> String {
     format!("/api/v1/items/{root}/pin")
-}
-
-fn read<T: DeserializeOwned>(reply: &Reply) -> Result<T, Failure> {
-    let no_json = |error| Failure::new(Exit::Error, format!("not a swarmgate's answer: {error}"));
-    serde_json::from_slice(&reply.body).map_err(no_json)
 }

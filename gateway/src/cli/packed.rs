@@ -88,10 +88,11 @@ async fn pack(
     let address = app.addresses().first().ok_or_else(|| Failure::new(Exit::Error, "the gateway listens nowhere"))?;
     let broke = |error: reqwest::Error| Failure::new(Exit::Error, error.without_url().to_string());
     let client = reqwest::Client::builder().no_proxy().build().map_err(broke)?;
-    let mut answer = client.get(format!("http://{address}{}", place.path)).send().await.map_err(broke)?;
+    let url = format!("http://{address}{}", place.path);
+    let mut answer = client.get(&url).send().await.map_err(broke)?;
     if !answer.status().is_success() {
         let (status, headers) = (answer.status(), answer.headers().clone());
-        Reply { status, headers, body: answer.bytes().await.map_err(broke)? }.accepted()?;
+        Reply { url, status, headers, body: answer.bytes().await.map_err(broke)? }.accepted()?;
         return Err(Failure::new(Exit::Error, format!("the gateway answered {status}")));
     }
     let complain = |error: &std::io::Error| Failure::new(Exit::from(error), error.to_string());

@@ -84,9 +84,7 @@ async fn ask(running: &Running, infohash: InfoHash) -> Result<Found, Failure> {
     let request = Request::post(format!("/api/v1/items/{infohash}/recheck")).body(Empty::new());
     let request = request.map_err(|error| Failure::new(Exit::Error, error.to_string()))?;
     // It reads all of the item, which takes as long as it takes.
-    let reply = running.upload(request).await?.accepted()?;
-    let no_json = |error| Failure::new(Exit::Error, format!("not a swarmgate's answer: {error}"));
-    serde_json::from_slice(&reply.body).map_err(no_json)
+    running.upload(request).await?.json()
 }
 
 fn infohash(uri: &str) -> Result<InfoHash, Failure> {

@@ -14,6 +14,7 @@ use http_body::Body;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use swarmgate_config::Config;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -55,6 +56,8 @@ pub struct Running {
 /// What it answered.
 #[derive(Debug, Clone)]
 pub struct Reply {
+    /// The URL that was asked, for people.
+    pub url: String,
     /// The status code.
     pub status: StatusCode,
     /// The headers.
@@ -165,10 +168,7 @@ impl Running {
     /// # Errors
     /// As [`Self::ask`], and what the gateway says where it refuses.
     pub async fn document(&self, path: &str) -> Result<Value, Failure> {
-        let reply = self.ask(Method::GET, path).await?.accepted()?;
-        let no_json =
-            |error| Failure::new(Exit::Error, format!("{}: not a swarmgate's answer: {error}", self.url(path)));
-        serde_json::from_slice(&reply.body).map_err(no_json)
+        self.ask(Method::GET, path).await?.json()
     }
 
     async fn exchange<B>(&self, request: Request<B>, path: &str) -> Result<Reply, Failure>
@@ -217,7 +217,7 @@ impl Running {
             let (head, body) = response.into_parts();
             let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
             let body = body.map_err(|error| self.broke(path, &error))?.to_bytes();
-            Ok::<_, Failure>(Reply { status: head.status, headers: head.headers, body })
+            Ok::<_, Failure>(Reply { url: self.url(path), status: head.status, headers: head.headers, body })
         };
         tokio::pin!(connection, answer);
         tokio::select! {
@@ -298,6 +298,16 @@ impl Reply {
         let wants_token = matches!(kind, "unauthorized" | "missing-scope");
         let hint = if wants_token { "; give it as auth.token, or SWARMGATE_AUTH__TOKEN_FILE" } else { "" };
         Err(Failure::new(exit, format!("{what}{hint}")))
+    }
+
+    /// The document in the reply, where it is a success.
+    ///
+    /// # Errors
+    /// As [`Self::accepted`], and when what answers is no swarmgate, or one whose documents look otherwise.
+    pub fn json<T: DeserializeOwned>(self) -> Result<T, Failure> {
+        let reply = self.accepted()?;
+        serde_json::from_slice(&reply.body)
+            .map_err(|error| Failure::new(Exit::Error, format!("{}: not a swarmgate's answer: {error}", reply.url)))
     }
 }
 

@@ -68,12 +68,7 @@ pub(super) async fn known(config: &Config, uri: &str, api: Option<&str>) -> Resu
     match running.ask(Method::GET, &path).await {
         Err(failure) if !expected && failure.exit == Exit::NotFound => Ok(None),
         Err(failure) => Err(failure),
-        Ok(reply) => {
-            let reply = reply.accepted()?;
-            let no_json =
-                |error| Failure::new(Exit::Error, format!("{}: not a swarmgate's answer: {error}", running.url(&path)));
-            serde_json::from_slice(&reply.body).map(Some).map_err(no_json)
-        }
+        Ok(reply) => reply.json().map(Some),
     }
 }
 
