@@ -179,25 +179,17 @@ pub(super) async fn take_car(state: &GatewayState, uri: &Uri, body: Body) -> Res
 }
 
 fn not_taken(error: PinError) -> Problem {
-    match &error {
-        PinError::Car(_)
-        | PinError::Block(_)
-        | PinError::NoRoots
-        | PinError::Missing { .. }
-        | PinError::TooLarge(_) => Problem::new(ProblemKind::InvalidCar, error.to_string()),
-        PinError::Read(why) => Problem::new(ProblemKind::BadBody, format!("it ended early: {why}")),
-        PinError::Store(PutError::Full { .. } | PutError::LowDisk { .. } | PutError::TooLarge { .. }) => {
-            Problem::new(ProblemKind::CacheFull, error.to_string())
-        }
-        PinError::Store(_)
-        | PinError::Refer(_)
-        | PinError::StoreRead(_)
-        | PinError::Record(_)
-        | PinError::Fetch(_)
-        | PinError::Refused(_) => pin::failed(error),
-        // None that is known today.
-        _ => pin::failed(error),
+    use PinError::{Block, Car, Missing, NoRoots, Read, Store, TooLarge};
+    if matches!(error, Car(_) | Block(_) | NoRoots | Missing { .. } | TooLarge(_)) {
+        return Problem::new(ProblemKind::InvalidCar, error.to_string());
     }
+    if matches!(error, Store(PutError::Full { .. } | PutError::LowDisk { .. } | PutError::TooLarge { .. })) {
+        return Problem::new(ProblemKind::CacheFull, error.to_string());
+    }
+    if let Read(why) = &error {
+        return Problem::new(ProblemKind::BadBody, format!("it ended early: {why}"));
+    }
+    pin::failed(error)
 }
 
 fn bad(detail: String) -> Problem {

@@ -42,8 +42,6 @@ use crate::api::dags::DagStatus;
 const READ_BYTES: usize = 256 << 10;
 /// Parts of a CAR that wait to be sent; at most 2 MiB each.
 const CHUNKS_UNDER_WAY: usize = 4;
-/// Why no more is sent: the gateway does not read it, and has said why.
-const GONE: &str = "the gateway reads no further";
 /// How deep a tree of directories may be.
 const MAX_DEPTH: usize = 64;
 /// Smallest and largest chunk, in bytes: a block has at most 2 MiB, with its frame.
@@ -120,20 +118,24 @@ async fn hand_over(running: &Running, profile: Profile, path: &Path, label: &str
         // Dropped at the end, so that the CAR ends there.
         let sink = Sink::Gateway { car: sender, taken: Taken::default() };
         let mut adding = Adding { sink, profile, in_place: false, shown: Shown::new(total, label) };
-        adding.sink.send(car::header(&[root]).into()).await?;
-        let built = adding.thing(path, 0).await?;
-        adding.shown.finish();
-        Ok::<_, Failure>(built.cid)
+        match adding.whole_car(root, path).await {
+            // Who reads no further says why.
+            Err(_) if adding.sink.is_unread() => Ok(None),
+            Err(failure) => Err(failure),
+            Ok(now) => {
+                adding.shown.finish();
+                Ok(Some(now))
+            }
+        }
     };
     let body = StreamBody::new(ReceiverStream::new(chunks).map(|chunk| Ok::<_, Infallible>(Frame::data(chunk))));
     let (sent, kept) = tokio::join!(sending, kept::send_car(running, body, false));
     match sent {
-        Ok(now) if now != root => {
+        Ok(Some(now)) if now != root => {
             Err(Failure::new(Exit::Error, format!("{label}: changed while it was being added; nothing was pinned")))
         }
-        // Who reads no further says why.
-        Err(failure) if failure.message != GONE => Err(failure),
-        Ok(_) | Err(_) => kept,
+        Err(failure) => Err(failure),
+        Ok(_) => kept,
     }
 }
 
@@ -213,8 +215,15 @@ impl Sink {
     async fn send(&mut self, part: Bytes) -> Result<(), Failure> {
         match self {
             Self::Cache(_) | Self::Nothing(_) => Ok(()),
-            Self::Gateway { car, .. } => car.send(part).await.map_err(|_| Failure::new(Exit::Error, GONE)),
+            Self::Gateway { car, .. } => {
+                car.send(part).await.map_err(|_| Failure::new(Exit::Error, "the gateway reads no further"))
+            }
         }
+    }
+
+    /// Whether the CAR is read no further.
+    fn is_unread(&self) -> bool {
+        matches!(self, Self::Gateway { car, .. } if car.is_closed())
     }
 }
 
@@ -226,6 +235,12 @@ struct Adding {
 }
 
 impl Adding {
+    /// Sends the CAR of what is at `path`, and says what its root is now.
+    async fn whole_car(&mut self, root: Cid, path: &Path) -> Result<Cid, Failure> {
+        self.sink.send(car::header(&[root]).into()).await?;
+        Ok(self.thing(path, 0).await?.cid)
+    }
+
     /// Adds a file, a directory with all below it, or a symlink as what it is.
     fn thing<'a>(&'a mut self, path: &'a Path, depth: usize) -> BoxFuture<'a, Result<Built, Failure>> {
         Box::pin(async move {
