@@ -395,6 +395,21 @@ mod tests {
         assert!(failure.exit == Exit::Usage && failure.message.contains("server.tls_cert"), "{failure}");
     }
 
+    #[test]
+    fn an_answer_that_is_no_swarmgates_is_told_with_its_url() {
+        let read = |status, body: &'static str| {
+            let (url, headers) = ("http://gate.lan/x".to_owned(), HeaderMap::new());
+            Reply { url, status, headers, body: Bytes::from_static(body.as_bytes()) }.json::<Vec<u8>>()
+        };
+        assert_eq!(read(StatusCode::OK, "[1]").unwrap(), [1]);
+        assert_eq!(read(StatusCode::NOT_FOUND, "[1]").unwrap_err().exit, Exit::NotFound);
+        for body in ["<html>", "", r#"{"a": 1}"#] {
+            let failure = read(StatusCode::OK, body).unwrap_err();
+            assert_eq!(failure.exit, Exit::Error, "{body}");
+            assert!(failure.message.starts_with("http://gate.lan/x: not a swarmgate's answer"), "{failure}");
+        }
+    }
+
     #[tokio::test]
     async fn where_nobody_listens_it_says_so() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
